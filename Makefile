@@ -1,0 +1,45 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both make .venv first and do nothing twice.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+OUTPUT ?= runs
+
+.PHONY: help setup demo test test-full lint clean
+
+help:
+	@echo "make demo       train and diagnose a small model on two-hop reasoning (minutes, no GPU needed)"
+	@echo "make test       lint, type check and the quick tests"
+	@echo "make test-full  all tests, the slow ones too"
+	@echo "make clean      remove the environment and the demo's output"
+
+setup: $(STAMP)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "rote-bench needs Python 3.10 or newer; name one with: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "could not create $(VENV): is the venv module installed (Debian: apt-get install python3-venv)?" >&2; exit 1; }
+
+$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing rote-bench and what it needs into $(VENV) (once)" >&2
+	@# torch alone first, so that its pinned build is chosen before another package asks for a newer one
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' \
+		|| { echo "the installation failed: pip's message above names the package; is a package index reachable?" >&2; exit 1; }
+	@touch $(STAMP)
+
+demo: setup
+	@$(BIN)/rote-bench run tasks/thr.yaml --model gpt2-nano --output-path $(OUTPUT)
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+test: lint
+	@$(BIN)/python -m pytest
+
+test-full: lint
+	@$(BIN)/python -m pytest -m 'slow or not slow'
+
+clean:
+	rm -rf $(VENV) runs

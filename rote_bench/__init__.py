@@ -1,0 +1,54 @@
+"""rote-bench: how language models memorise wrong labels and still reason well.
+
+Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``listing``,
+``check_model``, ``load_report``, ``show``, ``plot``, ``schema``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import (
+        Report,
+        check_model,
+        data,
+        listing,
+        load_report,
+        load_task,
+        plot,
+        run,
+        run_cells,
+        schema,
+        show,
+        validate,
+    )
+    from .errors import UserError
+    from .hookspecs import hookimpl
+
+__all__ = [
+    "Report",
+    "UserError",
+    "check_model",
+    "data",
+    "hookimpl",
+    "listing",
+    "load_report",
+    "load_task",
+    "plot",
+    "run",
+    "run_cells",
+    "schema",
+    "show",
+    "validate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that the command line starts at once."""
+    if name not in __all__:
+        raise AttributeError(f"module 'rote_bench' has no attribute {name!r}")
+    from importlib import import_module
+
+    module = {"UserError": "errors", "hookimpl": "hookspecs"}.get(name, "api")
+    return getattr(import_module(f".{module}", __name__), name)

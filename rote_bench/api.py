@@ -1,0 +1,370 @@
+"""Every verb of the command line as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import Faults, UserError
+from .plugins import KINDS, Registry
+from .plugins import load as load_plugins
+from .progress import Progress
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report and the folder it stands in.
+
+    Attributes:
+        data: the content of ``report.json``.
+        folder: where it and its artifacts are.
+    """
+
+    data: Mapping[str, Any]
+    folder: Path
+
+    @property
+    def status(self) -> str:
+        return str(self.data["status"])
+
+    @property
+    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
+        """name -> {value, ci_low, ci_high, ...}."""
+        metrics: Mapping[str, Mapping[str, Any]] = self.data["metrics"]
+        return metrics
+
+    @property
+    def findings(self) -> Mapping[str, str]:
+        """id -> verdict."""
+        return {finding["id"]: finding["verdict"] for finding in self.data["findings"]}
+
+    def value(self, metric: str) -> float | None:
+        """The value of a metric."""
+        value: float | None = self.metrics[metric]["value"]
+        return value
+
+    def __str__(self) -> str:
+        from .report.view import render
+
+        return render(self.data)
+
+
+def load_task(
+    task: str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+    registry: Registry | None = None,
+) -> Any:
+    """A task file as a validated ``TaskSpec``.
+
+    Raises:
+        UserError: with every fault, its file and line.
+    """
+    from .spec.loader import load_task as load
+
+    return load(task, registry or load_plugins(plugins), profile=profile, overrides=overrides)
+
+
+def run(
+    task: str | Path,
+    *,
+    model: str,
+    noise_rate: float | None = None,
+    seed: int | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    output_path: str | Path = "runs",
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    limit: int | None = None,
+    plugins: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    train: bool = True,
+    snapshots: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
+    quiet: bool = False,
+) -> Report:
+    """Train (or load) one model on one task under label noise, diagnose it and write its report.
+
+    Args:
+        task: a task file or the name of a shipped task.
+        model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``.
+        noise_rate, seed: the task file's own when None.
+
+    Raises:
+        UserError: when the input is wrong, or names several noise rates.
+    """
+    reports = run_cells(
+        task,
+        model=model,
+        noise_rates=() if noise_rate is None else (noise_rate,),
+        seeds=() if seed is None else (seed,),
+        profile=profile,
+        overrides=overrides,
+        output_path=output_path,
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        limit=limit,
+        plugins=plugins,
+        overwrite=overwrite,
+        train=train,
+        snapshots=snapshots,
+        trust_remote_code=trust_remote_code,
+        progress=Progress(quiet=quiet),
+        single=True,
+    )
+    return reports[0]
+
+
+def run_cells(
+    task: str | Path,
+    *,
+    model: str,
+    noise_rates: Sequence[float] = (),
+    seeds: Sequence[int] = (),
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    output_path: str | Path = "runs",
+    device: str = "auto",
+    dtype: str = "float32",
+    batch_size: int | None = None,
+    limit: int | None = None,
+    plugins: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    train: bool = True,
+    snapshots: Mapping[str, str] | None = None,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+    single: bool = False,
+) -> list[Report]:
+    """All cells of noise rates times seeds, one after the other; see ``run``."""
+    from .runner import Settings, cell_folder, expand, find_provider, run_cell
+
+    progress = progress or Progress()
+    registry = load_plugins(plugins)
+    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
+    find_provider(model, registry)
+    cells = expand(spec, noise_rates, seeds)
+    if single and len(cells) > 1:
+        raise UserError(f"{task} names {len(cells)} noise rates", where="run()", hint="give one as noise_rate, or use run_cells()")
+    if limit is not None and limit < 2:
+        raise UserError(f"must be at least 2, not {limit}", where="--limit")
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"must be at least 1, not {batch_size}", where="--batch-size")
+    names = {"pre": "pre_memorization", "post": "post_memorization"}
+    settings = Settings(
+        output=Path(output_path),
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        limit=limit,
+        overwrite=overwrite,
+        train=train,
+        snapshots={names.get(name, name): folder for name, folder in (snapshots or {}).items()},
+        trust_remote_code=trust_remote_code,
+    )
+    out = []
+    for cell, rate in cells:
+        data = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress)
+        out.append(Report(data, cell_folder(settings.output, cell, model, rate)))
+    return out
+
+
+def validate(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[UserError]:
+    """Every fault of every task file and of all its profiles; an empty list when there is none."""
+    from .spec.loader import load_task as load
+    from .spec.loader import locate
+    from .spec.source import read
+
+    registry = load_plugins(plugins)
+    found: dict[str, UserError] = {}
+    for file in files:
+        try:
+            profiles = read(locate(str(file), registry)).data.get("profiles") or {}
+        except UserError as error:
+            profiles = {}
+            found.setdefault(str(error), error)
+            continue
+        for profile in (None, *(profiles if isinstance(profiles, Mapping) else ())):
+            try:
+                load(file, registry, profile=profile)
+            except Faults as error:
+                for fault in error.faults:
+                    found.setdefault(str(fault), fault)
+            except UserError as error:
+                found.setdefault(str(error), error)
+    return list(found.values())
+
+
+def load_report(path: str | Path) -> Report:
+    """A report from its file or folder.
+
+    Raises:
+        UserError: when it is missing, damaged or of another version.
+    """
+    from .report.write import load_report as load
+
+    file = Path(path)
+    return Report(load(file), file if file.is_dir() else file.parent)
+
+
+def show(path: str | Path, *, style: str = "simple", color: bool = False) -> str:
+    """One report as text, or a folder of reports as a table.
+
+    Raises:
+        UserError: when there is no report.
+    """
+    from .report import table, view
+    from .report.write import FILE, find_reports
+    from .report.write import load_report as load
+
+    folder = Path(path)
+    if folder.is_dir() and not (folder / FILE).is_file():
+        found = find_reports(folder)
+        if not found:
+            raise UserError("holds no reports", where=str(path), hint="`rote-bench run` makes some")
+        return table.render([load(file) for file in found], style) + "\n"
+    return view.render(load(path), color=color)
+
+
+def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
+    """Draw the figures of a report again, into ``figures`` beside it.
+
+    Raises:
+        UserError: when there is no report, or the folder cannot be written.
+    """
+    from .runner import draw_figures
+
+    report = load_report(path)
+    try:
+        return draw_figures(report.data["diagnostics"], load_plugins(plugins), report.folder / "figures")
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None
+
+
+def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
+    """What there is of a kind: tasks, models, noise, diagnostics or plugins.
+
+    Returns:
+        Objects with at least ``name`` and ``source``.
+    """
+    from .spec.loader import shipped
+    from .spec.source import read
+
+    registry = load_plugins(plugins)
+    if kind == "plugins":
+        return [
+            {"name": p.name, "source": p.source, "version": p.version, "status": "failed" if p.error else "loaded", "description": p.error or ""}
+            for p in registry.plugins
+        ]
+    if kind == "tasks":
+        files = {**registry.task_files(), **shipped()}
+        return [
+            {
+                "name": name,
+                "source": "built-in" if name in shipped() else str(file),
+                "generator": (data := read(file).data).get("generator"),
+                "profiles": sorted(data.get("profiles") or {}),
+                "description": data.get("title", ""),
+            }
+            for name, file in sorted(files.items())
+        ] + [
+            {"name": name, "source": registry.source_of("tasks", name), "generator": name, "profiles": [], "description": f"generator: {cls.description}"}
+            for name, cls in sorted(registry.table("tasks").items())
+        ]
+    if kind == "models":
+        return [
+            {"name": name, "source": registry.source_of("models", provider.name), "description": provider.description}
+            for provider in registry.table("models").values()
+            for name in provider.names()
+        ]
+    if kind not in KINDS:
+        raise UserError(f"cannot list {kind!r}", where="list", hint=f"one of {', '.join((*KINDS, 'plugins'))}")
+    return [
+        {"name": name, "source": registry.source_of(kind, name), "description": thing.description}
+        for name, thing in sorted(registry.table(kind).items())
+    ]
+
+
+def data(
+    task: str | Path,
+    *,
+    split: str = "train",
+    n: int = 5,
+    noise_rate: float | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+) -> list[dict[str, Any]]:
+    """Examples of a task as a model would see them, noisy ones first.
+
+    Raises:
+        UserError: for an unknown split.
+    """
+    from .data import SPLIT_NAMES, check_memory, make_data
+    from .errors import did_you_mean
+    from .spec.options import build
+
+    registry = load_plugins(plugins)
+    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
+    if split not in SPLIT_NAMES:
+        raise UserError(f"unknown split {split!r}", where="--split", hint=did_you_mean(split, SPLIT_NAMES))
+    if n < 1:
+        raise UserError(f"must be at least 1, not {n}", where="-n")
+    task_class = registry.table("tasks")[spec.generator]
+    kind_class = registry.table("noise")[spec.noise.kind]
+    generator = task_class(build(task_class.Parameters, spec.parameters), spec.seeds.data)
+    check_memory(generator, spec)
+    rate = spec.noise.rates[0] if noise_rate is None else noise_rate
+    if not 0 <= rate < 1:
+        raise UserError(f"a noise rate must be at least 0 and below 1, not {rate:g}", where="--noise-rate")
+    made = make_data(generator, spec, kind_class(build(kind_class.Options, spec.noise.options)), rate)
+    part = getattr(made, split)
+    noisy = set(part.noisy) if split == "train" else set()
+    rows = [*sorted(noisy)[: (n + 1) // 2], *(i for i in range(len(part)) if i not in noisy)][:n]
+    return [
+        {
+            "index": part.indices[i],
+            "prompt": (e := part.examples[i]).prompt,
+            "answer": e.answer,
+            "label": part.labels[i] if split == "train" else e.answer,
+            "noisy": i in noisy,
+            "phantom_label": part.labels[i] if split in ("selection", "validation") else None,
+            "positions": {name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()},
+            "intermediates": dict(e.intermediates),
+            "group": e.group,
+        }
+        for i in rows
+    ]
+
+
+def schema(which: str) -> dict[str, Any]:
+    """The JSON schema of a ``task`` file or a ``report``."""
+    if which == "task":
+        from .spec.loader import schema as task_schema
+
+        return task_schema()
+    if which == "report":
+        from .report.write import schema as report_schema
+
+        return report_schema()
+    raise UserError(f"no schema of {which!r}", where="schema", hint="task or report")
+
+
+def check_model(
+    name: str, *, plugins: Sequence[str | Path] = (), device: str = "cpu", trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """What the anatomy finds in a model and whether every proof holds.
+
+    Returns:
+        ``model_type``, ``name``, ``status`` (proved, refused or failed), ``reason``, ``parameters``, ``checks``.
+    """
+    from .models.survey import check
+
+    return check(name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code)

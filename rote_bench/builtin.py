@@ -1,0 +1,43 @@
+"""The built-in tasks, kinds of noise, models and diagnostics, registered as any plugin registers its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .hookspecs import hookimpl
+
+
+@hookimpl
+def register_tasks(register: Callable[[Any], None]) -> None:
+    from .tasks.addition import Addition
+    from .tasks.two_hop import TwoHop
+
+    for task in (TwoHop, Addition):
+        register(task)
+
+
+@hookimpl
+def register_noise(register: Callable[[Any], None]) -> None:
+    from .noise import BUILT_IN
+
+    for kind in BUILT_IN:
+        register(kind)
+
+
+@hookimpl
+def register_models(register: Callable[[Any], None]) -> None:
+    from .models.load import BUILT_IN
+
+    for provider in BUILT_IN:
+        register(provider)
+
+
+@hookimpl
+def register_diagnostics(register: Callable[[Any], None]) -> None:
+    from .diagnostics.activation_patching import ActivationPatching
+    from .diagnostics.learning_dynamics import LearningDynamics
+    from .diagnostics.logit_lens import LogitLens
+
+    for diagnostic in (LearningDynamics, LogitLens, ActivationPatching):
+        register(diagnostic)

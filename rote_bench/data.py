@@ -1,0 +1,115 @@
+"""The data of one cell: splits of a task, labelled, in the form that training and diagnostics share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+from .noise import Labelled, NoiseKind, label_held_out, label_train
+from .tasks.example import SPLITS, Example, Task
+
+if TYPE_CHECKING:
+    from .spec.model import TaskSpec
+
+SPLIT_NAMES = (*SPLITS, "facts")
+
+
+@dataclass(frozen=True)
+class Data:
+    """All splits of one cell.
+
+    Attributes:
+        train: training questions, a share of them with a noisy label.
+        selection: held-out questions on which snapshots, layers and recipes are chosen; labels are phantoms.
+        validation: held-out questions that are reported; labels are phantoms.
+        facts: auxiliary training examples, always clean.
+    """
+
+    train: Labelled
+    selection: Labelled
+    validation: Labelled
+    facts: Labelled
+
+    def __iter__(self) -> Iterator[tuple[str, Labelled]]:
+        return ((name, getattr(self, name)) for name in SPLIT_NAMES)
+
+    def counts(self) -> dict[str, int]:
+        return {name: len(part) for name, part in self}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over every prompt, answer and label in order."""
+        digest = hashlib.sha256()
+        for name, part in self:
+            for example, label in zip(part.examples, part.labels, strict=True):
+                digest.update(f"{name}\t{example.prompt}\t{example.answer}\t{label}\n".encode())
+        return digest.hexdigest()
+
+
+def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit: int | None = None) -> Data:
+    """Draw the splits with the data seed and the labels with the noise seed.
+
+    Args:
+        limit: keep at most this many examples of each split, for a quick look.
+
+    Raises:
+        UserError: when the splits do not fit the task or a wrong label cannot be drawn.
+        ValueError: when the task gives one prompt twice, which would let a noisy prompt also appear clean.
+    """
+    indices = {name: rows[:limit] for name, rows in task.split(spec.splits, spec.seeds.data).items()}
+    examples = {name: [task.example(i) for i in rows] for name, rows in indices.items()}
+    _reject_repeats(example for part in examples.values() for example in part)
+    seed = spec.seeds.noise
+    train = label_train(task, kind, examples["train"], indices["train"], rate, seed)
+    held_out = {
+        name: label_held_out(task, kind, examples[name], indices[name], rate, seed, examples["train"], name)
+        for name in ("selection", "validation")
+    }
+    facts = list(task.facts())
+    return Data(
+        train,
+        held_out["selection"],
+        held_out["validation"],
+        Labelled(tuple(facts), tuple(f.answer for f in facts), tuple(range(len(facts)))),
+    )
+
+
+def _reject_repeats(examples: Iterator[Example]) -> None:
+    seen: set[str] = set()
+    for example in examples:
+        if example.prompt in seen:
+            raise ValueError(f"the task gives the prompt {example.prompt!r} twice")
+        seen.add(example.prompt)
+
+
+BYTES_PER_EXAMPLE = 4000
+
+
+def available_memory() -> int | None:
+    """Free memory in bytes, or None where the system does not say."""
+    import os
+
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system knows these names
+        return None
+
+
+def check_memory(task: Task, spec: TaskSpec) -> None:
+    """Refuse splits whose examples would not fit into memory, before they are made.
+
+    Raises:
+        UserError: saying how many would fit.
+    """
+    free = available_memory()
+    sizes = (size if isinstance(size, int) else int(size * len(task)) for size in spec.splits.values())
+    wanted = sum(sizes)
+    if free is not None and wanted * BYTES_PER_EXAMPLE > 0.8 * free:
+        fit = int(0.8 * free) // BYTES_PER_EXAMPLE
+        raise UserError(
+            f"{wanted:,} examples do not fit in memory; about {fit:,} would",
+            where=f"{spec.source or 'task'}: splits",
+            hint="lower the splits",
+        )

@@ -1,0 +1,258 @@
+"""Where does memorization sit? Activations of one snapshot patched into the other.
+
+Donor and recipient are the same network before and after memorization and see the same input. Activations from before
+memorization, put into the model from after it, should leave validation accuracy alone and undo memorization wherever
+memorization sits (Du et al., 2025). The last block's whole output is the donor by construction and proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, resampled_means
+from . import Diagnostic, Metric, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..encoding import Encoded
+    from ..interventions import Site
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject
+
+PRE, POST = "pre_memorization", "post_memorization"
+DIRECTIONS = {"pre_into_post": (PRE, POST), "post_into_pre": (POST, PRE)}
+POSITIONS = ("all_positions", "answer_position")
+
+
+@dataclass(frozen=True)
+class ActivationPatchingOptions:
+    """What is patched.
+
+    Attributes:
+        components: parts of every block: block, mixer (attention or its like) and mlp.
+        examples: largest number of examples of each kind.
+    """
+
+    components: tuple[str, ...] = ("block", "mixer", "mlp")
+    examples: int = 512
+
+
+@dataclass
+class _Outcome:
+    """Per example: is the patched model's answer right on V, the label on D_n, the true answer on D_n?"""
+
+    validation: list[Tensor] = field(default_factory=list)
+    memorized: list[Tensor] = field(default_factory=list)
+    recovered: list[Tensor] = field(default_factory=list)
+    difference: list[Tensor] = field(default_factory=list)
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        import torch
+
+        pairs = {
+            "validation_accuracy": self.validation,
+            "memorization_rate": self.memorized,
+            "noisy_true_rate": self.recovered,
+            "logit_difference": self.difference,
+        }
+        return {key: torch.cat(parts).double().numpy() for key, parts in pairs.items()}
+
+
+class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
+    """Pre-memorization activations into the post-memorization model, and back."""
+
+    name = "activation_patching"
+    version = 1
+    description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
+    Options: ClassVar[type] = ActivationPatchingOptions
+
+    def run(self, subject: Subject) -> Result:
+        if PRE not in subject.anatomies:
+            raise NotApplicable("there is no pre-memorization snapshot")
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        components = [c for c in self.options.components if subject.anatomy().supports(c).ok]
+        for component in set(self.options.components) - set(components):
+            subject.warn(f"{self.name}: {component} left out: {subject.anatomy().supports(component).detail}")
+        if not components:
+            raise NotApplicable("no component of the blocks could be proved")
+        details: dict[str, Any] = {"layers": list(range(1, subject.anatomy().n_layers + 1)), "intact": {}}
+        outcomes = {name: _patch(subject, self.options, components, *ends) for name, ends in DIRECTIONS.items()}
+        for (_, recipient), outcome in zip(DIRECTIONS.values(), outcomes.values(), strict=True):
+            details["intact"][recipient] = _means(outcome[("intact",)])
+        details["directions"] = {
+            name: {
+                c: {
+                    where: _by_layer([outcome[(c, where, layer)] for layer in range(len(details["layers"]))])
+                    for where in POSITIONS
+                }
+                for c in components
+            }
+            for name, outcome in outcomes.items()
+        }
+        details["all_layers"] = {
+            name: {c: _means(outcome[(c, "all_layers")]) for c in components} for name, outcome in outcomes.items()
+        }
+        forward = outcomes["pre_into_post"]
+        details["controls"] = {
+            "self_patch_changed": _self_patch(subject, self.options, components),
+            "last_block_equals_donor": _last_block(outcomes, details),
+        }
+        metrics: dict[str, Metric] = {}
+        if "mlp" in components:
+            metrics = _metrics(forward, len(details["layers"]), subject)
+        return Result(metrics, details)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.figures import patching
+
+        patching(details, path)
+        return True
+
+
+Key = tuple[Any, ...]
+
+
+def _plans(anatomy: Anatomy, components: Sequence[str]) -> dict[Key, tuple[list[Site], str]]:
+    """Every intervention: key -> the sites replaced together, and at which positions."""
+    from ..interventions import Site
+
+    plans: dict[Key, tuple[list[Site], str]] = {}
+    layers = range(anatomy.n_layers)
+    for component in components:
+        for where in POSITIONS:
+            for layer in layers:
+                plans[(component, where, layer)] = ([Site(layer, component)], where)
+        plans[(component, "all_layers")] = ([Site(layer, component) for layer in layers], "all_positions")
+    return plans
+
+
+def _patch(
+    subject: Subject, options: ActivationPatchingOptions, components: Sequence[str], donor: str, recipient: str
+) -> dict[Key, _Outcome]:
+    """Run every intervention on every example."""
+    import torch
+
+    from ..encoding import IGNORED, first_difference
+    from ..evaluation import batches
+    from ..interventions import capture, replace, run
+
+    source, target = subject.anatomy(donor), subject.anatomy(recipient)
+    plans = _plans(target, components)
+    sites = sorted({site for chosen, _ in plans.values() for site in chosen})
+    outcomes: dict[Key, _Outcome] = {key: _Outcome() for key in [("intact",), *plans]}
+    noisy, validation = subject.noisy, subject.validation
+    n_noisy, n_held = min(options.examples, len(noisy)), min(options.examples, len(validation))
+    position, true_token, label_token = first_difference(noisy.true.rows(slice(n_noisy)), noisy.taught.rows(slice(n_noisy)))
+    shared = torch.equal(noisy.true.input_ids, noisy.taught.input_ids)
+
+    def under_each(part: Encoded) -> Mapping[Key, Tensor]:
+        _, states = capture(source, part.input_ids, sites)
+        answer = part.targets != IGNORED
+        found: dict[Key, Tensor] = {("intact",): run(target, part.input_ids, {})}
+        for key, (chosen, where) in plans.items():
+            mask = answer if where == "answer_position" else None
+            edits = {site: replace(states[site], mask) for site in chosen}
+            found[key] = run(target, part.input_ids, edits)
+        return found
+
+    with torch.inference_mode():
+        for rows in batches(n_held, subject.batch_size):
+            part = validation.true.rows(rows)
+            for key, logits in under_each(part).items():
+                outcomes[key].validation.append(part.correct(logits).cpu())
+        for rows in batches(n_noisy, subject.batch_size):
+            true, taught = noisy.true.rows(rows), noisy.taught.rows(rows)
+            index = torch.arange(len(true), device=true.input_ids.device)
+            on_true = under_each(true)
+            on_taught = on_true if shared else under_each(taught)
+            for key, logits in on_true.items():
+                at = logits[index, position[rows]].float()
+                difference = at[index, true_token[rows]] - at[index, label_token[rows]]
+                outcomes[key].recovered.append(true.correct(logits).cpu())
+                outcomes[key].difference.append(difference.cpu())
+                outcomes[key].memorized.append(taught.correct(on_taught[key]).cpu())
+    return outcomes
+
+
+def _means(outcome: _Outcome) -> dict[str, float]:
+    return {key: float(values.mean()) for key, values in outcome.arrays().items()}
+
+
+def _by_layer(outcomes: Sequence[_Outcome]) -> dict[str, list[float]]:
+    means = [_means(outcome) for outcome in outcomes]
+    return {key: [m[key] for m in means] for key in means[0]}
+
+
+def _self_patch(subject: Subject, options: ActivationPatchingOptions, components: Sequence[str]) -> float:
+    """The largest change of any logit when a model's own activations are put back: must be 0."""
+    import torch
+
+    from ..interventions import Site, capture, replace, run
+
+    anatomy = subject.anatomy()
+    ids = subject.validation.true.input_ids[: min(64, options.examples)]
+    sites = [Site(layer, c) for layer in range(anatomy.n_layers) for c in components]
+    with torch.inference_mode():
+        intact, states = capture(anatomy, ids, sites)
+        patched = run(anatomy, ids, {site: replace(states[site]) for site in sites})
+    return float((patched - intact).abs().max())
+
+
+def _last_block(outcomes: Mapping[str, Mapping[Key, _Outcome]], details: Mapping[str, Any]) -> bool | None:
+    """Whether the last block's whole output reproduces the donor, answer by answer."""
+    import torch
+
+    last = details["layers"][-1] - 1
+    key: Key = ("block", "all_positions", last)
+    if key not in outcomes["pre_into_post"]:
+        return None
+    back = {"pre_into_post": "post_into_pre", "post_into_pre": "pre_into_post"}
+    return all(
+        torch.equal(torch.cat(outcome[key].validation), torch.cat(outcomes[back[name]][("intact",)].validation))
+        for name, outcome in outcomes.items()
+    )
+
+
+def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> dict[str, Metric]:
+    """``patch_dissociation`` over single layers' MLP outputs, and the two levels with all of them patched."""
+    from ..statistics import proportion
+
+    intact = outcome[("intact",)].arrays()
+    by_layer = [outcome[("mlp", "all_positions", layer)].arrays() for layer in range(layers)]
+    n_held, n_noisy = len(intact["validation_accuracy"]), len(intact["memorization_rate"])
+    held, noisy = subject.validation.clusters[:n_held], subject.noisy.clusters[:n_noisy]
+    rng = subject.rng("activation_patching")
+    accuracy = np.stack([intact["validation_accuracy"], *(a["validation_accuracy"] for a in by_layer)], 1)
+    memory = np.stack([intact["memorization_rate"], *(a["memorization_rate"] for a in by_layer)], 1)
+
+    def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
+        relative: NDArray[np.float64] = (v[..., 1:] / v[..., :1] - m[..., 1:] / m[..., :1]).mean(-1)
+        return relative
+
+    split = "validation, train_noisy"
+    if accuracy[:, 0].mean() == 0 or memory[:, 0].mean() == 0:
+        reason = "the intact model solves no validation example or memorised no label"
+        dissociation = Estimate(None, None, None, None, n_noisy, reason)
+    else:
+        draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
+        draws = draws[np.isfinite(draws)]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        value = float(area(accuracy.mean(0), memory.mean(0)))
+        dissociation = Estimate(value, float(low), float(high), "cluster bootstrap", n_held + n_noisy)
+    together = outcome[("mlp", "all_layers")].arrays()
+    return {
+        "patch_dissociation": Metric(dissociation, split, None),
+        "patched_mlp_validation_accuracy": Metric(
+            proportion(together["validation_accuracy"] > 0, held, rng), "validation", None
+        ),
+        "patched_mlp_memorization_rate": Metric(proportion(together["memorization_rate"] > 0, noisy, rng), "train_noisy", None),
+    }

@@ -1,0 +1,186 @@
+"""Examples to token ids with named positions, by the task's own tokenizer or by a model's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .tasks.example import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+
+
+def build_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
+    """A word-level tokenizer over ``words``, one token a word, splitting at whitespace.
+
+    It is an ordinary fast tokenizer: ``save_pretrained`` writes a folder that ``AutoTokenizer`` loads.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary: dict[str, int] = {}
+    for word in (PAD, UNKNOWN, END, *words):
+        vocabulary.setdefault(word, len(vocabulary))
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=PAD,
+        unk_token=UNKNOWN,
+        eos_token=END,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """n teacher-forced examples, padded on the right.
+
+    Models are causal (``models.anatomy`` proves it), so that padding on the right changes nothing at any position
+    that counts, and no attention mask is needed.
+
+    Attributes:
+        input_ids: (n, length) prompt and answer tokens without the answer's last token.
+        targets: (n, length) the token to predict at each position that predicts the answer, -100 elsewhere.
+        positions: name -> (n,) index of the last token of each named span; ``last`` is the last prompt token,
+            which predicts the first answer token.
+    """
+
+    input_ids: Tensor
+    targets: Tensor
+    positions: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+    @property
+    def max_length(self) -> int:
+        return int(self.input_ids.shape[1])
+
+    def rows(self, index: Tensor | slice) -> Encoded:
+        """The chosen rows, as views where the index is a slice."""
+        return Encoded(
+            self.input_ids[index], self.targets[index], {name: value[index] for name, value in self.positions.items()}
+        )
+
+    def to(self, device: str | torch.device) -> Encoded:
+        return Encoded(
+            self.input_ids.to(device),
+            self.targets.to(device),
+            {name: value.to(device) for name, value in self.positions.items()},
+        )
+
+    def correct(self, logits: Tensor) -> Tensor:
+        """(n,) bool: the greedy answer equals the target answer.
+
+        Teacher forcing decides this exactly: greedy decoding yields the target if and only if, after each correct
+        prefix, the largest logit is the next target token. ``logits`` is (n, length, vocabulary).
+        """
+        hit = (logits.argmax(-1) == self.targets) | (self.targets == IGNORED)
+        return hit.all(1)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    answers: Sequence[str] | None = None,
+    *,
+    named: bool = True,
+    max_length: int | None = None,
+) -> Encoded:
+    """Tokenise prompts with the given answers (the true ones by default) for teacher forcing.
+
+    Args:
+        named: also locate the named positions (slower).
+        max_length: refuse longer sequences, such as a model's number of positions.
+
+    Raises:
+        UserError: when a prompt or answer has a word that the tokenizer does not know, or is too long.
+    """
+    answers = [e.answer for e in examples] if answers is None else answers
+    prompts = [e.prompt for e in examples]
+    texts = [f"{p} {a}" for p, a in zip(prompts, answers, strict=True)]
+    full: Any = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+    ids: list[list[int]] = full["input_ids"]
+    offsets: list[list[tuple[int, int]]] = full["offset_mapping"]
+    if tokenizer.unk_token_id is not None:
+        for text, row in zip(texts, ids, strict=True):
+            if tokenizer.unk_token_id in row:
+                raise UserError(f"the tokenizer does not know a word of {text!r}", hint="add it to the task's words()")
+    starts = [
+        next((i for i, (_, stop) in enumerate(row) if stop > len(p)), len(row))
+        for row, p in zip(offsets, prompts, strict=True)
+    ]
+    lengths = [len(row) - 1 for row in ids]
+    width = max(lengths)
+    if max_length is not None and width > max_length:
+        raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    input_ids = torch.full((len(ids), width), pad, dtype=torch.long)
+    targets = torch.full((len(ids), width), IGNORED, dtype=torch.long)
+    for row, (tokens, start, length) in enumerate(zip(ids, starts, lengths, strict=True)):
+        if start == 0 or start > length:
+            raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[row]!r}")
+        input_ids[row, :length] = torch.tensor(tokens[:-1])
+        targets[row, start - 1 : length] = torch.tensor(tokens[start:])
+    positions = {"last": torch.tensor(starts) - 1}
+    if named and examples:
+        for name in examples[0].positions:
+            positions[name] = torch.tensor(
+                [
+                    _last_token(row, e.positions[name], start)
+                    for row, e, start in zip(offsets, examples, starts, strict=True)
+                ]
+            )
+    return Encoded(input_ids, targets, positions)
+
+
+def _last_token(offsets: Sequence[tuple[int, int]], span: tuple[int, int], end: int) -> int:
+    """The index of the last prompt token that overlaps a character span."""
+    for i in range(end - 1, -1, -1):
+        start, stop = offsets[i]
+        if start < span[1] and stop > span[0]:
+            return i
+    raise ValueError(f"no token overlaps the characters {span}")
+
+
+def first_difference(true: Encoded, other: Encoded) -> tuple[Tensor, Tensor, Tensor]:
+    """Where two answers of the same prompts part: (n,) position, (n,) true token, (n,) other token.
+
+    Both encodings share their inputs up to that position, so one forward pass gives the logits of both.
+
+    Raises:
+        ValueError: when a pair of answers is the same.
+    """
+    width = min(true.max_length, other.max_length)
+    a, b = true.targets[:, :width], other.targets[:, :width]
+    differs = a != b
+    if not bool(differs.any(1).all()):
+        raise ValueError("a pair of answers never differs")
+    position = differs.int().argmax(1)
+    rows = torch.arange(len(true), device=a.device)
+    return position, a[rows, position], b[rows, position]
+
+
+def concatenate(parts: Sequence[Encoded], pad: int) -> Encoded:
+    """Rows of several encodings in one, padded to the longest; keeps only the position ``last``."""
+    width = max(part.max_length for part in parts)
+
+    def widen(value: Tensor, fill: int) -> Tensor:
+        return torch.nn.functional.pad(value, (0, width - value.shape[1]), value=fill)
+
+    return Encoded(
+        torch.cat([widen(p.input_ids, pad) for p in parts]),
+        torch.cat([widen(p.targets, IGNORED) for p in parts]),
+        {"last": torch.cat([p.positions["last"] for p in parts])},
+    )

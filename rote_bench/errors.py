@@ -1,0 +1,56 @@
+"""The one exception type for mistakes that a user can mend."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class UserError(Exception):
+    """A mistake in the user's input: what is wrong, where, and how to mend it, in one line.
+
+    The command line prints it without a traceback and exits with code 2.
+
+    Args:
+        what: what is wrong, a clause without a full stop.
+        where: a place the user can open, such as ``thr.yaml:12`` or ``--noise-rate``.
+        hint: how to mend it.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" ({self.hint})" if self.hint else ""
+        return " ".join(f"{place}{self.what}{advice}".split())
+
+
+class Faults(UserError):
+    """Every fault found in one go, one line each."""
+
+    def __init__(self, faults: Sequence[UserError]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(fault.what for fault in faults))
+
+    def __str__(self) -> str:
+        return "\n".join(str(fault) for fault in self.faults)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to a mistyped one, or None when nothing is close."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint for an unknown name: the nearest valid one, else the list of all."""
+    names = sorted(known)
+    close = nearest(name, names)
+    if close:
+        return f"did you mean {close!r}?"
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"known: {shown}" if names else "none is known"

@@ -1,0 +1,98 @@
+"""The curves of training and the metrics of a cell that need nothing but its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .evaluation import decode, matches
+from .statistics import Estimate, Metric, difference, proportion
+
+if TYPE_CHECKING:
+    from .subject import Subject, View
+
+
+def curves(subject: Subject, model: Any, cap: int) -> Callable[[], dict[str, float | None]]:
+    """A function that measures all curves of the model at this moment.
+
+    Held-out examples are halved between what is reported and what snapshots are chosen on, as the splits say.
+    """
+    def part(view: View) -> tuple[Any, Any]:
+        rows = slice(min(cap, len(view)))
+        return view.true.rows(rows), view.taught.rows(rows)
+
+    validation, noisy, clean = part(subject.validation), part(subject.noisy), part(subject.clean)
+    selection = part(subject.selection)
+
+    def measure() -> dict[str, float | None]:
+        on_validation, phantom = (_mean(hits) for hits in matches(model, validation, batch_size=subject.batch_size))
+        true = memorized = None
+        if len(subject.noisy):
+            true, memorized = (_mean(hits) for hits in matches(model, noisy, batch_size=subject.batch_size))
+        (on_clean,) = (_mean(hits) for hits in matches(model, clean[:1], batch_size=subject.batch_size))
+        (chosen_on,) = (_mean(hits) for hits in matches(model, selection[:1], batch_size=subject.batch_size))
+        return {
+            "validation_accuracy": on_validation,
+            "train_clean_accuracy": on_clean,
+            "memorization_rate": memorized,
+            "noisy_true_rate": true,
+            "phantom_rate": phantom if len(subject.noisy) else None,
+            "selection_accuracy": chosen_on,
+        }
+
+    return measure
+
+
+def _mean(hits: Any) -> float:
+    return float(hits.double().mean())
+
+
+def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]:
+    """The metrics that need nothing but answers, and each example's answer.
+
+    Returns:
+        The metrics by name, and the columns of ``samples.parquet``.
+    """
+    columns: dict[str, list[Any]] = {
+        key: [] for key in ("split", "index", "group", "prompt", "answer", "label", "prediction", "is_answer", "is_label")
+    }
+    hits: dict[str, tuple[Any, Any, Any]] = {}
+    model = subject.anatomy().model
+    for name, view in (("validation", subject.all_of("validation")), ("train_noisy", subject.all_of("noisy")), ("train_clean", subject.clean)):
+        if len(view) == 0:
+            continue
+        texts, right = decode(model, subject.tokenizer, view.true, batch_size=subject.batch_size)
+        _, taught = decode(model, subject.tokenizer, view.taught, batch_size=subject.batch_size)
+        hits[name] = (right.numpy(), taught.numpy(), view.clusters)
+        columns["split"] += [name] * len(view)
+        columns["index"] += list(view.labelled.indices)
+        columns["group"] += [e.group for e in view.labelled.examples]
+        columns["prompt"] += [e.prompt for e in view.labelled.examples]
+        columns["answer"] += [e.answer for e in view.labelled.examples]
+        columns["label"] += list(view.labelled.labels)
+        columns["prediction"] += texts
+        columns["is_answer"] += right.tolist()
+        columns["is_label"] += taught.tolist()
+    rng = subject.rng("evaluate")
+    accurate, phantom, held = hits["validation"]
+    metrics = {
+        "validation_accuracy": Metric(proportion(accurate, held, rng), "validation", True),
+        "train_clean_accuracy": Metric(proportion(hits["train_clean"][0], hits["train_clean"][2], rng), "train_clean", True),
+    }
+    if "train_noisy" in hits:
+        true, memorized, groups = hits["train_noisy"]
+        marked = [label != e.answer for e, label in zip(subject.data.validation.examples, subject.data.validation.labels, strict=True)]
+        phantom, held = phantom[marked], held[marked]
+        metrics |= {
+            "memorization_rate": Metric(proportion(memorized, groups, rng), "train_noisy"),
+            "noisy_true_rate": Metric(proportion(true, groups, rng), "train_noisy"),
+            "phantom_rate": Metric(proportion(phantom, held, rng), "validation"),
+            "counterfactual_memorization": Metric(
+                difference(memorized, groups, phantom, held, rng), "train_noisy, validation"
+            ),
+        }
+    else:
+        reason = "no noisy labels at this noise rate"
+        for name in ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization"):
+            metrics[name] = Metric(Estimate.missing(reason), "train_noisy")
+    return metrics, columns

@@ -1,0 +1,1 @@
+"""Names, weights and structure of Hugging Face causal language models."""

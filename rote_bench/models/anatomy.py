@@ -1,0 +1,455 @@
+"""Finds the parts of any causal language model by running it, and proves what it found.
+
+Nothing here knows an architecture by name. Modules are recognised by what they do to tensors: decoder blocks map the
+residual stream to itself, the parts of a block sum to its update, the final norm feeds the unembedding. What cannot
+be proved on the model at hand is reported as not supported, with the reason.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one proof."""
+
+    ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """Module paths inside one block; None where nothing was proved.
+
+    ``mixer`` and ``mlp`` are the modules whose outputs are added to the residual stream; ``heads`` and ``units`` are
+    the projections whose inputs are the concatenated heads and the MLP units.
+    """
+
+    mixer: str | None = None
+    mlp: str | None = None
+    heads: str | None = None
+    units: str | None = None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Where everything is in an architecture, as module paths.
+
+    Attributes:
+        blocks: the decoder blocks in order.
+        parts: the parts of each block.
+        width: size of the residual stream.
+        n_heads: heads per block, or None.
+        norm: the final norm, or None when the lens goes by replay.
+        unembedding: the module that makes the logits.
+        scale, soft_cap: what follows it: logits * scale, then cap * tanh(logits / cap).
+        checks: name -> proof.
+    """
+
+    blocks: tuple[str, ...]
+    parts: tuple[BlockParts, ...]
+    width: int
+    n_heads: int | None
+    norm: str | None
+    unembedding: str | None
+    scale: float
+    soft_cap: float | None
+    checks: Mapping[str, Check]
+
+
+def hidden_state(output: Any) -> Tensor:
+    """The residual stream in whatever a module returns: a tensor, or the first float tensor of a container."""
+    if isinstance(output, Tensor):
+        return output
+    values = output.values() if isinstance(output, Mapping) else output
+    for value in values or ():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value
+    raise TypeError(f"no tensor in {type(output).__name__}")
+
+
+def with_hidden_state(output: Any, state: Tensor) -> Any:
+    """The same container with its residual stream replaced."""
+    if isinstance(output, Tensor):
+        return state
+    if isinstance(output, Mapping):
+        key = next(k for k, v in output.items() if isinstance(v, Tensor) and v.is_floating_point())
+        output[key] = state
+        return output
+    items = list(output)
+    at = next(i for i, v in enumerate(items) if isinstance(v, Tensor) and v.is_floating_point())
+    items[at] = state
+    return type(output)(items)
+
+
+@dataclass
+class _Call:
+    """One call of a module during a probe run."""
+
+    path: str
+    module: nn.Module
+    order: int
+    inputs: Tensor | None
+    output: Tensor | None
+
+
+@contextmanager
+def _recorded(model: nn.Module) -> Iterator[list[_Call]]:
+    """Record the first hidden-state-like input and output of every module call, in order of return."""
+    calls: list[_Call] = []
+
+    def make(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            calls.append(_Call(path, module, len(calls), _first([*args, *kwargs.values()]), _first(output)))
+
+        return hook
+
+    handles = [m.register_forward_hook(make(p), with_kwargs=True) for p, m in model.named_modules() if p]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _first(value: Any) -> Tensor | None:
+    try:
+        return hidden_state(value).detach()
+    except TypeError:
+        return None
+
+
+@contextmanager
+def _edited(edits: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Apply a function to the output of each module."""
+
+    def make(edit: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Any], Any]:
+        return lambda module, args, output: with_hidden_state(output, edit(hidden_state(output)))
+
+    handles = [m.register_forward_hook(make(edit)) for m, edit in edits.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Probe:
+    """A model with two probe inputs and the comparisons that proofs need."""
+
+    def __init__(self, model: nn.Module, vocab_size: int) -> None:
+        self.model = model
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        high = min(vocab_size, 10_000)
+        self.ids = torch.randint(0, high, (2, 6), generator=generator).to(device)
+        self.other = torch.randint(0, high, (2, 6), generator=generator).to(device)
+        self.logits = self.run(self.ids)
+        self.other_logits = self.run(self.other)
+        dtype = next(model.parameters()).dtype
+        self.relative = 64 * torch.finfo(dtype).eps if dtype.is_floating_point else 1e-2
+
+    def run(self, ids: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=ids).logits
+        return logits
+
+    def near(self, a: Tensor, b: Tensor) -> bool:
+        if a.shape != b.shape:
+            return False
+        scale = float(b.abs().max()) + 1e-12
+        return bool((a.float() - b.float()).abs().max() <= self.relative * scale)
+
+    def distance(self, a: Tensor, b: Tensor) -> float:
+        return float((a.float() - b.float()).abs().max())
+
+
+class Anatomy:
+    """A model and its structure.
+
+    ``Anatomy.of(model)`` finds and proves; ``anatomy.on(other)`` binds the same structure to other weights of the
+    same architecture without proving again.
+    """
+
+    def __init__(self, model: Any, structure: Structure) -> None:
+        self.model = model
+        self.structure = structure
+        self._modules = dict(model.named_modules())
+
+    @classmethod
+    def of(cls, model: Any) -> Anatomy:
+        """Find the structure of a model by running it on short random inputs.
+
+        Raises:
+            UserError: when no list of decoder blocks can be proved, or the model sees later tokens.
+        """
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                return cls(model, _find(model))
+        finally:
+            model.train(was_training)
+
+    def on(self, model: Any) -> Anatomy:
+        """The same structure on other weights."""
+        return Anatomy(model, self.structure)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.structure.blocks)
+
+    @property
+    def width(self) -> int:
+        return self.structure.width
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        return self.structure.checks
+
+    def supports(self, part: str) -> Check:
+        """Whether a part was proved: block, mixer, mlp, heads, units or lens."""
+        if part not in PARTS:
+            raise ValueError(f"unknown part {part!r}; known: {', '.join(PARTS)}")
+        return self.structure.checks[{"block": "last_block", "mixer": "parts_sum"}.get(part, part)]
+
+    def module(self, layer: int, part: str) -> nn.Module:
+        """The module whose output (block, mixer, mlp) or input (heads, units) is the part."""
+        path = self.structure.blocks[layer] if part == "block" else getattr(self.structure.parts[layer], part)
+        if path is None:
+            raise ValueError(f"layer {layer + 1} has no {part}")
+        return self._modules[path]
+
+    def lens(self, state: Tensor) -> Tensor:
+        """Logits (..., vocabulary) that the model would give if ``state`` (..., width) were its last block's output."""
+        s = self.structure
+        if s.norm is None or s.unembedding is None:
+            return self._replay(state)
+        logits: Tensor = self._modules[s.unembedding](self._modules[s.norm](state)) * s.scale
+        return logits if s.soft_cap is None else s.soft_cap * torch.tanh(logits / s.soft_cap)
+
+    def _replay(self, state: Tensor) -> Tensor:
+        flat = state.reshape(-1, 1, state.shape[-1])
+        ids = torch.zeros(len(flat), 1, dtype=torch.long, device=state.device)
+        with _edited({self._modules[self.structure.blocks[-1]]: lambda _: flat}):
+            logits: Tensor = self.model(input_ids=ids).logits
+        return logits.reshape(*state.shape[:-1], -1)
+
+
+def _find(model: Any) -> Structure:
+    probe = _Probe(model, int(model.get_input_embeddings().weight.shape[0]))
+    checks: dict[str, Check] = {}
+    changed = probe.ids.clone()
+    changed[:, -1] = probe.other[:, -1]
+    same = probe.near(probe.run(changed)[:, :-1], probe.logits[:, :-1])
+    if not same:
+        raise UserError("the model sees later tokens, so it is no causal language model", where="--model")
+    checks["causal"] = Check(True, "a later token changes no earlier logit")
+    longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
+    padded = probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits)
+    checks["right_padding"] = Check(padded, "tokens appended on the right change no logit")
+    with _recorded(model) as calls:
+        probe.run(probe.ids)
+    blocks, width = _blocks(model, probe, calls)
+    modules = dict(model.named_modules())
+    with _edited({modules[b]: lambda x: x.clone() for b in blocks}):
+        checks["no_op"] = Check(probe.near(probe.run(probe.ids), probe.logits), "putting every block's output back changes nothing")
+    checks["last_block"] = Check(True, "the last block's output of another input gives that input's logits")
+    parts, checks["parts_sum"] = _parts(probe, calls, blocks)
+    config = model.config.get_text_config()
+    n_heads = getattr(config, "num_attention_heads", None)
+    for part, what in (("mlp", "MLP"), ("heads", "head"), ("units", "MLP unit")):
+        found = sum(getattr(p, part) is not None for p in parts)
+        ok = found == len(blocks)
+        checks[part] = Check(ok, f"found in {found} of {len(blocks)} blocks" if found else f"no {what}s found")
+    norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks)
+    return Structure(
+        tuple(blocks), tuple(parts), width, n_heads if checks["heads"].ok else None, norm, unembedding, scale, cap, checks
+    )
+
+
+def _blocks(model: Any, probe: _Probe, calls: Sequence[_Call]) -> tuple[list[str], int]:
+    """The list of decoder blocks, proved by patching the last one."""
+    by_path: dict[str, list[_Call]] = {}
+    for call in calls:
+        by_path.setdefault(call.path, []).append(call)
+    candidates: list[tuple[bool, int, list[str]]] = []
+    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    for path, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) == 0:
+            continue
+        children = [f"{path}.{name}" if path else name for name, _ in module.named_children()]
+        called = [child for child in children if len(by_path.get(child, ())) == 1]
+        if len(called) != len(children):
+            continue
+        ends = [by_path[child][0] for child in children]
+        if all(_maps_stream(call, probe.ids) for call in ends):
+            size = sum(p.numel() for p in module.parameters())
+            candidates.append((len(children) == depth, size, children))
+    modules = dict(model.named_modules())
+    for _, _, children in sorted(candidates, key=lambda c: (c[0], c[1]), reverse=True):
+        last = modules[children[-1]]
+        with _recorded(model) as other_calls:
+            probe.run(probe.other)
+        donor = next(c.output for c in other_calls if c.path == children[-1])
+        assert donor is not None
+        with _edited({last: lambda _, donor=donor: donor}):  # type: ignore[misc]
+            patched = probe.run(probe.ids)
+        if probe.near(patched, probe.other_logits) and not probe.near(probe.logits, probe.other_logits):
+            return children, int(donor.shape[-1])
+    raise UserError(
+        f"no stack of decoder blocks could be proved in {type(model).__name__}",
+        where="--model",
+        hint="its last block's output does not decide its logits",
+    )
+
+
+def _maps_stream(call: _Call, ids: Tensor) -> bool:
+    x, y = call.inputs, call.output
+    return x is not None and y is not None and x.shape == y.shape and y.ndim == 3 and y.shape[:2] == ids.shape
+
+
+def _parts(probe: _Probe, calls: Sequence[_Call], blocks: Sequence[str]) -> tuple[list[BlockParts], Check]:
+    """Name the parts of every block; the check holds when they sum to the update in all of them."""
+    out: list[BlockParts] = []
+    failed: list[int] = []
+    for number, path in enumerate(blocks, 1):
+        inside = [c for c in calls if c.path.startswith(f"{path}.")]
+        block = next(c for c in calls if c.path == path)
+        assert block.inputs is not None and block.output is not None
+        chosen = _summands(probe, block.output - block.inputs, inside)
+        if chosen is None:
+            failed.append(number)
+            out.append(BlockParts())
+            continue
+        mixers = [c for c in chosen if _mixes(probe, path, c, chosen)]
+        rest = [c for c in chosen if c not in mixers]
+        mixer = mixers[0] if len(mixers) == 1 else None
+        mlp = rest[0] if len(rest) == 1 else None
+        out.append(
+            BlockParts(
+                mixer.path if mixer else None,
+                mlp.path if mlp else None,
+                _projection(mixer, inside),
+                _projection(mlp, inside),
+            )
+        )
+    if failed:
+        return out, Check(False, f"the parts do not sum to the residual update in blocks {failed}")
+    if any(p.mixer is None for p in out):
+        return out, Check(False, "no single part of each block moves information between positions")
+    return out, Check(True, "the parts of every block sum to its residual update")
+
+
+def _summands(probe: _Probe, update: Tensor, inside: Sequence[_Call]) -> list[_Call] | None:
+    """The smallest set of module outputs that sum to a block's update, outermost modules first."""
+    fitting = [c for c in inside if c.output is not None and c.output.shape == update.shape]
+    fitting.sort(key=lambda c: (c.path.count("."), -c.order))
+    for size in (1, 2, 3):
+        for subset in itertools.combinations(fitting[:14], size):
+            nested = any(a.path.startswith(f"{b.path}.") for a, b in itertools.permutations(subset, 2))
+            if not nested and probe.near(sum((c.output for c in subset), torch.zeros_like(update)), update):  # type: ignore[misc]
+                return sorted(subset, key=lambda c: c.order)
+    return None
+
+
+def _mixes(probe: _Probe, block: str, part: _Call, parts: Sequence[_Call]) -> bool:
+    """Whether a part moves information between positions.
+
+    The block's input is disturbed at the first position while all other parts' outputs are held: if the part's output
+    changes at a later position, the part itself carried the disturbance there.
+    """
+    modules = dict(probe.model.named_modules())
+
+    def disturb(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        def shifted(value: Any) -> Any:
+            if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 3:
+                changed = value.clone()
+                changed[:, 0] = changed[:, 0].flip(-1) + 1.0
+                return changed
+            return value
+
+        if args:
+            return (shifted(args[0]), *args[1:]), kwargs
+        key = next(k for k, v in kwargs.items() if isinstance(v, Tensor) and v.is_floating_point())
+        return args, {**kwargs, key: shifted(kwargs[key])}
+
+    held = {
+        modules[c.path]: (lambda _, value=c.output: value) for c in parts if c is not part and c.output is not None
+    }
+    seen: list[Tensor] = []
+    handle = modules[block].register_forward_pre_hook(disturb, with_kwargs=True)
+    try:
+        with _edited({**held, modules[part.path]: lambda x: (seen.append(x.detach()), x)[1]}):  # type: ignore[func-returns-value]
+            probe.run(probe.ids)
+    finally:
+        handle.remove()
+    assert part.output is not None
+    return not probe.near(seen[0][:, 1:], part.output[:, 1:])
+
+
+def _projection(part: _Call | None, inside: Sequence[_Call]) -> str | None:
+    """The last projection inside a part: a module with a matrix whose output is the part's output."""
+    if part is None or part.output is None:
+        return None
+    sources = [part]
+    feeding = [c for c in inside if c.output is not None and part.inputs is not None and c.output is not part.output]
+    sources += [c for c in feeding if c.output.shape == part.inputs.shape and torch.equal(c.output, part.inputs)]  # type: ignore[union-attr]
+    for source in sources:
+        for call in reversed(inside):
+            weight = getattr(call.module, "weight", None)
+            matrix = isinstance(weight, Tensor) and weight.ndim == 2
+            if matrix and call.output is not None and call.inputs is not None and source.output is not None:
+                same = call.output.shape == source.output.shape and torch.equal(call.output, source.output)
+                if same and call.inputs.ndim == 3:
+                    return call.path
+    return None
+
+
+def _lens(
+    model: Any, probe: _Probe, calls: Sequence[_Call], blocks: Sequence[str]
+) -> tuple[str | None, str | None, float, float | None, Check]:
+    """Final norm, unembedding and what follows it; by replay when no such modules reproduce the logits."""
+    head = model.get_output_embeddings()
+    last = next(c for c in calls if c.path == blocks[-1])
+    unembedding = next((c for c in calls if c.module is head), None)
+    assert last.output is not None
+    if unembedding is not None and unembedding.inputs is not None and unembedding.output is not None:
+        after = [c for c in calls if c.order > last.order and c.path != unembedding.path]
+        for norm in after:
+            if norm.inputs is None or norm.output is None or not torch.equal(norm.inputs, last.output):
+                continue
+            raw = unembedding.module(norm.module(last.output))
+            for scale, cap in _tails(model, raw, probe):
+                logits = raw * scale
+                if cap is not None:
+                    logits = cap * torch.tanh(logits / cap)
+                if probe.near(logits, probe.logits):
+                    error = probe.distance(logits, probe.logits)
+                    return norm.path, unembedding.path, scale, cap, Check(True, f"equals the logits within {error:.1e}")
+    modules = dict(model.named_modules())
+    state = last.output.reshape(-1, 1, last.output.shape[-1])
+    with _edited({modules[blocks[-1]]: lambda _: state}):
+        replayed = probe.run(probe.ids.reshape(-1, 1))
+    if probe.near(replayed.reshape(probe.logits.shape), probe.logits):
+        return None, None, 1.0, None, Check(True, "by replay of what follows the last block")
+    return None, None, 1.0, None, Check(False, "what follows the last block depends on more than its output")
+
+
+def _tails(model: Any, raw: Tensor, probe: _Probe) -> list[tuple[float, float | None]]:
+    """Scalings and soft caps that could follow the unembedding."""
+    config = model.config.get_text_config()
+    cap = getattr(config, "final_logit_softcapping", None)
+    ratio = float((raw * probe.logits).sum() / (raw * raw).sum().clamp_min(1e-12))
+    return [(1.0, None), (1.0, cap), (ratio, None)] if cap else [(1.0, None), (ratio, None)]

@@ -1,0 +1,135 @@
+"""Muon for hidden matrices and AdamW for everything else, as one optimizer.
+
+Muon (Jordan et al., 2024) replaces the momentum of a matrix by its nearest semi-orthogonal matrix, found by a
+Newton-Schulz iteration. Matrices of one shape are iterated together, which is what makes it cheap at small widths.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+STEPS = 5
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """The semi-orthogonal factor of each matrix, approximately: singular values end between about 0.7 and 1.2.
+
+    Five steps of the quintic Newton-Schulz iteration of Jordan et al. (2024), in bfloat16.
+
+    Args:
+        matrices: (batch, rows, columns).
+    """
+    a, b, c = COEFFICIENTS
+    x = matrices.bfloat16()
+    tall = x.shape[-2] > x.shape[-1]
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(STEPS):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if tall else x
+
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Each parameter group names its ``algorithm``: ``muon`` or ``adamw``; ``base_lr`` is its rate before scheduling."""
+
+    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+        super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.98), "eps": 1e-8})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            if group["lr"] and group["weight_decay"]:
+                torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            if group["algorithm"] == "muon":
+                self._muon(parameters, group)
+            else:
+                self._adamw(parameters, group)
+
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        for p in parameters:
+            if "momentum" not in self.state[p]:
+                self.state[p]["momentum"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum"] for p in parameters]
+        torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
+        updates = torch._foreach_lerp(gradients, buffers, group["momentum"])
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, p in enumerate(parameters):
+            by_shape.setdefault(tuple(p.shape), []).append(i)
+        for shape, members in by_shape.items():
+            stacked = torch.stack([updates[i] for i in members])
+            rows, columns = shape[-2:]
+            factors = orthogonalize(stacked.reshape(-1, rows, columns)).reshape(stacked.shape)
+            scale = -group["lr"] * math.sqrt(max(rows, columns) / min(rows, columns))
+            for i, factor in zip(members, factors, strict=True):
+                parameters[i].add_(factor.to(parameters[i].dtype), alpha=scale)
+
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        beta1, beta2 = group["betas"]
+        for p in parameters:
+            if "step" not in self.state[p]:
+                self.state[p].update(step=0, first=torch.zeros_like(p), second=torch.zeros_like(p))
+            self.state[p]["step"] += 1
+        first = [self.state[p]["first"] for p in parameters]
+        second = [self.state[p]["second"] for p in parameters]
+        torch._foreach_lerp_(first, gradients, 1 - beta1)
+        torch._foreach_mul_(second, beta2)
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
+        steps = self.state[parameters[0]]["step"]
+        denominators = torch._foreach_sqrt(second)
+        torch._foreach_div_(denominators, math.sqrt(1 - beta2**steps))
+        torch._foreach_add_(denominators, group["eps"])
+        torch._foreach_addcdiv_(parameters, first, denominators, -group["lr"] / (1 - beta1**steps))
+
+
+def make_optimizer(
+    model: nn.Module,
+    *,
+    kind: Literal["muon", "adamw"],
+    muon_lr: float,
+    adam_lr: float,
+    weight_decay: float,
+) -> MuonAdamW:
+    """An optimizer over the trainable parameters of a model.
+
+    With ``muon``, every matrix (and every stack of matrices, such as fused experts) except the embeddings and the
+    unembedding gets Muon at ``muon_lr``; everything else gets AdamW at ``adam_lr``. A Muon step has the spectral norm
+    ``muon_lr * sqrt(longer side / shorter side)``, so that one learning rate serves all widths (Bernstein and
+    Newhouse, 2024; Yang et al., 2023).
+    """
+    embeddings = {
+        id(module.weight)
+        for getter in ("get_input_embeddings", "get_output_embeddings")
+        if (module := getattr(model, getter, lambda: None)()) is not None and hasattr(module, "weight")
+    }
+    embeddings |= {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    hidden: list[Tensor] = []
+    rest: list[Tensor] = []
+    for p in model.parameters():
+        if p.requires_grad:
+            matrix = p.ndim >= 2 and min(p.shape[-2:]) > 1 and id(p) not in embeddings
+            (hidden if kind == "muon" and matrix else rest).append(p)
+    groups = []
+    if hidden:
+        groups.append(
+            {"params": hidden, "algorithm": "muon", "base_lr": muon_lr, "lr": muon_lr, "weight_decay": weight_decay}
+        )
+    if rest:
+        groups.append(
+            {"params": rest, "algorithm": "adamw", "base_lr": adam_lr, "lr": adam_lr, "weight_decay": weight_decay}
+        )
+    return MuonAdamW(groups)

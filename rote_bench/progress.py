@@ -1,0 +1,83 @@
+"""Progress on standard error: a live line on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+def duration(seconds: float) -> str:
+    """``1:05`` or ``2:03:04``."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+class Progress:
+    """Says what is going on: stage, how far, how fast, how long still.
+
+    Args:
+        quiet: say nothing but warnings.
+        debug: let the errors of diagnostics through with their tracebacks.
+        every: seconds between lines when standard error is not a terminal.
+    """
+
+    def __init__(self, *, quiet: bool = False, debug: bool = False, every: float = 10.0) -> None:
+        self.quiet = quiet
+        self.debug = debug
+        self.live = sys.stderr.isatty()
+        self.every = 0.2 if self.live else every
+        self._shown = -1e9
+        self._open = False
+        self._start = (0, time.monotonic())
+        self._last_stage = ""
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if not self.quiet:
+            self._line(text)
+
+    def warn(self, text: str) -> None:
+        """A line that stays even when quiet."""
+        self._line(f"warning: {text}")
+
+    def stage(self, name: str) -> None:
+        """A new stage begins."""
+        self._last_stage = name
+        self._start = (-1, time.monotonic())
+        self._shown = -1e9
+        self.say(name)
+
+    def step(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
+        """``done`` of ``total`` steps; the record's curves are shown when there are any."""
+        now = time.monotonic()
+        if self._start[0] < 0:  # a resumed run does not begin at 0, and the first step also warms up
+            self._start = (done, now)
+        if self.quiet or (now - self._shown < self.every and done < total):
+            return
+        self._shown = now
+        since = done - self._start[0]
+        text = f"{self._last_stage}: {done}/{total}"
+        if since:
+            each = (now - self._start[1]) / since
+            speed = f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s/step"
+            text += f", {speed}, {duration(each * (total - done))} left at most"
+        if record:
+            curves = (("held-out", "validation_accuracy"), ("memorised", "memorization_rate"), ("true on noisy", "noisy_true_rate"))
+            text += "".join(f", {label} {record[key]:.2f}" for label, key in curves if record.get(key) is not None)
+        if self.live:
+            sys.stderr.write(f"\r\x1b[2K{text[:150]}")
+            sys.stderr.flush()
+            self._open = True
+        else:
+            self._line(text)
+
+    def _line(self, text: str) -> None:
+        if self._open:
+            sys.stderr.write("\r\x1b[2K")
+            self._open = False
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()

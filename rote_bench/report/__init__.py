@@ -1,0 +1,1 @@
+"""Reports: their schema, how they are written, read, shown and drawn."""

@@ -1,0 +1,140 @@
+"""From what a run measured to the entries of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..findings import decide
+from ..hashing import sha256
+from .write import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from ..models.anatomy import Anatomy
+    from ..models.load import LoadedModel
+    from ..spec.model import Recipe
+    from ..statistics import Estimate, Metric
+    from ..subject import Subject
+    from ..training import Trained
+
+
+@dataclass
+class Facts:
+    """What is known about a cell before it runs."""
+
+    identity: dict[str, Any]
+    task: dict[str, Any]
+    data: dict[str, Any]
+    model: dict[str, Any]
+    seeds: dict[str, Any]
+    environment: dict[str, Any]
+
+
+NOT_TRAINED: Mapping[str, Any] = {
+    "optimizer": None,
+    "steps": 0,
+    "examples_seen": 0,
+    "tokens_seen": 0,
+    "effective_batch_size": None,
+    "stop_reason": "not_trained",
+    "snapshots": {},
+    "snapshot_rule": None,
+}
+
+
+def assemble(
+    facts: Facts,
+    *,
+    status: str,
+    timings: Mapping[str, Any],
+    error: str | None = None,
+    training: Mapping[str, Any] = NOT_TRAINED,
+    metrics: Mapping[str, Any] | None = None,
+    diagnostics: Mapping[str, Any] | None = None,
+    artifacts: Sequence[Mapping[str, Any]] = (),
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The whole report."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "status": status,
+        "error": error,
+        "identity": facts.identity,
+        "task": facts.task,
+        "data": facts.data,
+        "model": facts.model,
+        "training": dict(training),
+        "seeds": facts.seeds,
+        "metrics": dict(metrics or {}),
+        "diagnostics": dict(diagnostics or {}),
+        "findings": decide(metrics or {}),
+        "environment": facts.environment,
+        "timings": dict(timings),
+        "artifacts": list(artifacts),
+        "warnings": list(warnings),
+    }
+
+
+def metric_entry(metric: Metric) -> dict[str, Any]:
+    """A metric as the report holds it."""
+    e: Estimate = metric.estimate
+    return {
+        "value": e.value,
+        "ci_low": e.ci_low,
+        "ci_high": e.ci_high,
+        "ci_method": e.ci_method,
+        "n": e.n,
+        "higher_is_better": metric.higher_is_better,
+        "split": metric.split,
+        "reason_if_null": e.reason_if_null,
+    }
+
+
+def model_entry(name: str, loaded: LoadedModel) -> dict[str, Any]:
+    """The report's ``model`` without the proofs, which come later."""
+    import json
+
+    return {
+        "name": name,
+        "model_type": loaded.model_type,
+        "source": loaded.source,
+        "revision": loaded.revision,
+        "parameters": sum(p.numel() for p in loaded.model.parameters()),
+        "config": json.loads(json.dumps(loaded.model.config.to_dict(), default=str)),
+        "anatomy": {},
+    }
+
+
+def anatomy_entry(anatomy: Anatomy) -> dict[str, Any]:
+    """What was proved about the model."""
+    return {name: {"ok": check.ok, "detail": check.detail} for name, check in anatomy.checks.items()}
+
+
+def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject) -> dict[str, Any]:
+    """The report's ``training``."""
+    if trained is None:
+        return dict(NOT_TRAINED)
+    from ..training import SNAPSHOT_RULE
+
+    rows = len(subject.data.train) + len(subject.data.facts) * recipe.facts_repeat
+    return {
+        "optimizer": recipe.optimizer,
+        "steps": trained.steps,
+        "examples_seen": trained.examples_seen,
+        "tokens_seen": trained.tokens_seen,
+        "effective_batch_size": min(recipe.batch_size, rows),
+        "stop_reason": trained.stop_reason,
+        "snapshots": {"pre_memorization": trained.pre_step, "post_memorization": trained.steps},
+        "snapshot_rule": SNAPSHOT_RULE.format(share=recipe.snapshot_share),
+    }
+
+
+def artifacts(folder: Path) -> list[dict[str, Any]]:
+    """Every file of a cell but the report, with its hash."""
+    skipped = {"report.json", "training-state.pt"}
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in skipped and not p.name.startswith("."))
+    return [
+        {"path": p.relative_to(folder).as_posix(), "sha256": sha256(p), "bytes": p.stat().st_size} for p in files
+    ]

@@ -1,0 +1,107 @@
+"""Where numbers come from: versions, machine, hashes, identity."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ..hashing import canonical, digest
+
+DISTRIBUTION = "reason-to-rote-bench"
+
+
+def identity(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The hash of everything that decides the numbers, with the parts it is made from."""
+    return {"hash": digest(parts), "parts": dict(parts)}
+
+
+def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted paths at which two sets of identity parts differ."""
+    out: list[str] = []
+    for key in sorted({*mine, *theirs}):
+        a, b = mine.get(key), theirs.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            out += differing(a, b, f"{prefix}{key}.")
+        elif canonical(a) != canonical(b):
+            out.append(f"{prefix}{key}")
+    return out
+
+
+def code_version(cls: type) -> str:
+    """The declared version of a task or diagnostic with a hash of its source, so that no change goes unseen."""
+    source = inspect.getsource(cls)
+    return f"{getattr(cls, 'version', 1)}+{hashlib.sha256(source.encode()).hexdigest()[:12]}"
+
+
+def installed(name: str) -> str:
+    """The version of an installed distribution, or ``unknown``."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _git(*arguments: str) -> str | None:
+    folder = Path(__file__).resolve().parent
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no git on this machine: the commit is simply not known
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """Commit and dirtiness of the checkout that holds this very file; nothing for an installed wheel."""
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or not (Path(top) / "rote_bench" / "report" / "provenance.py").is_file():
+        return None, None
+    status = _git("status", "--porcelain", "--", ":/rote_bench", ":/tasks", ":/pyproject.toml")
+    return _git("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def environment(
+    *, device: str, threads: int, dtype: str, precision: str, deterministic: bool, remote_code: bool = False
+) -> dict[str, Any]:
+    """The report's ``environment``."""
+    commit, dirty = _commit()
+    return {
+        "rote_bench": installed(DISTRIBUTION),
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "python": platform.python_version(),
+        "torch": installed("torch"),
+        "transformers": installed("transformers"),
+        "platform": platform.platform(),
+        "cpu": _cpu(),
+        "device": device,
+        "threads": threads,
+        "dtype": dtype,
+        "precision": precision,
+        "deterministic": deterministic,
+        "remote_code": remote_code,
+    }
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident size that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

@@ -1,0 +1,1 @@
+"""Task files: YAML to a validated ``TaskSpec``, every fault with its file and line."""

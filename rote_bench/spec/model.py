@@ -1,0 +1,144 @@
+"""The content of a task file, resolved and typed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..hashing import digest
+
+
+@dataclass(frozen=True)
+class NoiseSpec:
+    """Which labels are made wrong.
+
+    Attributes:
+        kind: a registered kind of noise.
+        rates: shares of the training questions that get a wrong label; one cell each.
+        options: options of that kind.
+    """
+
+    kind: str = "uniform"
+    rates: tuple[float, ...] = (0.05,)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        optimizer: ``muon`` (hidden matrices by Muon, the rest by AdamW) or ``adamw``.
+        learning_rate: of the hidden matrices.
+        adam_learning_rate: of everything else.
+        weight_decay: decoupled, times the learning rate.
+        clip: largest norm of the gradient, or null.
+        batch_size: questions per step.
+        max_steps: the budget.
+        schedule: points [step, multiplier] between which both learning rates go linearly.
+        precision: arithmetic of the training steps; ``auto`` is bfloat16 where the processor has it.
+        evaluate_every: steps between evaluations once past the log-spaced start.
+        evaluation_examples: largest number of examples behind each curve.
+        stop_at: memorization rate at which training ends early, or null.
+        facts_repeat: how often each fact is seen per pass over the questions.
+        snapshot_share: the pre-memorization snapshot needs this share of the final accuracy on the selection split.
+    """
+
+    optimizer: Literal["muon", "adamw"] = "muon"
+    learning_rate: float = field(default=7e-3, metadata={"above": 0})
+    adam_learning_rate: float = field(default=3e-3, metadata={"above": 0})
+    weight_decay: float = field(default=0.01, metadata={"min": 0})
+    clip: float | None = field(default=1.0, metadata={"above": 0})
+    batch_size: int = field(default=512, metadata={"min": 1})
+    max_steps: int = field(default=800, metadata={"min": 1})
+    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (50, 1.0), (320, 1.0), (800, 0.1))
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    evaluate_every: int = field(default=25, metadata={"min": 1})
+    evaluation_examples: int = field(default=512, metadata={"min": 1})
+    stop_at: float | None = field(default=0.98, metadata={"above": 0, "max": 1})
+    facts_repeat: int = field(default=1, metadata={"min": 1})
+    snapshot_share: float = field(default=0.9, metadata={"above": 0, "max": 1})
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """Separate seeds for everything random.
+
+    Attributes:
+        data: examples and splits.
+        noise: which labels are wrong, and how.
+        init: the model's first weights.
+        order: the order of training examples.
+        bootstrap: resampling for intervals, and probes.
+    """
+
+    data: int = field(default=0, metadata={"min": 0})
+    noise: int = field(default=0, metadata={"min": 0})
+    init: int = field(default=0, metadata={"min": 0})
+    order: int = field(default=0, metadata={"min": 0})
+    bootstrap: int = field(default=0, metadata={"min": 0})
+
+    @classmethod
+    def all(cls, seed: int) -> Seeds:
+        """The same seed everywhere."""
+        return cls(seed, seed, seed, seed, seed)
+
+    @property
+    def label(self) -> str:
+        """A short name for folders: the seed, or all five when they differ."""
+        values = dataclasses.astuple(self)
+        return str(values[0]) if len(set(values)) == 1 else "-".join(map(str, values))
+
+
+@dataclass(frozen=True)
+class DiagnosticSpec:
+    """A diagnostic with its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task file after inheritance, profile and command line.
+
+    ``parameters``, ``noise.options`` and each diagnostic's ``options`` are already validated against the classes
+    that they configure.
+    """
+
+    name: str
+    version: int
+    title: str
+    description: str
+    citation: str
+    generator: str
+    parameters: Mapping[str, Any]
+    splits: Mapping[str, int | float]
+    noise: NoiseSpec
+    model: Mapping[str, Any]
+    training: Recipe
+    diagnostics: tuple[DiagnosticSpec, ...]
+    seeds: Seeds
+    source: str | None = None
+    profile: str | None = None
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain data with everything spelled out, for the report; no paths."""
+        plain = dataclasses.asdict(self)
+        plain.pop("source")
+        plain["diagnostics"] = [{d.name: dict(d.options)} for d in self.diagnostics]
+        plain["noise"]["rates"] = list(self.noise.rates)
+        plain["training"]["schedule"] = [list(point) for point in self.training.schedule]
+        return plain
+
+    def content_hash(self) -> str:
+        """SHA-256 of what decides the examples: generator, parameters, splits and noise, and the version."""
+        content = self.resolved()
+        keys = ("name", "version", "generator", "parameters", "splits")
+        return digest({**{k: content[k] for k in keys}, "noise": {k: content["noise"][k] for k in ("kind", "options")}})
+
+    def replace(self, **changes: Any) -> TaskSpec:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)

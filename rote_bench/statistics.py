@@ -1,0 +1,205 @@
+"""Intervals for everything that is reported: proportions, bootstraps over clusters, aggregation over seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+RESAMPLES = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval, or the reason why there is none.
+
+    Attributes:
+        value: None when it could not be measured; ``reason_if_null`` then says why.
+        ci_low, ci_high: bounds of the interval, None when there is no interval.
+        ci_method: how the interval was made.
+        n: examples, or cells, behind the number.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_method: str | None
+    n: int
+    reason_if_null: str | None = None
+
+    def __post_init__(self) -> None:
+        for number in (self.value, self.ci_low, self.ci_high):
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{number} is not a number to report; give None and a reason")
+        if self.value is None and not self.reason_if_null:
+            raise ValueError("a missing value needs its reason")
+
+    @classmethod
+    def missing(cls, reason: str, n: int = 0) -> Estimate:
+        """No value, and why."""
+        return cls(None, None, None, None, n, reason)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of the report.
+
+    Attributes:
+        estimate: the value with its interval, or a reason why there is none.
+        split: the examples on which it was measured: validation, train_noisy, train_clean.
+        higher_is_better: None when the metric only describes.
+    """
+
+    estimate: Estimate
+    split: str
+    higher_is_better: bool | None = None
+
+
+def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
+    """A proportion with Wilson's score interval (Wilson, 1927), for independent examples."""
+    if n == 0:
+        return Estimate.missing("no examples")
+    low, high = _wilson_bounds(successes / n, n, level)
+    return Estimate(successes / n, low, high, "Wilson score", n)
+
+
+def _wilson_bounds(p: float, n: float, level: float) -> tuple[float, float]:
+    from statistics import NormalDist
+
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    center = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, min(p, center - half)), min(1.0, max(p, center + half))
+
+
+def cluster_weights(
+    clusters: ArrayLike, rng: np.random.Generator, n_resamples: int = RESAMPLES
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Weights for resampling whole clusters with replacement.
+
+    Args:
+        clusters: (n,) the cluster of each example, any integers.
+
+    Returns:
+        (n,) the position of each example's cluster, and (n_resamples, clusters) how often each resample draws each.
+    """
+    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    count = int(codes.max()) + 1
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=n_resamples).astype(float)
+    return codes, weights
+
+
+def resampled_means(
+    values: ArrayLike, clusters: ArrayLike, rng: np.random.Generator, n_resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """Bootstrap means over clusters: (n_resamples, ...) from values (n, ...).
+
+    Each resample draws clusters with replacement and averages all their examples (Davison and Hinkley, 1997, 3.8).
+    """
+    data = np.asarray(values, dtype=float)
+    codes, weights = cluster_weights(clusters, rng, n_resamples)
+    flat = data.reshape(len(data), -1)
+    sums = np.zeros((weights.shape[1], flat.shape[1]))
+    np.add.at(sums, codes, flat)
+    sizes = np.bincount(codes, minlength=weights.shape[1]).astype(float)
+    means = (weights @ sums) / (weights @ sizes)[:, None]
+    return means.reshape(n_resamples, *data.shape[1:])
+
+
+def interval(draws: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
+    """The percentile interval of bootstrap draws (Efron, 1979)."""
+    low, high = np.quantile(np.asarray(draws, dtype=float), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def proportion(hits: ArrayLike, clusters: ArrayLike, rng: np.random.Generator) -> Estimate:
+    """The share of hits with an interval that respects clusters.
+
+    The cluster bootstrap says nothing at 0 or 1, where no resample differs; there Wilson's interval is used, with the
+    number of clusters for the number of examples, which is the cautious end.
+    """
+    data = np.asarray(hits, dtype=float)
+    n = len(data)
+    if n == 0:
+        return Estimate.missing("no examples")
+    value = float(data.mean())
+    if value in (0.0, 1.0):
+        count = len(np.unique(np.asarray(clusters)))
+        low, high = _wilson_bounds(value, count, LEVEL)
+        return Estimate(value, low, high, "Wilson score over clusters", n)
+    low, high = interval(resampled_means(data, clusters, rng))
+    return Estimate(value, low, high, "cluster bootstrap", n)
+
+
+def difference(
+    first: ArrayLike, first_clusters: ArrayLike, second: ArrayLike, second_clusters: ArrayLike, rng: np.random.Generator
+) -> Estimate:
+    """Mean of ``first`` minus mean of ``second``, two independent groups of examples, by cluster bootstrap."""
+    a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    if len(a) == 0 or len(b) == 0:
+        return Estimate.missing("no examples")
+    draws = resampled_means(a, first_clusters, rng) - resampled_means(b, second_clusters, rng)
+    low, high = interval(draws)
+    return Estimate(float(a.mean() - b.mean()), low, high, "cluster bootstrap", len(a) + len(b))
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    values: ArrayLike,
+    clusters: ArrayLike,
+    rng: np.random.Generator,
+) -> Estimate:
+    """A smooth function of several means, with a percentile interval.
+
+    Args:
+        statistic: maps means (..., k) to values (...).
+        values: (n, k) whose column means the statistic takes.
+    """
+    data = np.asarray(values, dtype=float)
+    value = float(statistic(data.mean(0)))
+    draws = statistic(resampled_means(data, clusters, rng))
+    draws = draws[np.isfinite(draws)]
+    if not math.isfinite(value) or len(draws) == 0:
+        return Estimate.missing("the statistic is not defined on these examples", len(data))
+    low, high = interval(draws)
+    return Estimate(value, low, high, "cluster bootstrap", len(data))
+
+
+def interquartile_mean(values: ArrayLike) -> float:
+    """The mean of the middle half, ties in rank split by weight (Agarwal et al., 2021)."""
+    data = np.sort(np.asarray(values, dtype=float))
+    n = len(data)
+    edges = np.arange(n + 1) / n
+    weight = np.clip(np.minimum(edges[1:], 0.75) - np.maximum(edges[:-1], 0.25), 0, None)
+    return float((data * weight).sum() / weight.sum())
+
+
+def across_seeds(values: Sequence[float], rng: np.random.Generator) -> Estimate:
+    """The interquartile mean over seeds with a bootstrap interval over seeds (Agarwal et al., 2021)."""
+    if not values:
+        return Estimate.missing("no seeds")
+    value = interquartile_mean(values)
+    if len(values) < 2:
+        return Estimate(value, None, None, None, 1)
+    data = np.asarray(values, dtype=float)
+    rows = rng.integers(0, len(data), size=(RESAMPLES, len(data)))
+    low, high = interval([interquartile_mean(row) for row in data[rows]])
+    return Estimate(value, low, high, "bootstrap over seeds", len(values))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values by Holm's step-down procedure (Holm, 1979), in the given order."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return adjusted

@@ -1,0 +1,127 @@
+"""What a diagnostic looks at: a trained model with its snapshots, and encoded views of the data."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from .data import Data
+from .encoding import Encoded, encode
+from .models.anatomy import Anatomy
+from .noise import Labelled
+from .tasks.example import Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
+    from .spec.model import TaskSpec
+
+PRE, POST = "pre_memorization", "post_memorization"
+
+
+@dataclass(frozen=True)
+class View:
+    """n examples encoded twice: followed by the true answer, and by the label taught (or the phantom label).
+
+    Attributes:
+        name: ``noisy`` (memorised wrong labels), ``clean``, ``validation`` or ``selection``.
+        labelled: the examples.
+        true: teacher-forced with the true answers.
+        taught: teacher-forced with the labels.
+    """
+
+    name: str
+    labelled: Labelled
+    true: Encoded
+    taught: Encoded
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    @cached_property
+    def clusters(self) -> NDArray[np.int64]:
+        """(n,) the cluster of each example, for intervals."""
+        codes: dict[str, int] = {}
+        return np.array([codes.setdefault(e.group, len(codes)) for e in self.labelled.examples], dtype=np.int64)
+
+    def intermediate(self, name: str, values: Sequence[str]) -> NDArray[np.int64]:
+        """(n,) the class index, among ``values``, of the named intermediate result."""
+        index = {value: i for i, value in enumerate(values)}
+        return np.array([index[e.intermediates[name]] for e in self.labelled.examples], dtype=np.int64)
+
+
+@dataclass
+class Subject:
+    """A model under diagnosis.
+
+    Attributes:
+        spec, task, data: what it learned.
+        tokenizer: the tokenizer of its inputs.
+        anatomies: snapshot -> the model with that snapshot's weights, its structure found and proved.
+        curve: the evaluations made during training, as in ``dynamics.jsonl``.
+        device: where the models live.
+        cap: largest number of examples in a view.
+        warn: where a diagnostic says what the reader of the report must know.
+    """
+
+    spec: TaskSpec
+    task: Task
+    data: Data
+    tokenizer: PreTrainedTokenizerBase
+    anatomies: Mapping[str, Anatomy]
+    curve: Sequence[Mapping[str, Any]]
+    device: str
+    cap: int = 1024
+    batch_size: int = 512
+    warn: Callable[[str], None] = field(default=lambda text: None)
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """A generator of its own for each purpose, from the bootstrap seed."""
+        return np.random.default_rng([self.spec.seeds.bootstrap, zlib.crc32(purpose.encode())])
+
+    def anatomy(self, snapshot: str = POST) -> Anatomy:
+        """The model at a snapshot."""
+        return self.anatomies[snapshot]
+
+    @cached_property
+    def noisy(self) -> View:
+        """Training examples with a wrong label (D_n)."""
+        return self._view("noisy", self.data.train.take(self.data.train.noisy[: self.cap]))
+
+    @cached_property
+    def clean(self) -> View:
+        """Training examples with their true label (D_c), a random part of them."""
+        noisy = set(self.data.train.noisy)
+        rows = [i for i in range(len(self.data.train)) if i not in noisy][: self.cap]
+        return self._view("clean", self.data.train.take(rows))
+
+    @cached_property
+    def validation(self) -> View:
+        """Held-out examples that are reported (V); ``taught`` holds their phantom labels."""
+        return self._view("validation", self.data.validation.take(range(min(self.cap, len(self.data.validation)))))
+
+    @cached_property
+    def selection(self) -> View:
+        """Held-out examples on which anything that must be chosen is chosen."""
+        return self._view("selection", self.data.selection.take(range(min(self.cap, len(self.data.selection)))))
+
+    def all_of(self, name: str) -> View:
+        """All of the ``validation`` or ``noisy`` examples, without the cap."""
+        if name == "validation":
+            return self._view(name, self.data.validation)
+        return self._view(name, self.data.train.take(self.data.train.noisy))
+
+    def _view(self, name: str, labelled: Labelled) -> View:
+        if len(labelled) == 0:
+            empty = Encoded(torch.empty(0, 0, dtype=torch.long), torch.empty(0, 0, dtype=torch.long), {})
+            return View(name, labelled, empty, empty)
+        true = encode(self.tokenizer, labelled.examples).to(self.device)
+        taught = encode(self.tokenizer, labelled.examples, labelled.labels).to(self.device)
+        return View(name, labelled, true, taught)
