@@ -13,30 +13,33 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-STEPS = 5
+# The best odd quintics, one after the other, that pull singular values from [0.02, 1] towards 1: each minimises the
+# largest error on the interval that the one before leaves (Amsel et al., 2025). Three of them leave 9 percent.
+COEFFICIENTS = ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4107))
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """The semi-orthogonal factor of each matrix, approximately: singular values end between about 0.7 and 1.2.
+    """The semi-orthogonal factor of each matrix, approximately, by Newton-Schulz iterations in bfloat16.
 
-    Five steps of the quintic Newton-Schulz iteration of Jordan et al. (2024), in bfloat16.
+    Matrices are first scaled by the fourth root of the sum of their singular values' fourth powers, a bound on the
+    largest one that is tighter than the Frobenius norm and comes from the Gram matrix of the first iteration.
 
     Args:
         matrices: (batch, rows, columns).
     """
-    a, b, c = COEFFICIENTS
     x = matrices.bfloat16()
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(STEPS):
-        gram = x @ x.mT
+    gram = x @ x.mT
+    bound = gram.float().norm(dim=(-2, -1), keepdim=True).clamp_min(1e-20) * 1.02
+    x, gram = x / bound.sqrt().bfloat16(), gram / bound.bfloat16()
+    for i, (a, b, c) in enumerate(COEFFICIENTS):
+        if i:
+            gram = x @ x.mT
         polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, polynomial, x, beta=a)
     return x.mT if tall else x
-
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -278,7 +278,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
 def identity_parts(cell: Cell, loaded: LoadedModel, precision: str) -> dict[str, Any]:
     """Everything that decides a cell's numbers."""
     spec, registry = cell.spec, cell.registry
-    config = loaded.model.config.to_dict()
+    config = build.plain_config(loaded.model.config)
     return {
         "task": {
             "content": spec.content_hash(),
@@ -318,8 +318,10 @@ def finished(cell: Cell, identified: Mapping[str, Any]) -> dict[str, Any] | None
     except UserError as error:
         cell.warn(f"replacing an unusable report: {error}")
         return None
+    if report["status"] != "success":
+        return None
     if report["identity"]["hash"] == identified["hash"]:
-        return report if report["status"] == "success" else None
+        return report
     fields = differing(identified["parts"], report["identity"]["parts"])
     raise UserError(
         f"another run's report is there; it differs in {', '.join(fields[:6])}",

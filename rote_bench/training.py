@@ -19,7 +19,7 @@ from .evaluation import autocast, forward
 from .optimizers import make_optimizer
 
 if TYPE_CHECKING:
-    from .spec.model import Recipe
+    from .spec.model import Recipe, Schedule
 
 SNAPSHOT_RULE = (
     "pre_memorization is the evaluation with the largest P(true answer) - P(noisy label) on the noisy training examples"
@@ -54,20 +54,31 @@ class Trained:
     evaluation_seconds: float
 
 
-def multiplier(schedule: Sequence[tuple[int, float]], step: int) -> float:
-    """The learning-rate multiplier at a step: linear between the points of the schedule, constant outside."""
-    if step <= schedule[0][0]:
-        return schedule[0][1]
-    for (left, low), (right, high) in zip(schedule, schedule[1:], strict=False):
-        if step <= right:
-            return low + (high - low) * (step - left) / (right - left)
-    return schedule[-1][1]
+def settled_at(curve: Sequence[Mapping[str, Any]], schedule: Schedule) -> int | None:
+    """The step of the evaluation that first reaches ``schedule.hold_until`` on the selection split."""
+    reached = (r["step"] for r in curve if (r["selection_accuracy"] or 0.0) >= schedule.hold_until)
+    return next(reached, None)
+
+
+def last_step(recipe: Recipe, settled: int | None) -> int:
+    """The step with which training ends, as far as is known."""
+    return recipe.max_steps if settled is None else min(recipe.max_steps, settled + recipe.schedule.anneal)
+
+
+def multiplier(recipe: Recipe, step: int, settled: int | None) -> float:
+    """The part of the full learning rate at a step (from 1)."""
+    schedule = recipe.schedule
+    start = last_step(recipe, settled) - schedule.anneal
+    if step > start:
+        share = min(1.0, (step - start) / schedule.anneal)
+        return schedule.drop + (schedule.final - schedule.drop) * share
+    return min(1.0, step / schedule.warmup) if schedule.warmup else 1.0
 
 
 def evaluation_steps(every: int, last: int) -> set[int]:
-    """Steps at which to evaluate: log-spaced until the spacing reaches ``every``, then evenly, and the end."""
-    steps, step = {last}, 1
-    while step < last:
+    """Steps at which to evaluate: log-spaced until the spacing reaches ``every``, then evenly."""
+    steps, step = set(), 1
+    while step <= last:
         steps.add(step)
         step = max(step + 1, min(step + every, math.ceil(step * 1.5)))
         if step > every:
@@ -175,9 +186,9 @@ def train(
         adam_lr=recipe.adam_learning_rate,
         weight_decay=recipe.weight_decay,
     )
-    total, size = recipe.max_steps, min(recipe.batch_size, len(rows))
+    size = min(recipe.batch_size, len(rows))
     order = Batches(rows, size, seed)
-    when = evaluation_steps(recipe.evaluate_every, total)
+    when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
     lengths = (data.targets != IGNORED).int().cumsum(1).argmax(1) + 1
     curve: list[Mapping[str, Any]] = []
     candidates = _Candidates()
@@ -216,6 +227,8 @@ def train(
         )
 
     stop_reason = "budget"
+    settled = settled_at(curve, recipe.schedule)
+    total = last_step(recipe, settled)
     model.train()
     while step < total:
         if stop_requested():
@@ -225,7 +238,7 @@ def train(
         width = int(lengths[index].max())
         batch = Encoded(data.input_ids[index, :width], data.targets[index, :width], {})
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * multiplier(recipe.schedule, step + 1)
+            group["lr"] = group["base_lr"] * multiplier(recipe, step + 1, settled)
         with autocast(data.input_ids.device, precision):
             loss = answer_loss(model, batch)
         loss.backward()
@@ -236,7 +249,7 @@ def train(
         running.append(loss.detach())
         step += 1
         tokens += size * width
-        if step not in when:
+        if step not in when and step < total:
             progress(step, total, curve[-1] if curve else None)
             continue
         mean_loss = float(torch.stack(running).mean())
@@ -253,13 +266,15 @@ def train(
             "epoch": step * size / len(rows),
             "seconds": round(spent + time.monotonic() - start, 3),
             "loss": mean_loss,
-            "lr": multiplier(recipe.schedule, step),
+            "lr": multiplier(recipe, step, settled),
             **levels,
         }
         curve.append(entry)
         record(entry)
         score = (levels["noisy_true_rate"] or 0.0) - (levels["memorization_rate"] or 0.0)
         candidates.offer(score, levels["selection_accuracy"] or 0.0, step, lambda: weights(model))
+        settled = settled_at(curve, recipe.schedule)
+        total = last_step(recipe, settled)
         progress(step, total, entry)
         memorized = levels["memorization_rate"]
         if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,17 +93,21 @@ def metric_entry(metric: Metric) -> dict[str, Any]:
     }
 
 
+def plain_config(config: Any) -> dict[str, Any]:
+    """A model's configuration as JSON holds it."""
+    plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
+    return plain
+
+
 def model_entry(name: str, loaded: LoadedModel) -> dict[str, Any]:
     """The report's ``model`` without the proofs, which come later."""
-    import json
-
     return {
         "name": name,
         "model_type": loaded.model_type,
         "source": loaded.source,
         "revision": loaded.revision,
         "parameters": sum(p.numel() for p in loaded.model.parameters()),
-        "config": json.loads(json.dumps(loaded.model.config.to_dict(), default=str)),
+        "config": plain_config(loaded.model.config),
         "anatomy": {},
     }
 

@@ -28,7 +28,7 @@ def schema() -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads((Path(__file__).parent / "task.schema.json").read_text(encoding="utf-8"))
     for key, cls in (("training", Recipe), ("seeds", Seeds)):
         properties = {o.name: {"description": f"{o.description} ({o.type})", "default": o.default} for o in describe(cls)}
-        loaded["properties"][key].update(properties=json.loads(json.dumps(properties)), additionalProperties=False)
+        loaded["properties"][key].update(properties=json.loads(json.dumps(properties, default=asdict)), additionalProperties=False)
     return loaded
 
 
@@ -141,7 +141,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
         checked(kind.Options, options, ("noise", "options"))
     recipe = checked(Recipe, section("training", dict, {}), ("training",))
     if recipe:
-        faults += _schedule(recipe)
+        faults += _fits(recipe)
     seeds = checked(Seeds, section("seeds", dict, {}), ("seeds",))
     chosen = section("diagnostics", list, sorted(registry.table("diagnostics")) if "diagnostics" not in data else [])
     diagnostics = []
@@ -206,15 +206,12 @@ def _structural(source: Source) -> list[Fault]:
     return faults
 
 
-def _schedule(recipe: Recipe) -> list[Fault]:
-    points, at = recipe.schedule, ("training", "schedule")
-    if not points:
-        return [Fault(at, "needs at least one point [step, multiplier]")]
+def _fits(recipe: Recipe) -> list[Fault]:
+    """How the numbers of a recipe fit together."""
     faults = []
-    if any(later[0] <= earlier[0] for earlier, later in zip(points, points[1:], strict=False)):
-        faults.append(Fault(at, "the steps must increase from point to point"))
-    if any(m < 0 for _, m in points) or all(m == 0 for _, m in points):
-        faults.append(Fault(at, "multipliers must be 0 or more, and not all 0"))
+    needed = recipe.schedule.warmup + recipe.schedule.anneal
+    if needed > recipe.max_steps:
+        faults.append(Fault(("training", "max_steps"), f"{recipe.max_steps} steps are fewer than warmup and anneal together, {needed}"))
     if recipe.evaluate_every > recipe.max_steps:
         faults.append(Fault(("training", "evaluate_every"), f"{recipe.evaluate_every} is more than max_steps {recipe.max_steps}"))
     return faults

@@ -26,6 +26,28 @@ class NoiseSpec:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """The learning rate over time, in parts of the full rate: warm up, hold until the task is learned, then anneal.
+
+    A high rate keeps a model from memorising and a low one lets it, so the drop is tied to an event and not to a step:
+    one recipe then serves models that learn at different speeds.
+
+    Attributes:
+        warmup: steps of linear increase from 0.
+        hold_until: accuracy on the selection split at which the full rate ends.
+        drop: the part of the rate right after that.
+        anneal: steps of linear decrease from there to ``final``, with which training ends.
+        final: the part of the rate at the end.
+    """
+
+    warmup: int = field(default=50, metadata={"min": 0})
+    hold_until: float = field(default=0.95, metadata={"above": 0, "max": 1})
+    drop: float = field(default=0.4, metadata={"above": 0, "max": 1})
+    anneal: int = field(default=300, metadata={"min": 1})
+    final: float = field(default=0.05, metadata={"min": 0, "max": 1})
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a model is trained.
 
@@ -36,8 +58,8 @@ class Recipe:
         weight_decay: decoupled, times the learning rate.
         clip: largest norm of the gradient, or null.
         batch_size: questions per step.
-        max_steps: the budget.
-        schedule: points [step, multiplier] between which both learning rates go linearly.
+        max_steps: the budget; the last ``schedule.anneal`` of them anneal whether the task is learned or not.
+        schedule: the learning rate over time.
         precision: arithmetic of the training steps; ``auto`` is bfloat16 where the processor has it.
         evaluate_every: steps between evaluations once past the log-spaced start.
         evaluation_examples: largest number of examples behind each curve.
@@ -47,13 +69,13 @@ class Recipe:
     """
 
     optimizer: Literal["muon", "adamw"] = "muon"
-    learning_rate: float = field(default=7e-3, metadata={"above": 0})
+    learning_rate: float = field(default=0.016, metadata={"above": 0})
     adam_learning_rate: float = field(default=3e-3, metadata={"above": 0})
     weight_decay: float = field(default=0.01, metadata={"min": 0})
     clip: float | None = field(default=1.0, metadata={"above": 0})
     batch_size: int = field(default=512, metadata={"min": 1})
     max_steps: int = field(default=800, metadata={"min": 1})
-    schedule: tuple[tuple[int, float], ...] = ((0, 0.0), (50, 1.0), (320, 1.0), (800, 0.1))
+    schedule: Schedule = Schedule()
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     evaluate_every: int = field(default=25, metadata={"min": 1})
     evaluation_examples: int = field(default=512, metadata={"min": 1})
@@ -130,7 +152,6 @@ class TaskSpec:
         plain.pop("source")
         plain["diagnostics"] = [{d.name: dict(d.options)} for d in self.diagnostics]
         plain["noise"]["rates"] = list(self.noise.rates)
-        plain["training"]["schedule"] = [list(point) for point in self.training.schedule]
         return plain
 
     def content_hash(self) -> str:
