@@ -122,8 +122,8 @@ def interval(draws: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
 def proportion(hits: ArrayLike, clusters: ArrayLike, rng: np.random.Generator) -> Estimate:
     """The share of hits with an interval that respects clusters.
 
-    The cluster bootstrap says nothing at 0 or 1, where no resample differs; there Wilson's interval is used, with the
-    number of clusters for the number of examples, which is the cautious end.
+    The cluster bootstrap says nothing at 0 or 1, where no resample differs and no clustering shows; there Wilson's
+    interval over examples is used.
     """
     data = np.asarray(hits, dtype=float)
     n = len(data)
@@ -131,9 +131,7 @@ def proportion(hits: ArrayLike, clusters: ArrayLike, rng: np.random.Generator) -
         return Estimate.missing("no examples")
     value = float(data.mean())
     if value in (0.0, 1.0):
-        count = len(np.unique(np.asarray(clusters)))
-        low, high = _wilson_bounds(value, count, LEVEL)
-        return Estimate(value, low, high, "Wilson score over clusters", n)
+        return wilson(round(value * n), n)
     low, high = interval(resampled_means(data, clusters, rng))
     return Estimate(value, low, high, "cluster bootstrap", n)
 

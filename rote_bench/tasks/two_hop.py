@@ -30,8 +30,9 @@ class TwoHopParameters:
         bridges: bridge entities (layer 1); keep well below the model's width, or erasing them erases everything.
         answers: answer entities (layer 2).
         relations: number of relations.
-        chains: with facts in the prompt, the number of chains that each prompt states.
-        pool: with facts in the prompt, the number of different prompts.
+        chains: with facts in the prompt, the number of chains of two facts that each prompt states, in random order.
+        pool: with facts in the prompt, the number of different prompts to draw from.
+        reading: with facts in the prompt, the number of one-hop questions that are trained along, always clean.
     """
 
     facts: Literal["weights", "prompt"] = "weights"
@@ -41,12 +42,16 @@ class TwoHopParameters:
     answers: int = field(default=20, metadata={"min": 2})
     relations: int = field(default=24, metadata={"min": 1})
     chains: int = field(default=2, metadata={"min": 1})
-    pool: int = field(default=200_000, metadata={"min": 3})
+    pool: int = field(default=1_000_000, metadata={"min": 3})
+    reading: int = field(default=10_000, metadata={"min": 0})
 
     def __post_init__(self) -> None:
         facts = (self.entities + self.bridges) * self.relations
         if self.facts == "weights" and facts > LARGEST:
             raise ValueError(f"{facts:,} facts do not fit in memory; the most is {LARGEST:,}")
+        fewest = min(self.entities, self.bridges, self.answers)
+        if self.facts == "prompt" and self.chains > fewest:
+            raise ValueError(f"{self.chains} chains need as many entities, bridges and answers, but there are {fewest}")
 
 
 FORMS = {
@@ -58,6 +63,12 @@ FACT_FORMS = {
     "words": "{entity} 's {relation_1} is",
     "question": "Who is the {relation_1} of {entity} ?",
     "symbols": "{entity} {relation_1}",
+}
+
+STATED_FORMS = {
+    "words": "{subject} 's {relation} is {thing} ;",
+    "question": "{subject} 's {relation} is {thing} ;",
+    "symbols": "{subject} {relation} {thing} ;",
 }
 
 
@@ -105,6 +116,8 @@ class TwoHop(Task):
         self.entities = pool[: p.entities]
         self.bridges = pool[p.entities : p.entities + p.bridges]
         self.targets = pool[p.entities + p.bridges :]
+        if p.facts == "prompt":
+            return
         rng = random.Random(f"facts-{seed}")
         self.first_hop = {(e, r): rng.choice(self.bridges) for e in self.entities for r in self.relations}
         self.second_hop = {(b, r): rng.choice(self.targets) for b in self.bridges for r in self.relations}
@@ -115,6 +128,10 @@ class TwoHop(Task):
         return len(self.entities) * len(self.relations) ** 2
 
     def example(self, index: int) -> Example:
+        if self.parameters.facts == "prompt":
+            chains, text, rng = self._context("query", index)
+            e, r1, bridge, r2, answer = rng.choice(chains)
+            return self._question(text, e, r1, r2, bridge, answer)
         n = len(self.relations)
         e, r1, r2 = self.entities[index // n**2], self.relations[index // n % n], self.relations[index % n]
         bridge = self.first_hop[e, r1]
@@ -131,10 +148,36 @@ class TwoHop(Task):
             group=bridge,
         )
 
+    def _context(self, kind: str, index: int) -> tuple[list[tuple[str, str, str, str, str]], _Text, random.Random]:
+        """The chains that a prompt states, its text so far, and the generator of what follows."""
+        rng = random.Random(f"{kind}-{self.seed}-{index}")
+        n = self.parameters.chains
+        people = zip(
+            rng.sample(self.entities, n), rng.sample(self.bridges, n), rng.sample(self.targets, n), strict=True
+        )
+        chains = [(e, rng.choice(self.relations), b, rng.choice(self.relations), a) for e, b, a in people]
+        stated = [fact for e, r1, b, r2, a in chains for fact in ((e, r1, b), (b, r2, a))]
+        rng.shuffle(stated)
+        text = _Text()
+        for subject, relation, thing in stated:
+            text.add(STATED_FORMS[self.parameters.form].format(subject=subject, relation=relation, thing=thing))
+        return chains, text, rng
+
+    def _reading(self) -> list[Example]:
+        """One-hop questions about facts that their prompts state."""
+        out = []
+        for index in range(self.parameters.reading):
+            chains, text, rng = self._context("reading", index)
+            e, r1, b, r2, a = rng.choice(chains)
+            subject, relation, answer = rng.choice([(e, r1, b), (b, r2, a)])
+            text.add(FACT_FORMS[self.parameters.form], entity=subject, relation_1=relation)
+            out.append(Example(str(text), answer, text.spans, group=subject))
+        return out
+
     def facts(self) -> Sequence[Example]:
-        """Every single fact as a one-hop question; none when the prompts state them."""
+        """Every single fact as a one-hop question, or one-hop questions about the facts that prompts state."""
         if self.parameters.facts == "prompt":
-            return ()
+            return self._reading()
         out = []
         for (e, r), answer in [*self.first_hop.items(), *self.second_hop.items()]:
             text = _Text()
@@ -143,13 +186,15 @@ class TwoHop(Task):
         return out
 
     def words(self) -> Iterable[str]:
-        return [*self.entities, *self.bridges, *self.targets, *self.relations, "Who", "is", "the", "of", "?", "'s"]
+        return [*self.entities, *self.bridges, *self.targets, *self.relations, "Who", "is", "the", "of", "?", "'s", ";"]
 
     def answers(self, example: Example) -> Sequence[str]:
         return self.targets
 
     def near_misses(self, example: Example) -> Sequence[str]:
-        """Where the other relations of the same bridge lead."""
+        """Where the other relations of the same bridge lead; with facts in the prompt, the other answers stated there."""
+        if self.parameters.facts == "prompt":
+            return sorted(set(self.targets).intersection(example.prompt.split()) - {example.answer})
         bridge = example.intermediates["bridge"]
         return sorted({self.second_hop[bridge, r] for r in self.relations} - {example.answer})
 
@@ -159,10 +204,21 @@ class TwoHop(Task):
     def answer_if(self, example: Example, intermediate: str, value: str) -> str | None:
         if intermediate != "bridge" or value not in self.bridges:
             return None
+        if self.parameters.facts == "prompt":
+            return self._stated_answer(example, value)
         return self.second_hop[value, example.features["relation_2"]]
+
+    def _stated_answer(self, example: Example, bridge: str) -> str | None:
+        """Where the prompt's own fact about another bridge leads."""
+        words = example.prompt[: min(start for start, _ in example.positions.values())].split()
+        size = len(STATED_FORMS[self.parameters.form].split())
+        stated = (words[i : i + size] for i in range(0, len(words) - size + 1, size))
+        return next((fact[-2] for fact in stated if fact[0] == bridge), None)
 
     def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
         """Questions with the same first hop and another second relation, or the same relations of another entity."""
+        if self.parameters.facts == "prompt":
+            return {}
         n = len(self.relations)
         e = self.entities.index(example.features["entity"])
         r1 = self.relations.index(example.features["relation_1"])

@@ -1,0 +1,93 @@
+"""Encodings: the right tokens, the right positions, and exact match that equals greedy decoding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+from rote_bench.encoding import IGNORED, build_tokenizer, concatenate, encode, first_difference
+from rote_bench.errors import UserError
+from rote_bench.evaluation import decode, matches
+from rote_bench.tasks.addition import Addition, AdditionParameters
+from rote_bench.tasks.example import Example
+from rote_bench.tasks.two_hop import TwoHop, TwoHopParameters
+
+TASK = Addition(AdditionParameters(digits=2), 0)
+EXAMPLES = [TASK.example(i) for i in range(0, 10_000, 97)]
+
+
+def test_tokens_targets_and_positions() -> None:
+    tokenizer = build_tokenizer(TASK.words())
+    encoded = encode(tokenizer, EXAMPLES)
+    for row, example in enumerate(EXAMPLES):
+        tokens = tokenizer.convert_ids_to_tokens(encoded.input_ids[row].tolist())
+        assert tokens == example.text.split()[:-1]
+        wanted = encoded.targets[row][encoded.targets[row] != IGNORED]
+        assert tokenizer.convert_ids_to_tokens(wanted.tolist()) == example.answer.split()
+        assert tokens[encoded.positions["last"][row]] == "="
+        for name, (start, stop) in example.positions.items():
+            assert tokens[encoded.positions[name][row]] == example.prompt[start:stop]
+
+
+def test_shorter_rows_are_padded_on_the_right() -> None:
+    task = TwoHop(TwoHopParameters(), 0)
+    tokenizer = build_tokenizer(task.words())
+    questions = encode(tokenizer, [task.example(3)], named=False)
+    facts = encode(tokenizer, task.facts()[:2], named=False)
+    both = concatenate([questions, facts], tokenizer.pad_token_id)
+    assert both.max_length == questions.max_length > facts.max_length
+    assert (both.input_ids[1:, facts.max_length :] == tokenizer.pad_token_id).all()
+    assert (both.targets[1:, facts.max_length :] == IGNORED).all()
+
+
+def test_the_tokenizer_survives_saving(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(TASK.words())
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    text = EXAMPLES[5].text
+    assert again(text, add_special_tokens=False)["input_ids"] == tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert again.decode(again(text)["input_ids"]) == text
+
+
+def test_a_word_that_the_tokenizer_does_not_know_is_refused() -> None:
+    tokenizer = build_tokenizer(["a", "b"])
+    with pytest.raises(UserError, match="does not know a word"):
+        encode(tokenizer, [Example("a c", "b")])
+
+
+def test_first_difference_finds_where_answers_part() -> None:
+    tokenizer = build_tokenizer(TASK.words())
+    example = EXAMPLES[7]
+    digits = example.answer.split()
+    other = [digits[0], str((int(digits[1]) + 1) % 10), digits[2]]
+    true, wrong = encode(tokenizer, [example]), encode(tokenizer, [example], [" ".join(other)])
+    position, true_token, other_token = first_difference(true, wrong)
+    assert position.item() == true.positions["last"].item() + 1
+    assert tokenizer.convert_ids_to_tokens([true_token.item(), other_token.item()]) == [digits[1], other[1]]
+    with pytest.raises(ValueError, match="never differs"):
+        first_difference(true, true)
+
+
+def test_teacher_forcing_decides_greedy_exact_match() -> None:
+    tokenizer = build_tokenizer(TASK.words())
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=16, n_embd=32, n_layer=1, n_head=2, use_cache=False)
+    model = GPT2LMHeadModel(config).eval()
+    own = []
+    for example in EXAMPLES[:40]:  # what the untrained model itself answers, by the library's own generation
+        ids = tokenizer(example.prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0
+        )
+        own.append(" ".join(tokenizer.convert_ids_to_tokens(out[0, ids.shape[1] :].tolist())))
+    as_answered = encode(tokenizer, EXAMPLES[:40], own)
+    as_true = encode(tokenizer, EXAMPLES[:40])
+    hits, right = matches(model, [as_answered, as_true], batch_size=7)
+    assert hits.all()
+    assert right.tolist() == [o == e.answer for o, e in zip(own, EXAMPLES[:40], strict=True)]
+    texts, correct = decode(model, tokenizer, as_true, batch_size=9)
+    assert texts == own
+    assert correct.tolist() == right.tolist()

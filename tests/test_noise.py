@@ -1,0 +1,129 @@
+"""The rules that every kind of noise keeps."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rote_bench.errors import UserError
+from rote_bench.noise import (
+    BUILT_IN,
+    BridgeSwap,
+    ClassConditional,
+    ClassConditionalOptions,
+    NoiseKind,
+    NoOptions,
+    Pairs,
+    Structured,
+    Uniform,
+    label_held_out,
+    label_train,
+)
+from rote_bench.tasks.addition import Addition, AdditionParameters
+from rote_bench.tasks.example import Task
+from rote_bench.tasks.two_hop import TwoHop, TwoHopParameters
+
+TASKS: list[Task] = [TwoHop(TwoHopParameters(relations=8), 0), Addition(AdditionParameters(), 0)]
+each_kind = pytest.mark.parametrize("kind", BUILT_IN, ids=lambda k: k.name)
+each_task = pytest.mark.parametrize("task", TASKS, ids=["two_hop", "addition"])
+
+
+def pool(task: Task, n: int, seed: int = 0) -> tuple[list[int], list]:
+    rows = random.Random(seed).sample(range(len(task)), n)
+    return rows, [task.example(i) for i in rows]
+
+
+@each_kind
+@each_task
+def test_labels_are_wrong_seeded_and_as_many_as_asked(kind: type[NoiseKind], task: Task) -> None:
+    rows, examples = pool(task, 1000)
+    noise = kind(kind.Options())
+    labelled = label_train(task, noise, examples, rows, 0.1, 5)
+    assert labelled == label_train(task, noise, examples, rows, 0.1, 5)
+    other = label_train(task, noise, examples, rows, 0.1, 6)
+    assert other.examples == labelled.examples
+    assert other.labels != labelled.labels
+    if kind is not Structured:
+        assert len(labelled.noisy) == 100
+    assert 50 <= len(labelled.noisy) <= 150
+    for i in labelled.noisy:
+        assert labelled.labels[i] in task.answers(examples[i])
+
+
+@each_kind
+@each_task
+def test_rate_zero_leaves_every_label_true(kind: type[NoiseKind], task: Task) -> None:
+    rows, examples = pool(task, 200)
+    assert label_train(task, kind(kind.Options()), examples, rows, 0.0, 0).noisy == []
+
+
+@each_kind
+@each_task
+def test_phantoms_of_held_out_examples_are_wrong_too(kind: type[NoiseKind], task: Task) -> None:
+    rows, examples = pool(task, 1200)
+    noise = kind(kind.Options())
+    held = label_held_out(task, noise, examples[1000:], rows[1000:], 0.1, 0, examples[:1000], "validation")
+    if kind is Structured:
+        trained = label_train(task, noise, examples[:1000], rows[:1000], 0.1, 0)
+        feature = next(iter(examples[0].features))
+        ruled = {trained.examples[i].features[feature] for i in trained.noisy}
+        assert {held.examples[i].features[feature] for i in held.noisy} <= ruled
+    else:
+        assert len(held.noisy) == 200
+
+
+@given(st.integers(0, 10_000), st.integers(30, 300))
+@settings(max_examples=25, deadline=None)
+def test_pairs_keep_the_counts_of_all_labels(seed: int, count: int) -> None:
+    task = TASKS[0]
+    rows, examples = pool(task, 600, seed)
+    labelled = label_train(task, Pairs(NoOptions()), examples, rows, count / 600, seed)
+    assert Counter(labelled.labels) == Counter(e.answer for e in examples)
+    if len(labelled.noisy) % 2 == 0:
+        swapped = Counter((e.answer, label) for e, label in zip(examples, labelled.labels, strict=True) if e.answer != label)
+        assert all(swapped[a, b] == swapped[b, a] for a, b in swapped)
+
+
+def test_bridge_swap_gives_the_answer_of_another_bridge() -> None:
+    task = TASKS[0]
+    rows, examples = pool(task, 300)
+    labelled = label_train(task, BridgeSwap(BridgeSwap.Options()), examples, rows, 0.2, 0)
+    for i in labelled.noisy:
+        implied = {task.answer_if(examples[i], "bridge", b) for b in task.values("bridge")}
+        assert labelled.labels[i] in implied
+
+
+def test_class_conditional_follows_its_matrix() -> None:
+    task = TASKS[0]
+    rows, examples = pool(task, 400)
+    answers = sorted({e.answer for e in examples})
+    matrix = {a: {answers[(i + 1) % len(answers)]: 1.0} for i, a in enumerate(answers)}
+    kind = ClassConditional(ClassConditionalOptions(matrix=matrix))
+    labelled = label_train(task, kind, examples, rows, 0.5, 0)
+    assert all(labelled.labels[i] in matrix[examples[i].answer] for i in labelled.noisy)
+    few = ClassConditional(ClassConditionalOptions(spread=2))
+    confused: dict[str, set[str]] = {}
+    spread = label_train(task, few, examples, rows, 0.9, 0)
+    for i in spread.noisy:
+        confused.setdefault(examples[i].answer, set()).add(spread.labels[i])
+    assert max(map(len, confused.values())) <= 2
+
+
+def test_uniform_reaches_every_other_answer_about_equally() -> None:
+    task = TASKS[0]
+    example = task.example(0)
+    draws = Counter(Uniform(NoOptions()).draw(task, [example] * 5000, random.Random(0)))
+    others = len(task.answers(example)) - 1
+    assert len(draws) == others
+    assert max(draws.values()) < 1.5 * 5000 / others
+
+
+def test_noise_that_cannot_be_drawn_is_one_clear_line() -> None:
+    task = TwoHop(TwoHopParameters(entities=4, bridges=2, answers=2, relations=1), 0)
+    example = task.example(0)
+    with pytest.raises(UserError, match="near_miss noise has no wrong label"):
+        BUILT_IN[1](NoOptions()).draw(task, [example], random.Random(0))

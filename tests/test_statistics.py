@@ -1,0 +1,113 @@
+"""Intervals against independent implementations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from rote_bench.statistics import (
+    Estimate,
+    across_seeds,
+    bootstrap,
+    difference,
+    holm,
+    interquartile_mean,
+    proportion,
+    resampled_means,
+    wilson,
+)
+
+
+@given(st.integers(0, 200), st.integers(1, 200))
+def test_wilson_agrees_with_scipy(successes: int, n: int) -> None:
+    successes = min(successes, n)
+    ours = wilson(successes, n)
+    theirs = stats.binomtest(successes, n).proportion_ci(method="wilson")
+    assert ours.ci_low == pytest.approx(theirs.low, abs=1e-9)
+    assert ours.ci_high == pytest.approx(theirs.high, abs=1e-9)
+
+
+def test_the_bootstrap_agrees_with_scipy_when_every_example_is_its_own_cluster() -> None:
+    values = np.random.default_rng(0).normal(size=300)
+    draws = resampled_means(values, np.arange(300), np.random.default_rng(1), 4000)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=2).confidence_interval
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.01)
+
+
+def test_clusters_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(20), 50)
+    hits = (rng.random(20) < 0.5)[clusters]
+    wide = proportion(hits, clusters, np.random.default_rng(0))
+    narrow = proportion(hits, np.arange(1000), np.random.default_rng(0))
+    assert wide.value == narrow.value
+    assert wide.ci_high - wide.ci_low > 3 * (narrow.ci_high - narrow.ci_low)
+
+
+def test_cluster_means_weigh_clusters_by_size() -> None:
+    values = np.array([0.0, 1.0, 1.0, 1.0])
+    draws = resampled_means(values, [0, 1, 1, 1], np.random.default_rng(0), 2000)
+    assert set(np.round(np.unique(draws), 6)) == {0.0, 0.75, 1.0}
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.integers(0, 100))
+@settings(max_examples=40)
+def test_a_proportion_lies_in_its_interval(shares: list[float], seed: int) -> None:
+    hits = np.array([s > 0.5 for s in shares])
+    e = proportion(hits, np.arange(len(hits)), np.random.default_rng(seed))
+    assert e.value is not None and e.ci_low is not None and e.ci_high is not None
+    assert 0 <= e.ci_low <= e.value + 1e-12 and e.value - 1e-12 <= e.ci_high <= 1
+
+
+def test_the_interval_of_a_difference_covers_the_truth_about_as_often_as_it_says() -> None:
+    covered = 0
+    for trial in range(200):
+        rng = np.random.default_rng(trial)
+        a, b = rng.random(150) < 0.6, rng.random(150) < 0.4
+        e = difference(a, np.arange(150), b, np.arange(150), rng)
+        covered += e.ci_low <= 0.2 <= e.ci_high
+    assert 180 <= covered <= 200
+
+
+def test_bootstrap_of_a_ratio() -> None:
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.random(400) < 0.8, rng.random(400) < 0.4], 1)
+    e = bootstrap(lambda m: m[..., 1] / m[..., 0], values, np.arange(400), rng)
+    assert e.value == pytest.approx(values[:, 1].mean() / values[:, 0].mean())
+    assert e.ci_low < 0.5 < e.ci_high
+    nothing = bootstrap(lambda m: np.log(m[..., 0] * 0 - 1), values, np.arange(400), rng)
+    assert nothing.value is None and nothing.reason_if_null
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=40))
+def test_the_interquartile_mean_agrees_with_scipy_where_quarters_are_whole(values: list[float]) -> None:
+    four = values * 4
+    assert interquartile_mean(four) == pytest.approx(stats.trim_mean(four, 0.25), abs=1e-9)
+
+
+def test_across_seeds() -> None:
+    e = across_seeds([0.1, 0.2, 0.3], np.random.default_rng(0))
+    assert e.value == pytest.approx(0.2) and 0.1 <= e.ci_low < 0.2 < e.ci_high <= 0.3
+    assert across_seeds([0.4], np.random.default_rng(0)).ci_low is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_monotone_and_at_least_the_raw_values(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    assert all(a >= p and a <= 1 for a, p in zip(adjusted, p_values, strict=True))
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert [adjusted[i] for i in order] == sorted(adjusted)
+    assert adjusted[order[0]] == pytest.approx(min(1.0, len(p_values) * p_values[order[0]]))
+
+
+def test_nothing_that_is_not_a_number_becomes_an_estimate() -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        Estimate(math.nan, None, None, None, 1)
+    with pytest.raises(ValueError, match="reason"):
+        Estimate(None, None, None, None, 1)
