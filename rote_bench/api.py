@@ -144,7 +144,9 @@ def run_cells(
     single: bool = False,
 ) -> list[Report]:
     """All cells of noise rates times seeds, one after the other; see ``run``."""
-    from .runner import Settings, cell_folder, expand, find_provider, run_cell
+    from .cell import Settings, cell_folder
+    from .runner import expand, run_cell
+    from .stages import find_provider
 
     progress = progress or Progress()
     registry = load_plugins(plugins)
@@ -152,7 +154,9 @@ def run_cells(
     find_provider(model, registry)
     cells = expand(spec, noise_rates, seeds)
     if single and len(cells) > 1:
-        raise UserError(f"{task} names {len(cells)} noise rates", where="run()", hint="give one as noise_rate, or use run_cells()")
+        raise UserError(
+            f"{task} names {len(cells)} noise rates", where="run()", hint="give one as noise_rate, or use run_cells()"
+        )
     if limit is not None and limit < 2:
         raise UserError(f"must be at least 2, not {limit}", where="--limit")
     if batch_size is not None and batch_size < 1:
@@ -239,7 +243,7 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         UserError: when there is no report, or the folder cannot be written.
     """
-    from .runner import draw_figures
+    from .stages import draw_figures
 
     report = load_report(path)
     try:
@@ -260,7 +264,13 @@ def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, 
     registry = load_plugins(plugins)
     if kind == "plugins":
         return [
-            {"name": p.name, "source": p.source, "version": p.version, "status": "failed" if p.error else "loaded", "description": p.error or ""}
+            {
+                "name": p.name,
+                "source": p.source,
+                "version": p.version,
+                "status": "failed" if p.error else "loaded",
+                "description": p.error or "",
+            }
             for p in registry.plugins
         ]
     if kind == "tasks":
@@ -275,7 +285,13 @@ def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, 
             }
             for name, file in sorted(files.items())
         ] + [
-            {"name": name, "source": registry.source_of("tasks", name), "generator": name, "profiles": [], "description": f"generator: {cls.description}"}
+            {
+                "name": name,
+                "source": registry.source_of("tasks", name),
+                "generator": name,
+                "profiles": [],
+                "description": f"generator: {cls.description}",
+            }
             for name, cls in sorted(registry.table("tasks").items())
         ]
     if kind == "models":
@@ -336,7 +352,9 @@ def data(
             "label": part.labels[i] if split == "train" else e.answer,
             "noisy": i in noisy,
             "phantom_label": part.labels[i] if split in ("selection", "validation") else None,
-            "positions": {name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()},
+            "positions": {
+                name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()
+            },
             "intermediates": dict(e.intermediates),
             "group": e.group,
         }
@@ -367,4 +385,6 @@ def check_model(
     """
     from .models.survey import check
 
-    return check(name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code)
+    return check(
+        name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code
+    )

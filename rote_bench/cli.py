@@ -100,14 +100,27 @@ def _list(options: argparse.Namespace) -> int:
         _say(f"<model_type>-<size>         random weights; sizes {', '.join(SIZES)}; types:")
         import textwrap
 
-        _say(textwrap.fill(", ".join(sorted(known_types())), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
+        _say(
+            textwrap.fill(
+                ", ".join(sorted(known_types())),
+                100,
+                initial_indent="  ",
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+            )
+        )
         extra = [i for i in items if i["source"] != "built-in"]
         if extra:
             _say("from plugins: " + ", ".join(f"{i['name']} ({i['source']})" for i in extra))
         return DONE
     from tabulate import tabulate
 
-    _say(tabulate([[i["name"], i["source"], i.get("status", ""), i["description"]] for i in items], headers=["name", "source", "", "description"]))
+    _say(
+        tabulate(
+            [[i["name"], i["source"], i.get("status", ""), i["description"]] for i in items],
+            headers=["name", "source", "", "description"],
+        )
+    )
     return DONE
 
 
@@ -115,8 +128,13 @@ def _data(options: argparse.Namespace) -> int:
     from . import api
 
     examples = api.data(
-        options.task, split=options.split, n=options.n, noise_rate=options.noise_rate, profile=options.profile,
-        overrides=options.set, plugins=options.plugin,
+        options.task,
+        split=options.split,
+        n=options.n,
+        noise_rate=options.noise_rate,
+        profile=options.profile,
+        overrides=options.set,
+        plugins=options.plugin,
     )
     if options.json:
         _dump(examples)
@@ -192,35 +210,72 @@ def parser() -> argparse.ArgumentParser:
         number = version("reason-to-rote-bench")
     except PackageNotFoundError:
         number = "uninstalled"
-    top = _Parser(prog="rote-bench", description="How language models memorise wrong labels and still reason well.", allow_abbrev=False)
+    top = _Parser(
+        prog="rote-bench",
+        description="How language models memorise wrong labels and still reason well.",
+        allow_abbrev=False,
+    )
     top.add_argument("--version", action="version", version=f"rote-bench {number}")
     verbs = top.add_subparsers(dest="verb_name", metavar="VERB", required=True, parser_class=_Parser)
 
     def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
         made.set_defaults(verb=function)
-        made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plugin from a Python file")
+        made.add_argument(
+            "--plugin", action="append", default=[], metavar="FILE", help="load a plugin from a Python file"
+        )
         made.add_argument("--debug", action="store_true", help="show tracebacks")
         return made
 
     def task_options(made: argparse.ArgumentParser) -> None:
         made.add_argument("task", metavar="TASK", help="a task file, or the name of a shipped task such as thr")
         made.add_argument("--profile", metavar="NAME", help="a profile of the task file")
-        made.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="override any key of the task file")
+        made.add_argument(
+            "--set", action="append", default=[], metavar="PATH=VALUE", help="override any key of the task file"
+        )
 
     run = verb("run", _run, "train or load a model on a noisy task, diagnose it and write a report")
     task_options(run)
-    run.add_argument("--model", required=True, metavar="MODEL", help="<model_type>-<size> or hf:NAME_OR_PATH[@REVISION]")
-    run.add_argument("--noise-rate", action="append", default=[], type=float, metavar="R", help="share of wrong labels; may be given again")
-    run.add_argument("--seed", action="append", default=[], type=int, metavar="N", help="sets every seed; may be given again")
+    run.add_argument(
+        "--model", required=True, metavar="MODEL", help="<model_type>-<size> or hf:NAME_OR_PATH[@REVISION]"
+    )
+    run.add_argument(
+        "--noise-rate",
+        action="append",
+        default=[],
+        type=float,
+        metavar="R",
+        help="share of wrong labels; may be given again",
+    )
+    run.add_argument(
+        "--seed", action="append", default=[], type=int, metavar="N", help="sets every seed; may be given again"
+    )
     run.add_argument("-o", "--output-path", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, ... (default: auto)")
-    run.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="of the weights (default: float32)")
-    run.add_argument("--batch-size", default=None, type=_batch_size, metavar="N|auto", help="of evaluation and diagnostics; training's stands in the task file")
+    run.add_argument(
+        "--dtype",
+        default="float32",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the weights (default: float32)",
+    )
+    run.add_argument(
+        "--batch-size",
+        default=None,
+        type=_batch_size,
+        metavar="N|auto",
+        help="of evaluation and diagnostics; training's stands in the task file",
+    )
     run.add_argument("--limit", type=int, metavar="N", help="use at most N examples of each split, for a quick look")
     run.add_argument("--overwrite", action="store_true", help="run again even when a report is there")
     run.add_argument("--no-train", action="store_true", help="diagnose the model as it is")
-    run.add_argument("--snapshot", action="append", default=[], type=_snapshot, metavar="pre|post=DIR", help="with --no-train: weights of a snapshot")
+    run.add_argument(
+        "--snapshot",
+        action="append",
+        default=[],
+        type=_snapshot,
+        metavar="pre|post=DIR",
+        help="with --no-train: weights of a snapshot",
+    )
     run.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the weights run")
     run.add_argument("--quiet", action="store_true", help="print nothing but warnings")
     run.add_argument("--json", action="store_true", help="print the report as JSON")
@@ -234,7 +289,9 @@ def parser() -> argparse.ArgumentParser:
 
     data = verb("data", _data, "look at the examples of a task")
     task_options(data)
-    data.add_argument("--split", default="train", metavar="S", help="train, selection, validation or facts (default: train)")
+    data.add_argument(
+        "--split", default="train", metavar="S", help="train, selection, validation or facts (default: train)"
+    )
     data.add_argument("-n", type=int, default=5, metavar="N", help="how many (default: 5)")
     data.add_argument("--noise-rate", type=float, metavar="R", help="default: the task file's first")
     data.add_argument("--json", action="store_true", help="as JSON")
@@ -246,7 +303,9 @@ def parser() -> argparse.ArgumentParser:
 
     show = verb("show", _show, "a report in the terminal, or a folder of reports as a table")
     show.add_argument("path", metavar="PATH")
-    show.add_argument("--format", default="simple", metavar="F", help="of a table: simple, github, latex, ... (default: simple)")
+    show.add_argument(
+        "--format", default="simple", metavar="F", help="of a table: simple, github, latex, ... (default: simple)"
+    )
     show.add_argument("--json", action="store_true", help="as JSON")
 
     plot = verb("plot", _plot, "draw the figures of a report again")

@@ -128,11 +128,11 @@ def encode(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     input_ids = torch.full((len(ids), width), pad, dtype=torch.long)
     targets = torch.full((len(ids), width), IGNORED, dtype=torch.long)
-    for row, (tokens, start, length) in enumerate(zip(ids, starts, lengths, strict=True)):
+    for number, (tokens, start, length) in enumerate(zip(ids, starts, lengths, strict=True)):
         if start == 0 or start > length:
-            raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[row]!r}")
-        input_ids[row, :length] = torch.tensor(tokens[:-1])
-        targets[row, start - 1 : length] = torch.tensor(tokens[start:])
+            raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[number]!r}")
+        input_ids[number, :length] = torch.tensor(tokens[:-1])
+        targets[number, start - 1 : length] = torch.tensor(tokens[start:])
     positions = {"last": torch.tensor(starts) - 1}
     if named and examples:
         for name in examples[0].positions:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .models.anatomy import Anatomy, hidden_state, with_hidden_state
+from .models.anatomy import Anatomy
+from .models.probe import hidden_state, with_hidden_state
 
 Edit = Callable[[Tensor], Tensor]
 OUTPUTS = ("block", "mixer", "mlp")

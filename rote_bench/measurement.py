@@ -17,6 +17,7 @@ def curves(subject: Subject, model: Any, cap: int) -> Callable[[], dict[str, flo
 
     Held-out examples are halved between what is reported and what snapshots are chosen on, as the splits say.
     """
+
     def part(view: View) -> tuple[Any, Any]:
         rows = slice(min(cap, len(view)))
         return view.true.rows(rows), view.taught.rows(rows)
@@ -54,11 +55,16 @@ def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]
         The metrics by name, and the columns of ``samples.parquet``.
     """
     columns: dict[str, list[Any]] = {
-        key: [] for key in ("split", "index", "group", "prompt", "answer", "label", "prediction", "is_answer", "is_label")
+        key: []
+        for key in ("split", "index", "group", "prompt", "answer", "label", "prediction", "is_answer", "is_label")
     }
     hits: dict[str, tuple[Any, Any, Any]] = {}
     model = subject.anatomy().model
-    for name, view in (("validation", subject.all_of("validation")), ("train_noisy", subject.all_of("noisy")), ("train_clean", subject.clean)):
+    for name, view in (
+        ("validation", subject.all_of("validation")),
+        ("train_noisy", subject.all_of("noisy")),
+        ("train_clean", subject.clean),
+    ):
         if len(view) == 0:
             continue
         texts, right = decode(model, subject.tokenizer, view.true, batch_size=subject.batch_size)
@@ -77,11 +83,16 @@ def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]
     accurate, phantom, held = hits["validation"]
     metrics = {
         "validation_accuracy": Metric(proportion(accurate, held, rng), "validation", True),
-        "train_clean_accuracy": Metric(proportion(hits["train_clean"][0], hits["train_clean"][2], rng), "train_clean", True),
+        "train_clean_accuracy": Metric(
+            proportion(hits["train_clean"][0], hits["train_clean"][2], rng), "train_clean", True
+        ),
     }
     if "train_noisy" in hits:
         true, memorized, groups = hits["train_noisy"]
-        marked = [label != e.answer for e, label in zip(subject.data.validation.examples, subject.data.validation.labels, strict=True)]
+        marked = [
+            label != e.answer
+            for e, label in zip(subject.data.validation.examples, subject.data.validation.labels, strict=True)
+        ]
         phantom, held = phantom[marked], held[marked]
         metrics |= {
             "memorization_rate": Metric(proportion(memorized, groups, rng), "train_noisy"),

@@ -144,10 +144,12 @@ class ClassConditional(NoiseKind):
 
     def _draw_one(self, task: Task, example: Example, rng: random.Random) -> str:
         if self.options.matrix:
-            row = {k: w for k, w in self.options.matrix.get(example.answer, {}).items() if k != example.answer and w > 0}
+            row = {
+                k: w for k, w in self.options.matrix.get(example.answer, {}).items() if k != example.answer and w > 0
+            }
             if not row:
                 raise UserError(f"the matrix has no wrong answer for {example.answer!r}", where="noise.options.matrix")
-            return rng.choices(list(row), weights=list(row.values()))[0]
+            return str(rng.choices(list(row), weights=list(row.values()))[0])
         of_class = random.Random(f"matrix-{self.options.matrix_seed}-{example.answer}")
         answers = task.answers(example)
         confused = [_other(answers, example.answer, of_class, self.name, example) for _ in range(self.options.spread)]
@@ -285,7 +287,9 @@ class Labelled:
 
     def take(self, rows: Sequence[int]) -> Labelled:
         return Labelled(
-            tuple(self.examples[i] for i in rows), tuple(self.labels[i] for i in rows), tuple(self.indices[i] for i in rows)
+            tuple(self.examples[i] for i in rows),
+            tuple(self.labels[i] for i in rows),
+            tuple(self.indices[i] for i in rows),
         )
 
 

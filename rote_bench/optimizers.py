@@ -43,7 +43,7 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Each parameter group names its ``algorithm``: ``muon`` or ``adamw``; ``base_lr`` is its rate before scheduling."""
+    """Each parameter group names its ``algorithm``, ``muon`` or ``adamw``, and its ``base_lr`` before scheduling."""
 
     def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.98), "eps": 1e-8})

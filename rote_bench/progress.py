@@ -66,7 +66,11 @@ class Progress:
             speed = f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s/step"
             text += f", {speed}, {duration(each * (total - done))} left at most"
         if record:
-            curves = (("held-out", "validation_accuracy"), ("memorised", "memorization_rate"), ("true on noisy", "noisy_true_rate"))
+            curves = (
+                ("held-out", "validation_accuracy"),
+                ("memorised", "memorization_rate"),
+                ("true on noisy", "noisy_true_rate"),
+            )
             text += "".join(f", {label} {record[key]:.2f}" for label, key in curves if record.get(key) is not None)
         if self.live:
             sys.stderr.write(f"\r\x1b[2K{text[:150]}")

@@ -110,7 +110,8 @@ def resampled_means(
     np.add.at(sums, codes, flat)
     sizes = np.bincount(codes, minlength=weights.shape[1]).astype(float)
     means = (weights @ sums) / (weights @ sizes)[:, None]
-    return means.reshape(n_resamples, *data.shape[1:])
+    shaped: NDArray[np.float64] = means.reshape(n_resamples, *data.shape[1:])
+    return shaped
 
 
 def interval(draws: ArrayLike, level: float = LEVEL) -> tuple[float, float]:

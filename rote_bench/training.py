@@ -77,12 +77,10 @@ def multiplier(recipe: Recipe, step: int, settled: int | None) -> float:
 
 def evaluation_steps(every: int, last: int) -> set[int]:
     """Steps at which to evaluate: log-spaced until the spacing reaches ``every``, then evenly."""
-    steps, step = set(), 1
-    while step <= last:
+    steps, step = set(range(every, last + 1, every)), 1
+    while step < min(every, last + 1):
         steps.add(step)
-        step = max(step + 1, min(step + every, math.ceil(step * 1.5)))
-        if step > every:
-            step = -(-step // every) * every
+        step = math.ceil(step * 1.5)
     return steps
 
 
@@ -150,7 +148,7 @@ def train(
     data: Encoded,
     rows: Tensor,
     recipe: Recipe,
-    evaluate: Callable[[], Mapping[str, float]],
+    evaluate: Callable[[], Mapping[str, float | None]],
     *,
     seed: int,
     precision: str,
@@ -241,7 +239,7 @@ def train(
             group["lr"] = group["base_lr"] * multiplier(recipe, step + 1, settled)
         with autocast(data.input_ids.device, precision):
             loss = answer_loss(model, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         if recipe.clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()

@@ -80,7 +80,12 @@ def test_teacher_forcing_decides_greedy_exact_match() -> None:
     for example in EXAMPLES[:40]:  # what the untrained model itself answers, by the library's own generation
         ids = tokenizer(example.prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=3, do_sample=False, eos_token_id=None, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=3,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
         )
         own.append(" ".join(tokenizer.convert_ids_to_tokens(out[0, ids.shape[1] :].tolist())))
     as_answered = encode(tokenizer, EXAMPLES[:40], own)

@@ -84,7 +84,9 @@ def test_pairs_keep_the_counts_of_all_labels(seed: int, count: int) -> None:
     labelled = label_train(task, Pairs(NoOptions()), examples, rows, count / 600, seed)
     assert Counter(labelled.labels) == Counter(e.answer for e in examples)
     if len(labelled.noisy) % 2 == 0:
-        swapped = Counter((e.answer, label) for e, label in zip(examples, labelled.labels, strict=True) if e.answer != label)
+        swapped = Counter(
+            (e.answer, label) for e, label in zip(examples, labelled.labels, strict=True) if e.answer != label
+        )
         assert all(swapped[a, b] == swapped[b, a] for a, b in swapped)
 
 

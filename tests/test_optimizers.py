@@ -27,7 +27,8 @@ def test_orthogonalize_approaches_the_polar_factor(shape: tuple[int, int]) -> No
 
 def model() -> GPT2LMHeadModel:
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=32, n_layer=2, n_head=2))
+    still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=32, n_layer=2, n_head=2, **still))
 
 
 def backward(net: nn.Module) -> None:

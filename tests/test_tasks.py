@@ -104,7 +104,9 @@ def test_two_hop_answers_follow_the_facts() -> None:
 
 
 def test_prompt_facts_can_be_followed_by_reading() -> None:
-    parameters = TwoHopParameters(facts="prompt", form="symbols", chains=3, entities=8, bridges=4, answers=6, relations=5)
+    parameters = TwoHopParameters(
+        facts="prompt", form="symbols", chains=3, entities=8, bridges=4, answers=6, relations=5
+    )
     task = TwoHop(parameters, 0)
     for example in map(task.example, range(50)):
         *stated, question = example.prompt.split(" ; ")

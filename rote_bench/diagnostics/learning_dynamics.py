@@ -50,7 +50,7 @@ def crossing(curve: Sequence[Mapping[str, Any]], key: str, level: float) -> tupl
 
 
 def lag(curve: Sequence[Mapping[str, Any]], level: float) -> Estimate:
-    """``log2(t[MR >= level] / t[V accuracy >= level])``; the interval is what the spacing of evaluations leaves open."""
+    """``log2(t[MR >= level] / t[V accuracy >= level])``; the interval is what the evaluations' spacing leaves open."""
     learned = crossing(curve, "validation_accuracy", level)
     memorized = crossing(curve, "memorization_rate", level)
     if learned is None or memorized is None:

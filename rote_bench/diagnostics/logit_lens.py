@@ -133,9 +133,7 @@ def _summary(reading: _Reading) -> dict[str, list[float]]:
     }
 
 
-def depth(
-    over: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.random.Generator, kind: str
-) -> Estimate:
+def depth(over: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.random.Generator, kind: str) -> Estimate:
     """The relative depth (layer / layers) where the true answer leads, or where the noisy label takes over for good.
 
     Args:
@@ -143,21 +141,22 @@ def depth(
         kind: ``clean``: the first layer at which the true answer outranks the noisy label on most examples;
             ``override``: the layer from which on the noisy label outranks the true answer on most examples.
     """
-    layers = over.shape[1]
+    layers = int(over.shape[1])
 
     def first(shares: NDArray[np.float64]) -> float | None:
-        leads = shares > 0.5
         if kind == "clean":
-            found = np.flatnonzero(~leads & (shares < 0.5))
-            return None if len(found) == 0 else float(found[0] + 1) / layers
-        if not leads[-1]:
+            ahead = [layer for layer in range(layers) if shares[layer] < 0.5]
+            return (ahead[0] + 1) / layers if ahead else None
+        behind = [layer for layer in range(layers) if shares[layer] <= 0.5]
+        if behind and behind[-1] == layers - 1:
             return None
-        behind = np.flatnonzero(~leads)
-        return float(behind[-1] + 2 if len(behind) else 1) / layers
+        return (behind[-1] + 2 if behind else 1) / layers
 
-    value = first(over.mean(0))
+    value = first(over.mean(axis=0))
     if value is None:
-        who = "the true answer never outranks the noisy label" if kind == "clean" else "the noisy label never takes over"
+        who = (
+            "the true answer never outranks the noisy label" if kind == "clean" else "the noisy label never takes over"
+        )
         return Estimate(None, None, None, None, len(over), f"{who} on most examples at any layer")
     found = [first(shares) for shares in resampled_means(over.astype(float), clusters, rng)]
     known = [f for f in found if f is not None]

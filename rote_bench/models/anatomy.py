@@ -8,15 +8,15 @@ be proved on the model at hand is reported as not supported, with the reason.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .probe import Call, Probe, edited, recorded
 
 PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
 
@@ -67,112 +67,6 @@ class Structure:
     scale: float
     soft_cap: float | None
     checks: Mapping[str, Check]
-
-
-def hidden_state(output: Any) -> Tensor:
-    """The residual stream in whatever a module returns: a tensor, or the first float tensor of a container."""
-    if isinstance(output, Tensor):
-        return output
-    values = output.values() if isinstance(output, Mapping) else output
-    for value in values or ():
-        if isinstance(value, Tensor) and value.is_floating_point():
-            return value
-    raise TypeError(f"no tensor in {type(output).__name__}")
-
-
-def with_hidden_state(output: Any, state: Tensor) -> Any:
-    """The same container with its residual stream replaced."""
-    if isinstance(output, Tensor):
-        return state
-    if isinstance(output, Mapping):
-        key = next(k for k, v in output.items() if isinstance(v, Tensor) and v.is_floating_point())
-        output[key] = state
-        return output
-    items = list(output)
-    at = next(i for i, v in enumerate(items) if isinstance(v, Tensor) and v.is_floating_point())
-    items[at] = state
-    return type(output)(items)
-
-
-@dataclass
-class _Call:
-    """One call of a module during a probe run."""
-
-    path: str
-    module: nn.Module
-    order: int
-    inputs: Tensor | None
-    output: Tensor | None
-
-
-@contextmanager
-def _recorded(model: nn.Module) -> Iterator[list[_Call]]:
-    """Record the first hidden-state-like input and output of every module call, in order of return."""
-    calls: list[_Call] = []
-
-    def make(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            calls.append(_Call(path, module, len(calls), _first([*args, *kwargs.values()]), _first(output)))
-
-        return hook
-
-    handles = [m.register_forward_hook(make(p), with_kwargs=True) for p, m in model.named_modules() if p]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _first(value: Any) -> Tensor | None:
-    try:
-        return hidden_state(value).detach()
-    except TypeError:
-        return None
-
-
-@contextmanager
-def _edited(edits: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[None]:
-    """Apply a function to the output of each module."""
-
-    def make(edit: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Any], Any]:
-        return lambda module, args, output: with_hidden_state(output, edit(hidden_state(output)))
-
-    handles = [m.register_forward_hook(make(edit)) for m, edit in edits.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Probe:
-    """A model with two probe inputs and the comparisons that proofs need."""
-
-    def __init__(self, model: nn.Module, vocab_size: int) -> None:
-        self.model = model
-        device = next(model.parameters()).device
-        generator = torch.Generator().manual_seed(0)
-        high = min(vocab_size, 10_000)
-        self.ids = torch.randint(0, high, (2, 6), generator=generator).to(device)
-        self.other = torch.randint(0, high, (2, 6), generator=generator).to(device)
-        self.logits = self.run(self.ids)
-        self.other_logits = self.run(self.other)
-        dtype = next(model.parameters()).dtype
-        self.relative = 64 * torch.finfo(dtype).eps if dtype.is_floating_point else 1e-2
-
-    def run(self, ids: Tensor) -> Tensor:
-        logits: Tensor = self.model(input_ids=ids).logits
-        return logits
-
-    def near(self, a: Tensor, b: Tensor) -> bool:
-        if a.shape != b.shape:
-            return False
-        scale = float(b.abs().max()) + 1e-12
-        return bool((a.float() - b.float()).abs().max() <= self.relative * scale)
-
-    def distance(self, a: Tensor, b: Tensor) -> float:
-        return float((a.float() - b.float()).abs().max())
 
 
 class Anatomy:
@@ -229,7 +123,8 @@ class Anatomy:
         path = self.structure.blocks[layer] if part == "block" else getattr(self.structure.parts[layer], part)
         if path is None:
             raise ValueError(f"layer {layer + 1} has no {part}")
-        return self._modules[path]
+        module: nn.Module = self._modules[path]
+        return module
 
     def lens(self, state: Tensor) -> Tensor:
         """Logits (..., vocabulary) that the model would give if ``state`` (..., width) were its last block's output."""
@@ -242,13 +137,13 @@ class Anatomy:
     def _replay(self, state: Tensor) -> Tensor:
         flat = state.reshape(-1, 1, state.shape[-1])
         ids = torch.zeros(len(flat), 1, dtype=torch.long, device=state.device)
-        with _edited({self._modules[self.structure.blocks[-1]]: lambda _: flat}):
+        with edited({self._modules[self.structure.blocks[-1]]: lambda _: flat}):
             logits: Tensor = self.model(input_ids=ids).logits
         return logits.reshape(*state.shape[:-1], -1)
 
 
 def _find(model: Any) -> Structure:
-    probe = _Probe(model, int(model.get_input_embeddings().weight.shape[0]))
+    probe = Probe(model, int(model.get_input_embeddings().weight.shape[0]))
     checks: dict[str, Check] = {}
     changed = probe.ids.clone()
     changed[:, -1] = probe.other[:, -1]
@@ -259,12 +154,14 @@ def _find(model: Any) -> Structure:
     longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
     padded = probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits)
     checks["right_padding"] = Check(padded, "tokens appended on the right change no logit")
-    with _recorded(model) as calls:
+    with recorded(model) as calls:
         probe.run(probe.ids)
     blocks, width = _blocks(model, probe, calls)
     modules = dict(model.named_modules())
-    with _edited({modules[b]: lambda x: x.clone() for b in blocks}):
-        checks["no_op"] = Check(probe.near(probe.run(probe.ids), probe.logits), "putting every block's output back changes nothing")
+    with edited({modules[b]: lambda x: x.clone() for b in blocks}):
+        checks["no_op"] = Check(
+            probe.near(probe.run(probe.ids), probe.logits), "putting every block's output back changes nothing"
+        )
     checks["last_block"] = Check(True, "the last block's output of another input gives that input's logits")
     parts, checks["parts_sum"] = _parts(probe, calls, blocks)
     config = model.config.get_text_config()
@@ -275,13 +172,21 @@ def _find(model: Any) -> Structure:
         checks[part] = Check(ok, f"found in {found} of {len(blocks)} blocks" if found else f"no {what}s found")
     norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks)
     return Structure(
-        tuple(blocks), tuple(parts), width, n_heads if checks["heads"].ok else None, norm, unembedding, scale, cap, checks
+        tuple(blocks),
+        tuple(parts),
+        width,
+        n_heads if checks["heads"].ok else None,
+        norm,
+        unembedding,
+        scale,
+        cap,
+        checks,
     )
 
 
-def _blocks(model: Any, probe: _Probe, calls: Sequence[_Call]) -> tuple[list[str], int]:
+def _blocks(model: Any, probe: Probe, calls: Sequence[Call]) -> tuple[list[str], int]:
     """The list of decoder blocks, proved by patching the last one."""
-    by_path: dict[str, list[_Call]] = {}
+    by_path: dict[str, list[Call]] = {}
     for call in calls:
         by_path.setdefault(call.path, []).append(call)
     candidates: list[tuple[bool, int, list[str]]] = []
@@ -300,11 +205,11 @@ def _blocks(model: Any, probe: _Probe, calls: Sequence[_Call]) -> tuple[list[str
     modules = dict(model.named_modules())
     for _, _, children in sorted(candidates, key=lambda c: (c[0], c[1]), reverse=True):
         last = modules[children[-1]]
-        with _recorded(model) as other_calls:
+        with recorded(model) as other_calls:
             probe.run(probe.other)
         donor = next(c.output for c in other_calls if c.path == children[-1])
         assert donor is not None
-        with _edited({last: lambda _, donor=donor: donor}):  # type: ignore[misc]
+        with edited({last: lambda _, donor=donor: donor}):  # type: ignore[misc]
             patched = probe.run(probe.ids)
         if probe.near(patched, probe.other_logits) and not probe.near(probe.logits, probe.other_logits):
             return children, int(donor.shape[-1])
@@ -315,12 +220,12 @@ def _blocks(model: Any, probe: _Probe, calls: Sequence[_Call]) -> tuple[list[str
     )
 
 
-def _maps_stream(call: _Call, ids: Tensor) -> bool:
+def _maps_stream(call: Call, ids: Tensor) -> bool:
     x, y = call.inputs, call.output
     return x is not None and y is not None and x.shape == y.shape and y.ndim == 3 and y.shape[:2] == ids.shape
 
 
-def _parts(probe: _Probe, calls: Sequence[_Call], blocks: Sequence[str]) -> tuple[list[BlockParts], Check]:
+def _parts(probe: Probe, calls: Sequence[Call], blocks: Sequence[str]) -> tuple[list[BlockParts], Check]:
     """Name the parts of every block; the check holds when they sum to the update in all of them."""
     out: list[BlockParts] = []
     failed: list[int] = []
@@ -352,19 +257,22 @@ def _parts(probe: _Probe, calls: Sequence[_Call], blocks: Sequence[str]) -> tupl
     return out, Check(True, "the parts of every block sum to its residual update")
 
 
-def _summands(probe: _Probe, update: Tensor, inside: Sequence[_Call]) -> list[_Call] | None:
+def _summands(probe: Probe, update: Tensor, inside: Sequence[Call]) -> list[Call] | None:
     """The smallest set of module outputs that sum to a block's update, outermost modules first."""
     fitting = [c for c in inside if c.output is not None and c.output.shape == update.shape]
     fitting.sort(key=lambda c: (c.path.count("."), -c.order))
     for size in (1, 2, 3):
         for subset in itertools.combinations(fitting[:14], size):
             nested = any(a.path.startswith(f"{b.path}.") for a, b in itertools.permutations(subset, 2))
-            if not nested and probe.near(sum((c.output for c in subset), torch.zeros_like(update)), update):  # type: ignore[misc]
+            total = torch.zeros_like(update)
+            for call in subset:
+                total = total + call.tensor
+            if not nested and probe.near(total, update):
                 return sorted(subset, key=lambda c: c.order)
     return None
 
 
-def _mixes(probe: _Probe, block: str, part: _Call, parts: Sequence[_Call]) -> bool:
+def _mixes(probe: Probe, block: str, part: Call, parts: Sequence[Call]) -> bool:
     """Whether a part moves information between positions.
 
     The block's input is disturbed at the first position while all other parts' outputs are held: if the part's output
@@ -385,13 +293,11 @@ def _mixes(probe: _Probe, block: str, part: _Call, parts: Sequence[_Call]) -> bo
         key = next(k for k, v in kwargs.items() if isinstance(v, Tensor) and v.is_floating_point())
         return args, {**kwargs, key: shifted(kwargs[key])}
 
-    held = {
-        modules[c.path]: (lambda _, value=c.output: value) for c in parts if c is not part and c.output is not None
-    }
+    held = {modules[c.path]: (lambda _, value=c.output: value) for c in parts if c is not part and c.output is not None}
     seen: list[Tensor] = []
     handle = modules[block].register_forward_pre_hook(disturb, with_kwargs=True)
     try:
-        with _edited({**held, modules[part.path]: lambda x: (seen.append(x.detach()), x)[1]}):  # type: ignore[func-returns-value]
+        with edited({**held, modules[part.path]: lambda x: (seen.append(x.detach()), x)[1]}):  # type: ignore[func-returns-value]
             probe.run(probe.ids)
     finally:
         handle.remove()
@@ -399,13 +305,15 @@ def _mixes(probe: _Probe, block: str, part: _Call, parts: Sequence[_Call]) -> bo
     return not probe.near(seen[0][:, 1:], part.output[:, 1:])
 
 
-def _projection(part: _Call | None, inside: Sequence[_Call]) -> str | None:
+def _projection(part: Call | None, inside: Sequence[Call]) -> str | None:
     """The last projection inside a part: a module with a matrix whose output is the part's output."""
     if part is None or part.output is None:
         return None
     sources = [part]
-    feeding = [c for c in inside if c.output is not None and part.inputs is not None and c.output is not part.output]
-    sources += [c for c in feeding if c.output.shape == part.inputs.shape and torch.equal(c.output, part.inputs)]  # type: ignore[union-attr]
+    if part.inputs is not None:  # a norm after the projection is the part, so look at what it was given
+        fed = part.inputs
+        seen = [c for c in inside if c.output is not None and c.output is not part.output]
+        sources += [c for c in seen if c.tensor.shape == fed.shape and torch.equal(c.tensor, fed)]
     for source in sources:
         for call in reversed(inside):
             weight = getattr(call.module, "weight", None)
@@ -418,7 +326,7 @@ def _projection(part: _Call | None, inside: Sequence[_Call]) -> str | None:
 
 
 def _lens(
-    model: Any, probe: _Probe, calls: Sequence[_Call], blocks: Sequence[str]
+    model: Any, probe: Probe, calls: Sequence[Call], blocks: Sequence[str]
 ) -> tuple[str | None, str | None, float, float | None, Check]:
     """Final norm, unembedding and what follows it; by replay when no such modules reproduce the logits."""
     head = model.get_output_embeddings()
@@ -440,14 +348,14 @@ def _lens(
                     return norm.path, unembedding.path, scale, cap, Check(True, f"equals the logits within {error:.1e}")
     modules = dict(model.named_modules())
     state = last.output.reshape(-1, 1, last.output.shape[-1])
-    with _edited({modules[blocks[-1]]: lambda _: state}):
+    with edited({modules[blocks[-1]]: lambda _: state}):
         replayed = probe.run(probe.ids.reshape(-1, 1))
     if probe.near(replayed.reshape(probe.logits.shape), probe.logits):
         return None, None, 1.0, None, Check(True, "by replay of what follows the last block")
     return None, None, 1.0, None, Check(False, "what follows the last block depends on more than its output")
 
 
-def _tails(model: Any, raw: Tensor, probe: _Probe) -> list[tuple[float, float | None]]:
+def _tails(model: Any, raw: Tensor, probe: Probe) -> list[tuple[float, float | None]]:
     """Scalings and soft caps that could follow the unembedding."""
     config = model.config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None)

@@ -37,11 +37,24 @@ SIZES: Mapping[str, Size] = {
 FIELDS: Mapping[str, tuple[str, ...]] = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"),
     "width": ("hidden_size", "n_embd", "d_model", "dim", "hidden_dim", "embedding_size"),
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads", "encoder_attention_heads"),
+    "heads": (
+        "num_attention_heads",
+        "n_head",
+        "n_heads",
+        "num_heads",
+        "decoder_attention_heads",
+        "encoder_attention_heads",
+    ),
     "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
     "mlp_width": ("intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "d_ff", "ffn_hidden_size"),
     "max_length": ("max_position_embeddings", "n_positions", "n_ctx", "context_length", "max_seq_len", "seq_length"),
-    "activation": ("hidden_act", "activation_function", "hidden_activation", "activation", "hidden_activation_function"),
+    "activation": (
+        "hidden_act",
+        "activation_function",
+        "hidden_activation",
+        "activation",
+        "hidden_activation_function",
+    ),
 }
 NEUTRAL = ("layers", "width", "heads", "mlp_width", "activation", "dropout", "attention", "config")
 
@@ -82,7 +95,9 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
     if text.startswith("hf:"):
         path, _, revision = text[3:].partition("@")
         if not path:
-            raise UserError("hf: needs a name or folder", where="--model", hint="for example hf:gpt2 or hf:./checkpoint")
+            raise UserError(
+                "hf: needs a name or folder", where="--model", hint="for example hf:gpt2 or hf:./checkpoint"
+            )
         return ModelName(text, "hf", path=path, revision=revision or None)
     known = set(types if types is not None else known_types())
     model_type, _, size = text.rpartition("-")

@@ -30,8 +30,23 @@ def check(
     if provider is None:
         parse(name)
         raise UserError(f"no provider knows the model {name!r}", where="MODEL")
-    request = ModelRequest(name, vocab_size=128, max_length=32, pad_token_id=0, eos_token_id=2, device=device, trust_remote_code=trust_remote_code)
-    result: dict[str, Any] = {"model_type": "", "name": name, "status": "failed", "reason": None, "parameters": None, "checks": {}}
+    request = ModelRequest(
+        name,
+        vocab_size=128,
+        max_length=32,
+        pad_token_id=0,
+        eos_token_id=2,
+        device=device,
+        trust_remote_code=trust_remote_code,
+    )
+    result: dict[str, Any] = {
+        "model_type": "",
+        "name": name,
+        "status": "failed",
+        "reason": None,
+        "parameters": None,
+        "checks": {},
+    }
     try:
         loaded = provider.load(request)
     except UserError:

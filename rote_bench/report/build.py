@@ -140,6 +140,4 @@ def artifacts(folder: Path) -> list[dict[str, Any]]:
     """Every file of a cell but the report, with its hash."""
     skipped = {"report.json", "training-state.pt"}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in skipped and not p.name.startswith("."))
-    return [
-        {"path": p.relative_to(folder).as_posix(), "sha256": sha256(p), "bytes": p.stat().st_size} for p in files
-    ]
+    return [{"path": p.relative_to(folder).as_posix(), "sha256": sha256(p), "bytes": p.stat().st_size} for p in files]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which readers with any kind of colour vision can tell apart.
 HELD_OUT, CLEAN, MEMORISED, TRUE, GREY = "#0072B2", "#56B4E9", "#D55E00", "#009E73", "#666666"
-STYLE: Mapping[str, Any] = {
+STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -33,8 +33,10 @@ def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axe
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with plt.rc_context(dict(STYLE)):
-        figure, axes = plt.subplots(1, columns, figsize=(width, height), sharey=True, squeeze=False, layout="constrained")
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, columns, figsize=(width, height), sharey=True, squeeze=False, layout="constrained"
+        )
     return figure, list(axes[0])
 
 
@@ -46,15 +48,29 @@ def _save(figure: Figure, path: Path) -> None:
     plt.close(figure)
 
 
-
 def _label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write names beside the ends of lines, pushed apart where they would overlap."""
+    """Write names beside the ends of lines, pushed apart where they would overlap and kept inside the axes."""
     low, high = ax.get_ylim()
     gap = 0.065 * (high - low)
-    placed = -1e9
-    for x, y, text, color in sorted(ends, key=lambda e: e[1]):
-        placed = max(y, placed + gap)
-        ax.annotate(text, (x, placed), xytext=(6, 0), textcoords="offset points", color=color, va="center", fontsize=9, annotation_clip=False)
+    ordered = sorted(ends, key=lambda e: e[1])
+    heights = [e[1] for e in ordered]
+    for i in range(1, len(heights)):
+        heights[i] = max(heights[i], heights[i - 1] + gap)
+    top = high - gap / 2
+    for i in range(len(heights) - 1, -1, -1):
+        heights[i] = min(heights[i], top)
+        top = heights[i] - gap
+    for (x, _, text, color), height in zip(ordered, heights, strict=True):
+        ax.annotate(
+            text,
+            (x, height),
+            xytext=(6, 0),
+            textcoords="offset points",
+            color=color,
+            va="center",
+            fontsize=9,
+            annotation_clip=False,
+        )
 
 
 def learning_curves(curve: Sequence[Mapping[str, Any]], snapshots: Mapping[str, int], path: Path) -> None:
@@ -80,8 +96,15 @@ def learning_curves(curve: Sequence[Mapping[str, Any]], snapshots: Mapping[str, 
         if step in seen:
             ax.axvline(seen[step], color=GREY, linewidth=1.0, linestyle=":")
             ax.annotate(
-                f"snapshot {SNAPSHOT_NAMES.get(name, name)}", (seen[step], 1.06), xytext=(-4, -3), textcoords="offset points",
-                ha="right", va="top", fontsize=8, color=GREY, rotation=90 if name.startswith("post") else 90,
+                f"snapshot {SNAPSHOT_NAMES.get(name, name)}",
+                (seen[step], 1.06),
+                xytext=(-4, -3),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=8,
+                color=GREY,
+                rotation=90,
             )
     _label_ends(ax, ends)
     ax.set_xlabel("training examples seen")
@@ -94,7 +117,7 @@ def learning_curves(curve: Sequence[Mapping[str, Any]], snapshots: Mapping[str, 
     peak = max((r["noisy_true_rate"] for r in curve if r.get("noisy_true_rate") is not None), default=None)
     title = "What the model answers while it learns"
     if peak is not None and peak >= 0.5:
-        title = f"First it reasons, then it memorises: {peak:.0%} of the mislabelled questions are answered right at the peak"
+        title = f"First it reasons, then it memorises: at the peak {peak:.0%} of mislabelled questions are right"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
     _save(figure, path)
 
@@ -108,7 +131,9 @@ def lens(details: Mapping[str, Any], path: Path) -> None:
         true_leads = [1 - share for share in noisy["label_over_true"]]
         ax.plot(layers, noisy["true_top1"], color=TRUE, marker="o", label="true answer is the top answer")
         ax.plot(layers, noisy["label_top1"], color=MEMORISED, marker="o", label="wrong label is the top answer")
-        ax.plot(layers, true_leads, color=GREY, linestyle=":", marker=".", label="true answer ranks above the wrong label")
+        ax.plot(
+            layers, true_leads, color=GREY, linestyle=":", marker=".", label="true answer ranks above the wrong label"
+        )
         ax.axhline(0.5, color="#bbbbbb", linewidth=0.8)
         ax.set_title(SNAPSHOT_NAMES.get(name, name), fontsize=10.5, loc="left")
         ax.set_xlabel("after layer")
@@ -116,7 +141,9 @@ def lens(details: Mapping[str, Any], path: Path) -> None:
         ax.set_ylim(-0.02, 1.04)
     axes[0].set_ylabel("share of mislabelled training questions")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    figure.suptitle("Which answer each layer holds for a mislabelled question", x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    figure.suptitle(
+        "Which answer each layer holds for a mislabelled question", x=0.01, ha="left", fontsize=11.5, fontweight="bold"
+    )
     _save(figure, path)
 
 
@@ -150,6 +177,9 @@ def patching(details: Mapping[str, Any], path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     figure.suptitle(
         "Activations from before memorization, put into the model after it (dotted: unpatched)",
-        x=0.01, ha="left", fontsize=11.5, fontweight="bold",
+        x=0.01,
+        ha="left",
+        fontsize=11.5,
+        fontweight="bold",
     )
     _save(figure, path)

@@ -35,8 +35,12 @@ def rows(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for (task, model, rate), members in sorted(groups.items()):
         done = [r for r in members if r["status"] == "success"]
         row: dict[str, Any] = {
-            "task": task, "model": model, "noise": rate, "seeds": len(done),
-            "parameters": members[0]["model"]["parameters"], "failed": len(members) - len(done),
+            "task": task,
+            "model": model,
+            "noise": rate,
+            "seeds": len(done),
+            "parameters": members[0]["model"]["parameters"],
+            "failed": len(members) - len(done),
         }
         for name, _ in COLUMNS:
             row[name] = _aggregate([r["metrics"].get(name) for r in done])
@@ -66,7 +70,13 @@ def render(reports: Iterable[Mapping[str, Any]], style: str = "simple") -> str:
 
     header = ["task", "model", "parameters", "noise", "seeds", *(title for _, title in COLUMNS)]
     body = [
-        [r["task"], r["model"], f"{r['parameters'] / 1e6:.2f}M", f"{r['noise']:g}", r["seeds"] if not r["failed"] else f"{r['seeds']} (+{r['failed']} failed)"]
+        [
+            r["task"],
+            r["model"],
+            f"{r['parameters'] / 1e6:.2f}M",
+            f"{r['noise']:g}",
+            r["seeds"] if not r["failed"] else f"{r['seeds']} (+{r['failed']} failed)",
+        ]
         + [cell(r[name]) for name, _ in COLUMNS]
         for r in rows(reports)
     ]

@@ -68,8 +68,12 @@ def render(report: Mapping[str, Any], *, width: int | None = None, color: bool =
     if report["status"] != "success":
         console.print(Text(f"{report['status']}: {report['error']}", style="bold red"))
     if training["steps"]:
-        stop = {"memorized": "memorization was complete", "budget": "the budget was spent"}.get(training["stop_reason"], training["stop_reason"])
-        console.print(Text(f"{training['steps']} steps, {training['examples_seen']:,} examples seen; stopped because {stop}"))
+        stop = {"memorized": "memorization was complete", "budget": "the budget was spent"}.get(
+            training["stop_reason"], training["stop_reason"]
+        )
+        console.print(
+            Text(f"{training['steps']} steps, {training['examples_seen']:,} examples seen; stopped because {stop}")
+        )
     if report["data"]["limit"] is not None:
         console.print(Text(f"cut short with --limit {report['data']['limit']}: not for comparison", style="yellow"))
     metrics = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
@@ -101,6 +105,7 @@ def render(report: Mapping[str, Any], *, width: int | None = None, color: bool =
     stages = ", ".join(f"{k} {timings[k]:.0f}" for k in ("data", "training", "evaluation", "diagnostics", "figures"))
     console.print()
     console.print(
-        Text(f"{timings['total']:.0f} s ({stages}), {timings['peak_memory_bytes'] / 2**20:.0f} MiB at the most"), soft_wrap=True
+        Text(f"{timings['total']:.0f} s ({stages}), {timings['peak_memory_bytes'] / 2**20:.0f} MiB at the most"),
+        soft_wrap=True,
     )
     return out.getvalue()

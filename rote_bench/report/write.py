@@ -108,7 +108,9 @@ def load_report(path: str | Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError("no report here", where=str(path), hint="give a report.json or the folder that holds it") from None
+        raise UserError(
+            "no report here", where=str(path), hint="give a report.json or the folder that holds it"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read: {error}", where=str(file)) from error
     try:

@@ -27,8 +27,12 @@ def schema() -> dict[str, Any]:
 
     loaded: dict[str, Any] = json.loads((Path(__file__).parent / "task.schema.json").read_text(encoding="utf-8"))
     for key, cls in (("training", Recipe), ("seeds", Seeds)):
-        properties = {o.name: {"description": f"{o.description} ({o.type})", "default": o.default} for o in describe(cls)}
-        loaded["properties"][key].update(properties=json.loads(json.dumps(properties, default=asdict)), additionalProperties=False)
+        properties = {
+            o.name: {"description": f"{o.description} ({o.type})", "default": o.default} for o in describe(cls)
+        }
+        loaded["properties"][key].update(
+            properties=json.loads(json.dumps(properties, default=asdict)), additionalProperties=False
+        )
     return loaded
 
 
@@ -70,8 +74,12 @@ def load_task(
     profiles = source.data.pop("profiles", None) or {}
     if profile is not None:
         if not isinstance(profiles, Mapping) or profile not in profiles:
-            raise UserError(f"{path} has no profile {profile!r}", where="--profile", hint=did_you_mean(profile, profiles))
-        chosen = Source(profiles[profile], {p[2:]: w for p, w in source.places.items() if p[:2] == ("profiles", profile)})
+            raise UserError(
+                f"{path} has no profile {profile!r}", where="--profile", hint=did_you_mean(profile, profiles)
+            )
+        chosen = Source(
+            profiles[profile], {p[2:]: w for p, w in source.places.items() if p[:2] == ("profiles", profile)}
+        )
         source = merge(source, chosen)
     for text in overrides:
         source = merge(source, _override(text))
@@ -146,13 +154,20 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
     chosen = section("diagnostics", list, sorted(registry.table("diagnostics")) if "diagnostics" not in data else [])
     diagnostics = []
     for i, entry in enumerate(chosen):
-        name, values = (entry, {}) if isinstance(entry, str) else next(iter(entry.items())) if isinstance(entry, dict) and entry else ("", {})
+        name, values = (
+            (entry, {})
+            if isinstance(entry, str)
+            else next(iter(entry.items()))
+            if isinstance(entry, dict) and entry
+            else ("", {})
+        )
         found = known("diagnostics", str(name), ("diagnostics", i)) if name else None
         if found:
             checked(found.Options, values or {}, ("diagnostics", i, str(name)))
             diagnostics.append(DiagnosticSpec(str(name), dict(values or {})))
     if faults:
         raise Faults([_located(source, fault) for fault in _unique(faults)])
+    assert parameters is not None  # a fault would have been raised
     return TaskSpec(
         name=data["name"],
         version=data.get("version", 1),
@@ -184,17 +199,34 @@ def _structural(source: Source) -> list[Fault]:
         if error.validator == "additionalProperties":
             allowed = error.schema.get("properties", {})
             faults += [
-                Fault((*at, key), f"unknown key {key!r}", did_you_mean(key, allowed)) for key in error.instance if key not in allowed
+                Fault((*at, key), f"unknown key {key!r}", did_you_mean(key, allowed))
+                for key in error.instance
+                if key not in allowed
             ]
         elif error.validator == "required":
             faults += [
                 Fault(at, f"the key {key!r} is missing") for key in error.validator_value if key not in error.instance
             ]
         elif error.validator == "type":
-            names = {"object": "a mapping", "array": "a list", "string": "text", "integer": "an integer", "number": "a number"}
-            faults.append(Fault(at, f"must be {names.get(str(error.validator_value), error.validator_value)}, not {error.instance!r}"[:200]))
+            names = {
+                "object": "a mapping",
+                "array": "a list",
+                "string": "text",
+                "integer": "an integer",
+                "number": "a number",
+            }
+            faults.append(
+                Fault(
+                    at,
+                    f"must be {names.get(str(error.validator_value), error.validator_value)}, not {error.instance!r}"[
+                        :200
+                    ],
+                )
+            )
         elif at[:1] == ("splits",):
-            faults.append(Fault(at, f"must be a count of at least 1 or a share between 0 and 1, not {error.instance!r}"))
+            faults.append(
+                Fault(at, f"must be a count of at least 1 or a share between 0 and 1, not {error.instance!r}")
+            )
         elif at[:2] == ("noise", "rates") and len(at) == 3:
             faults.append(Fault(at, f"a noise rate must be at least 0 and below 1, not {error.instance!r}"))
         elif error.validator == "pattern":
@@ -211,17 +243,24 @@ def _fits(recipe: Recipe) -> list[Fault]:
     faults = []
     needed = recipe.schedule.warmup + recipe.schedule.anneal
     if needed > recipe.max_steps:
-        faults.append(Fault(("training", "max_steps"), f"{recipe.max_steps} steps are fewer than warmup and anneal together, {needed}"))
+        faults.append(
+            Fault(
+                ("training", "max_steps"),
+                f"{recipe.max_steps} steps are fewer than warmup and anneal together, {needed}",
+            )
+        )
     if recipe.evaluate_every > recipe.max_steps:
-        faults.append(Fault(("training", "evaluate_every"), f"{recipe.evaluate_every} is more than max_steps {recipe.max_steps}"))
+        faults.append(
+            Fault(("training", "evaluate_every"), f"{recipe.evaluate_every} is more than max_steps {recipe.max_steps}")
+        )
     return faults
 
 
 def _unique(faults: Sequence[Fault]) -> list[Fault]:
     """One fault for each path: the first, which is the schema's."""
-    seen: dict[tuple[Path_, bool], Fault] = {}
-    for fault in faults:
-        seen.setdefault((fault.path, fault.what.startswith("the key")), fault)
+    seen: dict[tuple[Path_, str], Fault] = {}
+    for fault in faults:  # several missing keys share the path of what should hold them
+        seen.setdefault((fault.path, fault.what if fault.what.startswith("the key") else ""), fault)
     return list(seen.values())
 
 

@@ -179,6 +179,12 @@ def describe(cls: type) -> list[Option]:
         default = factory() if factory is not dataclasses.MISSING else field.default
         required = default is dataclasses.MISSING
         out.append(
-            Option(field.name, type_text(hints[field.name]), None if required else default, required, docs.get(field.name, ""))
+            Option(
+                field.name,
+                type_text(hints[field.name]),
+                None if required else default,
+                required,
+                docs.get(field.name, ""),
+            )
         )
     return out

@@ -14,7 +14,17 @@ Path_ = tuple[str | int, ...]
 LARGEST = 1 << 20
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 _INT = re.compile(r"^[-+]?\d+$")
-_WORDS = {"": None, "~": None, "null": None, "Null": None, "NULL": None, "true": True, "True": True, "false": False, "False": False}
+_WORDS = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "false": False,
+    "False": False,
+}
 
 
 @dataclass
@@ -83,7 +93,9 @@ def parse(text: str, name: str) -> Source:
     if node is None:
         raise UserError("is empty", where=name)
     if not isinstance(node, yaml.MappingNode):
-        raise UserError("must hold keys and values, not a single value or list", where=f"{name}:{node.start_mark.line + 1}")
+        raise UserError(
+            "must hold keys and values, not a single value or list", where=f"{name}:{node.start_mark.line + 1}"
+        )
     source, faults = Source({}), []  # type: tuple[Source, list[UserError]]
     source.data = _plain(node, (), source.places, name, faults)
     if faults:
@@ -102,7 +114,9 @@ def _plain(node: Any, path: Path_, places: dict[Path_, str], name: str, faults: 
             key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
             if key in out:
                 dotted = ".".join(map(str, (*path, key)))
-                faults.append(UserError(f"{dotted}: the key {key!r} stands here twice", where=line, hint="keep one of them"))
+                faults.append(
+                    UserError(f"{dotted}: the key {key!r} stands here twice", where=line, hint="keep one of them")
+                )
                 continue
             places[(*path, key)] = line
             out[key] = _plain(value_node, (*path, key), places, name, faults)

@@ -29,7 +29,7 @@ class _Sums(Sequence[str]):
         self.task = task
 
     def __len__(self) -> int:
-        return 2 * self.task.base - 1
+        return int(2 * self.task.base - 1)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -65,7 +65,7 @@ class Addition(Task):
         self.base = 10**parameters.digits
 
     def __len__(self) -> int:
-        return self.base**2
+        return int(self.base**2)
 
     def render(self, total: int) -> str:
         """The sum as an answer: ``digits + 1`` digits in the task's order, separated by spaces."""

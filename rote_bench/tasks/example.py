@@ -116,7 +116,9 @@ class Task(ABC):
             )
         for name, count in counts.items():
             if count < 1:
-                raise UserError(f"the split {name!r} would be empty", where=f"splits.{name}", hint=f"the pool has {total}")
+                raise UserError(
+                    f"the split {name!r} would be empty", where=f"splits.{name}", hint=f"the pool has {total}"
+                )
         drawn = random.Random(f"split-{seed}").sample(range(total), int(needed))
         out: dict[str, list[int]] = {}
         start = 0

@@ -192,7 +192,7 @@ class TwoHop(Task):
         return self.targets
 
     def near_misses(self, example: Example) -> Sequence[str]:
-        """Where the other relations of the same bridge lead; with facts in the prompt, the other answers stated there."""
+        """Where the other relations of the same bridge lead, or the other answers that the prompt states."""
         if self.parameters.facts == "prompt":
             return sorted(set(self.targets).intersection(example.prompt.split()) - {example.answer})
         bridge = example.intermediates["bridge"]

@@ -1,0 +1,76 @@
+"""Choices that depend on the machine: device, arithmetic, threads, batch size, a folder to write to."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+
+def make_folder(folder: Path) -> None:
+    """Make a cell's folder.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(folder), hint="choose another -o") from None
+
+
+def choose_device(wanted: str) -> str:
+    """``auto`` is a GPU when there is one.
+
+    Raises:
+        UserError: when the named device is not there.
+    """
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"no device {wanted!r} here: {reason}", where="--device", hint="auto or cpu") from None
+    return wanted
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """``auto`` is bfloat16 where the hardware multiplies it fast."""
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    fast = (
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
+    return "bfloat16" if fast else "float32"
+
+
+def choose_threads(wanted: int | None, model: Any) -> int:
+    """One thread for a small model, which more only slow down beside other work; all cores for a large one."""
+    import torch
+
+    parameters = sum(p.numel() for p in model.parameters())
+    named = os.environ.get("OMP_NUM_THREADS")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = wanted or (int(named) if named and named.isdecimal() else 1 if parameters < 20_000_000 else cores)
+    torch.set_num_threads(max(1, count))
+    return torch.get_num_threads()
+
+
+def choose_batch_size(model: Any) -> int:
+    """Examples per forward pass that keep all captured activations of a model well under a GiB."""
+    config = model.config.get_text_config()
+    per_example = getattr(config, "num_hidden_layers", 12) * getattr(config, "hidden_size", 768)
+    return max(16, min(512, 2_000_000 // per_example // 16 * 16))

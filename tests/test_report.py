@@ -1,0 +1,150 @@
+"""Reports: never NaN, never half written, every damage named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rote_bench.errors import UserError
+from rote_bench.findings import CLAIMS, above, decide
+from rote_bench.report import table
+from rote_bench.report.provenance import differing, environment
+from rote_bench.report.view import render
+from rote_bench.report.write import faults, load_report, not_finite, write_json, write_text
+
+
+def test_nan_is_refused_with_its_path(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"metrics\.a\[1\]"):
+        write_json(tmp_path / "x.json", {"metrics": {"a": [1.0, float("nan")]}})
+    assert list(tmp_path.iterdir()) == []
+    assert list(not_finite({"a": float("inf"), "b": [{"c": 1.0}]})) == ["a"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.txt"
+    write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(path, "\ud800")
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def damage(report: dict[str, Any], kind: str) -> str:
+    changed = copy.deepcopy(report)
+    if kind == "truncated":
+        return json.dumps(changed)[:-20]
+    if kind == "nan":
+        return json.dumps(changed).replace('"schema_version": 1', '"schema_version": NaN')
+    if kind == "version":
+        changed["schema_version"] = 0
+    if kind == "extra":
+        changed["extra"] = 1
+    if kind == "list":
+        return "[]"
+    if kind == "null":
+        changed["metrics"]["validation_accuracy"]["value"] = None
+    return json.dumps(changed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("truncated", "not a complete JSON"),
+        ("nan", "NaN is not allowed"),
+        ("version", "schema version 0"),
+        ("extra", "'extra' was unexpected"),
+        ("list", "schema version None"),
+        ("null", "reason_if_null"),
+    ],
+)
+def test_damaged_reports_are_refused_in_one_line(
+    thr_report: dict[str, Any], tmp_path: Path, kind: str, says: str
+) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(damage(thr_report, kind))
+    with pytest.raises(UserError) as caught:
+        load_report(tmp_path)
+    assert says in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_schema_is_closed_but_for_details(thr_report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(thr_report)
+    changed["diagnostics"]["logit_lens"]["details"]["anything"] = [1, {"goes": None}]
+    assert faults(changed) == []
+    for section in ("identity", "task", "data", "model", "training", "seeds", "environment", "timings"):
+        changed = copy.deepcopy(thr_report)
+        changed[section]["surprise"] = 1
+        assert faults(changed), section
+
+
+def test_rendering_escapes_nothing_it_should_not_and_reads_when_narrow(thr_report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(thr_report)
+    changed["model"]["name"] = "[red]<script>"
+    text = render(changed, width=80)
+    assert "[red]<script>" in text
+    assert "NOT replicated" in render(
+        {**changed, "findings": [{**f, "verdict": "not_replicated"} for f in changed["findings"]]}
+    )
+
+
+def test_a_table_compares_models_over_seeds(thr_report: dict[str, Any]) -> None:
+    reports = []
+    for model, values in (("a", (0.9, 0.8)), ("b", (0.5, 0.7))):
+        for value in values:
+            changed = copy.deepcopy(thr_report)
+            changed["model"]["name"] = model
+            changed["metrics"]["validation_accuracy"]["value"] = value
+            reports.append(changed)
+    reports[-1]["metrics"]["memorization_lag"].update(value=None, ci_low=None, ci_high=None, reason_if_null="never")
+    first, second = table.rows(reports)
+    assert (first["model"], first["seeds"], first["validation_accuracy"].value) == ("a", 2, pytest.approx(0.85))
+    assert second["memorization_lag"].value is None and "1 of 2" in second["memorization_lag"].reason_if_null
+    assert table.render(reports, "github").startswith("| task")
+
+
+def entry(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
+    return {"value": value, "ci_low": low, "ci_high": high}
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict"),
+    [
+        (entry(0.5, 0.1, 0.9), "replicated"),
+        (entry(0.5, -0.1, 0.9), "inconclusive"),
+        (entry(-0.5, -0.9, -0.1), "not_replicated"),
+        (entry(0.0, 0.0, 0.0), "not_replicated"),
+        (entry(0.2), "replicated"),
+    ],
+)
+def test_a_verdict_follows_the_whole_interval(given: dict[str, Any], verdict: str) -> None:
+    assert above(given, 0.0) == verdict
+
+
+def test_claims_without_evidence_are_not_applicable() -> None:
+    assert {f["verdict"] for f in decide({})} == {"not_applicable"}
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
+
+
+def test_crossing_layers_decide_both_computed() -> None:
+    def verdict(clean: dict[str, Any], override: dict[str, Any]) -> str:
+        found = decide({"clean_label_depth": clean, "override_depth": override})
+        return next(f["verdict"] for f in found if f["id"] == "both_computed")
+
+    assert verdict(entry(0.25, 0.25, 0.5), entry(1.0, 0.75, 1.0)) == "replicated"
+    assert verdict(entry(0.5, 0.25, 0.75), entry(0.75, 0.5, 1.0)) == "inconclusive"
+    assert verdict(entry(1.0, 0.75, 1.0), entry(0.5, 0.25, 0.75)) == "not_replicated"
+
+
+def test_differences_of_identity_are_named() -> None:
+    assert differing({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4}, "e": 5}) == ["b.c", "b.d", "e"]
+
+
+def test_the_environment_names_versions() -> None:
+    import torch
+
+    found = environment(device="cpu", threads=1, dtype="float32", precision="float32", deterministic=True)
+    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert found["threads"] == 1 and found["cpu"]

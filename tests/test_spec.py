@@ -1,0 +1,257 @@
+"""Task files: precedence, and every fault at once with its line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rote_bench.errors import Faults, UserError
+from rote_bench.plugins import Registry
+from rote_bench.spec.loader import load_task, schema, shipped
+from rote_bench.spec.options import OptionFaults, build, describe
+from rote_bench.spec.source import merge, parse, scalar
+
+MINIMAL = """name: small
+generator: two_hop
+splits: {train: 0.8, selection: 0.1, validation: 0.1}
+"""
+
+
+def write(folder: Path, text: str, name: str = "task.yaml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def faults(registry: Registry, path: Path, **kwargs: Any) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        load_task(path, registry, **kwargs)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize("name", ["thr", "fda"])
+def test_shipped_tasks_and_all_their_profiles_are_valid(registry: Registry, name: str) -> None:
+    spec = load_task(name, registry)
+    assert spec.name == name and spec.noise.rates == (0.05,)
+    profiles = parse(shipped()[name].read_text(), name).data["profiles"]
+    assert profiles
+    for profile in profiles:
+        assert load_task(name, registry, profile=profile).profile == profile
+
+
+def test_every_fault_is_reported_with_its_line(registry: Registry, tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """name: Bad Name
+generater: two_hop
+generator: two_hops
+splits: {train: 0, selection: 1.5, validation: yes}
+noise:
+  kind: unform
+  rates: [1.5, 0.05]
+training:
+  learning_rate: fast
+  batch_size: 12.5
+  schedule: {warmup: -1, hold_untill: 3}
+model: {layers: 0}
+diagnostics: [logit_lense]
+""",
+    )
+    found = faults(registry, path)
+    expected = {
+        1: "name:",
+        2: "unknown key 'generater' (did you mean 'generator'?)",
+        3: "unknown generator 'two_hops' (did you mean 'two_hop'?",
+        4: "splits.train: must be a count of at least 1",
+        6: "unknown kind of noise 'unform' (did you mean 'uniform'?",
+        7: "noise.rates.0: a noise rate must be at least 0 and below 1, not 1.5",
+        9: "training.learning_rate: must be a number, not text",
+        10: "training.batch_size: must be an integer",
+        11: "training.schedule.warmup: -1 is less than 0",
+        12: "model.layers:",
+        13: "unknown diagnostic 'logit_lense' (did you mean 'logit_lens'?",
+    }
+    for line, text in expected.items():
+        assert any(f.startswith(f"{path}:{line}: ") and text in f for f in found), (line, text, found)
+    assert len(found) == len(expected) + 3  # both other splits and the misspelt schedule key
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name: a\nname: b\n", "the key 'name' stands here twice"),
+        ("a: [1, 2\n", "is not YAML"),
+        ("", "is empty"),
+        ("- a\n", "must hold keys and values"),
+        ("just words", "must hold keys and values"),
+        ("a: !!python/object:os.system x\n", "unknown key 'a'"),
+    ],
+)
+def test_files_that_are_no_task(registry: Registry, tmp_path: Path, text: str, says: str) -> None:
+    assert any(says in line for line in faults(registry, write(tmp_path, text)))
+
+
+def test_paths_that_are_no_task(registry: Registry, tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "folder.yaml").mkdir()
+    assert "not UTF-8" in faults(registry, tmp_path / "binary.yaml")[0]
+    assert "is a folder" in faults(registry, tmp_path / "folder.yaml")[0]
+    assert "no such file" in faults(registry, tmp_path / "missing.yaml")[0]
+    with pytest.raises(UserError, match=r"unknown task 'thrr'.*did you mean 'thr'"):
+        load_task("thrr", registry)
+
+
+def test_precedence_is_set_then_profile_then_file_then_base(registry: Registry, tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        MINIMAL + "training: {batch_size: 1, max_steps: 1000, weight_decay: 0.1}\nnoise: {rates: [0.1]}\n",
+        "base.yaml",
+    )
+    path = write(
+        tmp_path,
+        "extends: base.yaml\ntraining: {batch_size: 2, max_steps: 2000}\n"
+        "profiles: {fast: {training: {batch_size: 3}, noise: {rates: [0.2, 0.3]}}}\n",
+    )
+    plain = load_task(path, registry)
+    assert (plain.training.batch_size, plain.training.max_steps, plain.training.weight_decay) == (2, 2000, 0.1)
+    assert plain.noise.rates == (0.1,)
+    fast = load_task(path, registry, profile="fast", overrides=["training.batch_size=4", "seeds.init=7"])
+    assert (fast.training.batch_size, fast.noise.rates, fast.seeds.init) == (4, (0.2, 0.3), 7)
+
+
+def test_faults_of_flags_and_bases_name_their_place(registry: Registry, tmp_path: Path) -> None:
+    write(tmp_path, MINIMAL + "training:\n  batch_size: none\n", "base.yaml")
+    path = write(tmp_path, "extends: base.yaml\n")
+    assert faults(registry, path)[0].startswith(f"{tmp_path / 'base.yaml'}:5: training.batch_size")
+    found = faults(registry, path, overrides=["training.batch_size=0", "noise.rates=2"])
+    assert any(f.startswith("--set training.batch_size: ") for f in found)
+    assert any(f.startswith("--set noise.rates: ") for f in found)
+    assert "cannot understand" in faults(registry, path, overrides=["nonsense"])[0]
+
+
+def test_a_circle_of_extends_is_refused(registry: Registry, tmp_path: Path) -> None:
+    path = write(tmp_path, "extends: task.yaml\n")
+    assert "circle" in faults(registry, path)[0]
+    path = write(tmp_path, "extends: gone.yaml\n")
+    assert "does not exist" in faults(registry, path)[0]
+
+
+def test_the_hash_follows_the_content_alone(registry: Registry, tmp_path: Path) -> None:
+    one = load_task(write(tmp_path, MINIMAL + "title: one\n"), registry)
+    two = load_task(write(tmp_path, MINIMAL + "title: two\ntraining: {batch_size: 7}\n"), registry)
+    other = load_task(write(tmp_path, MINIMAL + "parameters: {relations: 7}\n"), registry)
+    assert one.content_hash() == two.content_hash() != other.content_hash()
+
+
+def test_the_schema_describes_every_key() -> None:
+    from jsonschema import Draft202012Validator
+
+    Draft202012Validator.check_schema(schema())
+    for key, part in schema()["properties"].items():
+        assert "description" in part or "properties" in part or key in ("name",), key
+    assert set(schema()["properties"]["training"]["properties"]) >= {"learning_rate", "schedule", "stop_at"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("no", "no"),
+        ("yes", "yes"),
+        ("1e-3", 0.001),
+        ("010", 10),
+        ("0.5", 0.5),
+        ("~", None),
+        ("true", True),
+        ("-3", -3),
+        (".5", 0.5),
+        ("1_000", "1_000"),
+    ],
+)
+def test_scalars_mean_what_people_think(text: str, value: Any) -> None:
+    assert scalar(text) == value and type(scalar(text)) is type(value)
+
+
+@given(
+    st.recursive(
+        st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        lambda c: st.dictionaries(st.sampled_from("abcde"), c, min_size=1) | st.lists(c),
+    )
+)
+def test_plain_data_survives_yaml(value: Any) -> None:
+    import yaml
+
+    assert parse(yaml.safe_dump({"key": value}), "x").data["key"] == value
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.integers()), st.dictionaries(st.sampled_from("abc"), st.integers()))
+def test_merging_prefers_the_second(a: dict[str, int], b: dict[str, int]) -> None:
+    merged = merge(parse(f"x: {a}".replace("'", ""), "a"), parse(f"x: {b}".replace("'", ""), "b"))
+    assert merged.data["x"] == {**a, **b}
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Inside.
+
+    Attributes:
+        depth: how deep.
+    """
+
+    depth: int = field(default=1, metadata={"min": 1})
+
+
+@dataclass(frozen=True)
+class Outer:
+    """Outside.
+
+    Attributes:
+        ratio: a share
+            of things.
+        kind, other: two names.
+    """
+
+    ratio: float = field(metadata={"min": 0, "max": 1})
+    kind: Literal["a", "b"] = "a"
+    other: str | None = None
+    inner: Inner = Inner()
+    pair: tuple[int, float] = (1, 2.0)
+    many: tuple[str, ...] = ()
+
+
+def test_options_are_built_and_typed() -> None:
+    built = build(Outer, {"ratio": 1, "inner": {"depth": 3}, "pair": [2, 3], "many": ["x"]})
+    assert built == Outer(1.0, inner=Inner(3), pair=(2, 3.0), many=("x",))
+    assert isinstance(built.ratio, float)
+
+
+@pytest.mark.parametrize(
+    ("data", "paths"),
+    [
+        ({}, [()]),
+        ({"ratio": True}, [("ratio",)]),
+        ({"ratio": 2, "kind": "c", "inner": {"depth": 0}}, [("ratio",), ("kind",), ("inner", "depth")]),
+        ({"ratio": 0, "pair": [1], "many": [1, "x", 2]}, [("pair",), ("many", 0), ("many", 2)]),
+        ({"ratio": 0, "inner": {"dept": 1}, "other": 3}, [("inner", "dept"), ("other",)]),
+    ],
+)
+def test_options_report_every_fault(data: dict[str, Any], paths: list[tuple[Any, ...]]) -> None:
+    with pytest.raises(OptionFaults) as caught:
+        build(Outer, data)
+    assert [f.path for f in caught.value.faults] == paths
+
+
+def test_options_describe_themselves() -> None:
+    described = {o.name: o for o in describe(Outer)}
+    assert described["ratio"].required and described["ratio"].description == "a share of things."
+    assert described["kind"].description == described["other"].description == "two names."
+    assert described["kind"].type == "`a` or `b`"
+
+
+def test_faults_print_one_line_each() -> None:
+    both = Faults([UserError("a", where="x:1"), UserError("b", hint="c")])
+    assert str(both) == "x:1: a\nb (c)"

@@ -1,0 +1,200 @@
+"""The training loop: what it sees, when it evaluates, how it resumes, which snapshot it keeps."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from rote_bench.encoding import build_tokenizer, encode
+from rote_bench.evaluation import matches
+from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.spec.model import Recipe, Schedule
+from rote_bench.tasks.addition import Addition, AdditionParameters
+from rote_bench.training import (
+    Batches,
+    _Candidates,
+    answer_loss,
+    evaluation_steps,
+    last_step,
+    multiplier,
+    settled_at,
+    train,
+)
+
+TASK = Addition(AdditionParameters(digits=1), 0)
+EXAMPLES = [TASK.example(i) for i in range(100)]
+TOKENIZER = build_tokenizer(TASK.words())
+DATA = encode(TOKENIZER, EXAMPLES, named=False)
+RECIPE = Recipe(
+    batch_size=32, max_steps=30, evaluate_every=5, stop_at=None, schedule=Schedule(warmup=3, hold_until=1.0, anneal=5)
+)
+
+
+def model(seed: int = 0) -> Any:
+    overrides = {"layers": 1, "width": 32, "heads": 2}
+    request = ModelRequest("gpt2-nano", len(TOKENIZER), 16, pad_token_id=0, seed=seed, overrides=overrides)
+    return FromConfig().load(request).model
+
+
+def measured(net: Any) -> Callable[[], dict[str, float]]:
+    def measure() -> dict[str, float]:
+        (hits,) = matches(net, [DATA])
+        accuracy = float(hits.float().mean())
+        return {"memorization_rate": 0.0, "noisy_true_rate": accuracy, "selection_accuracy": accuracy}
+
+    return measure
+
+
+def learn(net: Any, recipe: Recipe = RECIPE, **changes: Any) -> Any:
+    options: dict[str, Any] = {
+        "seed": 0,
+        "precision": "float32",
+        "progress": lambda *a: None,
+        "record": lambda e: None,
+        **changes,
+    }
+    return train(net, DATA, torch.arange(100), recipe, measured(net), **options)
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 5))
+def test_no_row_is_seen_more_than_once_more_often_than_another(rows: int, size: int, seed: int) -> None:
+    order = Batches(torch.arange(rows), size, seed)
+    seen: Counter[int] = Counter()
+    for step in range(12):
+        seen.update(order[step].tolist())
+        counts = [seen[row] for row in range(rows)]
+        assert sum(counts) == (step + 1) * size
+        assert max(counts) - min(counts) <= 1
+
+
+def test_batches_depend_on_the_step_alone() -> None:
+    order = Batches(torch.arange(50), 16, 1)
+    forwards = [order[step].tolist() for step in range(10)]
+    again = Batches(torch.arange(50), 16, 1)
+    assert [again[step].tolist() for step in reversed(range(10))] == forwards[::-1]
+    assert Batches(torch.arange(50), 16, 2)[0].tolist() != forwards[0]
+
+
+def test_the_rate_warms_up_holds_until_the_event_and_anneals() -> None:
+    recipe = Recipe(max_steps=100, schedule=Schedule(warmup=10, hold_until=0.9, drop=0.5, anneal=20, final=0.1))
+    assert multiplier(recipe, 5, None) == 0.5 and multiplier(recipe, 60, None) == 1.0
+    assert last_step(recipe, None) == 100 and last_step(recipe, 40) == 60 and last_step(recipe, 95) == 100
+    assert multiplier(recipe, 40, 40) == 1.0
+    assert multiplier(recipe, 50, 40) == pytest.approx(0.3)
+    assert multiplier(recipe, 60, 40) == pytest.approx(0.1)
+    assert multiplier(recipe, 100, None) == pytest.approx(0.1)
+    curve = [{"step": s, "selection_accuracy": a} for s, a in ((5, 0.2), (10, 0.95), (15, 0.5))]
+    assert settled_at(curve, recipe.schedule) == 10
+    assert settled_at(curve[:1], recipe.schedule) is None
+
+
+@given(st.integers(1, 100), st.integers(1, 3000))
+def test_evaluations_are_dense_at_first_and_never_further_apart_than_asked(every: int, last: int) -> None:
+    steps = sorted(evaluation_steps(every, last))
+    assert steps[0] == 1 and steps[-1] <= last
+    assert set(range(every, last + 1, every)) <= set(steps)
+    assert all(b - a <= every for a, b in itertools.pairwise(steps))
+    assert last - steps[-1] < every
+
+
+def test_the_loss_is_the_cross_entropy_of_the_answer_tokens() -> None:
+    net = model()
+    logits = net(input_ids=DATA.input_ids).logits
+    total = []
+    for row, example in enumerate(EXAMPLES):
+        start = int(DATA.positions["last"][row])
+        wanted = TOKENIZER(example.answer, add_special_tokens=False)["input_ids"]
+        total += [F.cross_entropy(logits[row, start + k], torch.tensor(t)) for k, t in enumerate(wanted)]
+    assert torch.allclose(answer_loss(net, DATA), torch.stack(total).mean(), atol=1e-5)
+
+
+def test_training_learns_and_is_the_same_twice() -> None:
+    first, second = model(), model()
+    a, b = learn(first), learn(second)
+    drop = ("seconds",)
+    assert [{k: v for k, v in r.items() if k not in drop} for r in a.curve] == [
+        {k: v for k, v in r.items() if k not in drop} for r in b.curve
+    ]
+    assert all(torch.equal(x, y) for x, y in zip(first.parameters(), second.parameters(), strict=True))
+    assert a.curve[-1]["loss"] < 0.8 * a.curve[0]["loss"]
+    assert (a.steps, a.examples_seen, a.stop_reason) == (30, 960, "budget")
+
+
+@pytest.mark.parametrize("stop", [7, 10, 19])
+def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: int) -> None:
+    straight = model()
+    expected = learn(straight)
+    asked = {"steps": 0}
+
+    def after(done: int, total: int, record: Any) -> None:
+        asked["steps"] = done
+
+    broken = model()
+    path = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        learn(broken, checkpoint=path, identity="x", progress=after, stop_requested=lambda: asked["steps"] >= stop)
+    resumed = model(seed=5)
+    result = learn(resumed, checkpoint=path, identity="x")
+    assert all(torch.equal(x, y) for x, y in zip(straight.parameters(), resumed.parameters(), strict=True))
+    assert [(r["step"], r["loss"]) for r in result.curve] == [(r["step"], r["loss"]) for r in expected.curve]
+    assert (result.pre_step, result.tokens_seen) == (expected.pre_step, expected.tokens_seen)
+    assert all(torch.equal(v, result.pre_state[k]) for k, v in expected.pre_state.items())
+
+
+def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        learn(model(), checkpoint=path, identity="x", stop_requested=lambda: True)
+    fresh = learn(model(), checkpoint=path, identity="y")
+    assert fresh.curve[0]["step"] == 1
+
+
+def test_training_stops_when_memorization_is_complete() -> None:
+    recipe = Recipe(batch_size=32, max_steps=30, evaluate_every=5, stop_at=0.9, schedule=Schedule(warmup=3, anneal=5))
+    net = model()
+    levels = iter([0.0, 0.5, 0.95, 1.0])
+
+    def measure() -> dict[str, float]:
+        return {"memorization_rate": next(levels), "noisy_true_rate": 0.0, "selection_accuracy": 0.5}
+
+    out = train(
+        net,
+        DATA,
+        torch.arange(100),
+        recipe,
+        measure,
+        seed=0,
+        precision="float32",
+        progress=lambda *a: None,
+        record=lambda e: None,
+    )
+    assert out.stop_reason == "memorized" and len(out.curve) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    net = model()
+    with torch.no_grad():
+        net.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        learn(net)
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=1, max_size=25), st.floats(0.5, 1))
+def test_keeping_few_candidates_chooses_as_if_all_were_kept(points: list[tuple[float, float]], share: float) -> None:
+    kept = _Candidates()
+    for step, (score, accuracy) in enumerate(points):
+        kept.offer(score, accuracy, step, dict)
+    final = points[-1][1]
+    step, _ = kept.choose(final, share)
+    eligible = [p for p in points if p[1] >= share * final]
+    assert points[step][1] >= share * final
+    assert points[step][0] == max(score for score, _ in eligible)
