@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(WRONG_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
 
 
+class _Version(argparse.Action):
+    """Look the version up only when asked: the look-up takes longer than everything else that ``--help`` needs."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *unused: Any) -> NoReturn:
+        from .report.provenance import DISTRIBUTION, installed
+
+        parser.exit(DONE, f"rote-bench {installed(DISTRIBUTION)}\n")
+
+
 def _hyphens(arguments: Sequence[str]) -> list[str]:
     """``--noise_rate=0.1`` is ``--noise-rate=0.1``; values keep their underscores."""
     out = []
@@ -35,6 +43,8 @@ def _say(text: str) -> None:
 
 
 def _dump(value: Any) -> None:
+    import json
+
     _say(json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False))
 
 
@@ -204,18 +214,12 @@ def _snapshot(text: str) -> tuple[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all built-in verbs."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("reason-to-rote-bench")
-    except PackageNotFoundError:
-        number = "uninstalled"
     top = _Parser(
         prog="rote-bench",
         description="How language models memorise wrong labels and still reason well.",
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"rote-bench {number}")
+    top.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = top.add_subparsers(dest="verb_name", metavar="VERB", required=True, parser_class=_Parser)
 
     def verb(name: str, function: Any, text: str) -> argparse.ArgumentParser:

@@ -1,0 +1,99 @@
+"""What each choice of the training step is worth, as ratios measured in one process.
+
+    python benchmarks/training_step.py [--model gpt2-nano] [--rounds 7]
+
+Variants take turns, so that a change of the machine's speed during the run hits all of them alike; the median of the
+rounds is shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from rote_bench import plugins
+from rote_bench.encoding import Encoded, build_tokenizer, encode
+from rote_bench.evaluation import autocast
+from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.optimizers import make_optimizer
+from rote_bench.spec.loader import load_task
+from rote_bench.spec.options import build
+from rote_bench.training import answer_loss
+
+
+def torch_muon(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
+    """torch's own Muon on the same matrices, AdamW on the rest."""
+    ours = make_optimizer(model, kind="muon", muon_lr=1e-3, adam_lr=1e-3, weight_decay=0.01)
+    groups = {g["algorithm"]: g["params"] for g in ours.param_groups}
+    return [
+        torch.optim.Muon(groups["muon"], lr=1e-3, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups["adamw"], lr=1e-3, betas=(0.9, 0.98)),
+    ]
+
+
+def variant(
+    model_name: str, data: Encoded, vocabulary: int, *, precision: str, optimizer: str, activation: str, size: int
+) -> Callable[[], None]:
+    request = ModelRequest(model_name, vocabulary, 16, pad_token_id=0, overrides={"activation": activation})
+    model = FromConfig().load(request).model.train()
+    if optimizer == "torch":
+        optimizers: list[Any] = torch_muon(model)
+    else:
+        optimizers = [make_optimizer(model, kind=optimizer, muon_lr=1e-3, adam_lr=1e-3, weight_decay=0.01)]  # type: ignore[arg-type]
+    batch = data.rows(slice(size))
+
+    def step() -> None:
+        with autocast("cpu", precision):
+            loss = answer_loss(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for one in optimizers:
+            one.step()
+            one.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="gpt2-nano")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    registry = plugins.load()
+    spec = load_task("thr", registry)
+    cls = registry.table("tasks")[spec.generator]
+    task = cls(build(cls.Parameters, spec.parameters), 0)
+    tokenizer = build_tokenizer(task.words())
+    data = encode(tokenizer, [task.example(i) for i in range(512)], named=False)
+    chosen = {"precision": "bfloat16", "optimizer": "muon", "activation": "relu", "size": 512}
+    variants = {
+        "as shipped": {},
+        "float32 arithmetic": {"precision": "float32"},
+        "torch.optim.Muon": {"optimizer": "torch"},
+        "AdamW alone": {"optimizer": "adamw"},
+        "GPT-2's own activation": {"activation": "gelu_new"},
+    }
+    steps = {n: variant(options.model, data, len(tokenizer), **{**chosen, **v}) for n, v in variants.items()}  # type: ignore[arg-type]
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for round_ in range(options.rounds + 2):
+        for name, step in steps.items():
+            before = time.perf_counter()
+            step()
+            if round_ >= 2:
+                seconds[name].append(time.perf_counter() - before)
+    base = statistics.median(seconds["as shipped"])
+    print(f"{options.model}, 512 questions a step, {options.threads} thread(s), median of {options.rounds}")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"  {name:24s} {1000 * median:8.1f} ms   {median / base:5.2f} x")
+
+
+if __name__ == "__main__":
+    main()
