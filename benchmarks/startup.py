@@ -1,6 +1,6 @@
 """How long the command line takes to answer, as multiples of an empty Python process.
 
-    python benchmarks/startup.py [--rounds 11]
+python benchmarks/startup.py [--rounds 11]
 """
 
 from __future__ import annotations

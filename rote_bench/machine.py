@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
 
 
-def make_folder(folder: Path) -> None:
-    """Make a cell's folder.
+def check_writable(folder: Path) -> None:
+    """Find out whether a folder could be made and written to, without making it.
 
     Raises:
-        UserError: when it cannot be written.
+        UserError: when it could not.
     """
+    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not nearest.is_dir():
+        raise UserError(f"cannot be written: {nearest} is not a folder", where=str(folder), hint="choose another -o")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(folder), hint="choose another -o") from None
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import stages
 from .cell import POST, PRE, Cell, Settings, cell_folder
 from .errors import UserError
-from .machine import choose_batch_size, choose_device, choose_precision, choose_threads, make_folder
+from .machine import check_writable, choose_batch_size, choose_device, choose_precision, choose_threads
 from .progress import Progress
 from .report import build, write
 from .report.provenance import code_version, differing, environment, identity
@@ -37,12 +37,14 @@ def run_cell(
         spec, model_name, rate, settings, registry, progress, cell_folder(settings.output, spec, model_name, rate)
     )
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
+    check_writable(cell.folder)
     with cell.timings.stage("data"):
         provider = stages.find_provider(model_name, registry)
         task, data = stages.make_examples(cell)
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
         device = choose_device(settings.device)
         loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
         precision = choose_precision(spec.training.precision, device)
@@ -52,7 +54,7 @@ def run_cell(
             progress.say(f"already done: {cell.folder / write.FILE}")
             return done
         threads = choose_threads(settings.threads, loaded.model)
-        make_folder(cell.folder)
+        cell.folder.mkdir(parents=True, exist_ok=True)
     facts = build.Facts(
         identity=identified,
         task={"name": spec.name, "version": spec.version, "content_hash": spec.content_hash(), "spec": spec.resolved()},

@@ -106,6 +106,9 @@ class FromConfig:
             overrides=request.overrides,
         )
         attention = request.overrides.get("attention", "eager")
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config)
+        _check_memory(request, sum(p.numel() for p in empty.parameters()))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(request.seed)
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
@@ -133,26 +136,100 @@ class FromPretrained:
         folder = Path(name.path)
         if name.path.startswith((".", "/", "~")) and not folder.expanduser().is_dir():
             raise UserError(f"no folder {name.path!r}", where="--model")
-        source = str(folder.expanduser()) if folder.expanduser().is_dir() else name.path
+        local = folder.expanduser().is_dir()
+        source = str(folder.expanduser()) if local else name.path
         common: dict[str, Any] = {"revision": name.revision or "main", "trust_remote_code": request.trust_remote_code}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **common)
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, request.dtype), use_safetensors=True, **common
+
+        def fetch(offline: bool) -> tuple[Any, Any]:
+            return (
+                AutoTokenizer.from_pretrained(source, local_files_only=offline, **common),
+                AutoModelForCausalLM.from_pretrained(
+                    source,
+                    dtype=getattr(torch, request.dtype),
+                    use_safetensors=True,
+                    attn_implementation=request.overrides.get("attention", "eager"),
+                    local_files_only=offline,
+                    **common,
+                ),
             )
+
+        try:
+            tokenizer, model = fetch(offline=True)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(
-                f"cannot load {name.path!r}: {reason}",
-                where="--model",
-                hint="give a folder, a name in the local cache, or a hub name with the network reachable",
-            ) from error
+            if local:
+                raise _unloadable(name.path, error) from error
+            _check_hub(name.path, name.revision)
+            try:
+                tokenizer, model = fetch(offline=False)
+            except (OSError, ValueError) as remote:
+                raise _unloadable(name.path, remote) from remote
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
         model.config.use_cache = False
         revision = getattr(model.config, "_commit_hash", None) or name.revision
         return LoadedModel(model.to(request.device).eval(), tokenizer, "pretrained", model.config.model_type, revision)
+
+
+def _unloadable(path: str, error: Exception) -> UserError:
+    reason = str(error).strip().splitlines()[0]
+    return UserError(
+        f"cannot load {path!r}: {reason}",
+        where="--model",
+        hint="a folder needs config.json, a tokenizer and weights in safetensors",
+    )
+
+
+def _check_hub(path: str, revision: str | None) -> None:
+    """Ask the hub once for a name that is not in the local cache, and say plainly when it does not answer."""
+    import os
+
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    missing = f"{path!r} is neither a folder nor in the local cache"
+    if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE"):
+        raise UserError(
+            f"{missing}, and the hub is switched off", where="--model", hint="unset HF_HUB_OFFLINE to ask it"
+        )
+    try:
+        HfApi().model_info(path, revision=revision, timeout=10)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise UserError(
+            f"{missing}, and the hub does not know it", where="--model", hint="is the name right?"
+        ) from None
+    except HfHubHTTPError as error:
+        raise UserError(f"{missing}, and the hub refused: {error}", where="--model") from None
+    except Exception as error:  # the network layers below raise what they like when nothing answers
+        raise UserError(
+            f"{missing}, and the hub cannot be reached ({type(error).__name__})",
+            where="--model",
+            hint="give a folder, as in hf:./my-model",
+        ) from error
+
+
+def _check_memory(request: ModelRequest, parameters: int) -> None:
+    """Refuse a model that cannot be held: weights, gradients, two moments and a snapshot, four bytes each.
+
+    Raises:
+        UserError: with its size and the memory at hand.
+    """
+    import os
+
+    if not request.device.startswith("cpu"):
+        return
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not every system says
+        return
+    needed = parameters * 4 * 5
+    if needed > free:
+        raise UserError(
+            f"{request.name} has {parameters / 1e9:.1f}B parameters; training takes about {needed / 2**30:.0f} GiB"
+            f" and {free / 2**30:.0f} GiB are free",
+            where="--model",
+            hint="choose a smaller size",
+        )
 
 
 BUILT_IN: tuple[ModelProvider, ...] = (FromConfig(), FromPretrained())
