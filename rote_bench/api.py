@@ -146,6 +146,7 @@ def run_cells(
     """All cells of noise rates times seeds, one after the other; see ``run``."""
     from .cell import Settings, cell_folder
     from .runner import expand, run_cell
+    from .spec.preflight import check_drawable
     from .stages import find_provider
 
     progress = progress or Progress()
@@ -153,6 +154,9 @@ def run_cells(
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     find_provider(model, registry)
     cells = expand(spec, noise_rates, seeds)
+    faults = check_drawable(spec, registry, [rate for _, rate in cells])
+    if faults:
+        raise Faults(faults)
     if single and len(cells) > 1:
         raise UserError(
             f"{task} names {len(cells)} noise rates", where="run()", hint="give one as noise_rate, or use run_cells()"
@@ -182,27 +186,10 @@ def run_cells(
 
 def validate(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[UserError]:
     """Every fault of every task file and of all its profiles; an empty list when there is none."""
-    from .spec.loader import load_task as load
-    from .spec.loader import locate
-    from .spec.source import read
+    from .spec.preflight import validate_file
 
     registry = load_plugins(plugins)
-    found: dict[str, UserError] = {}
-    for file in files:
-        try:
-            profiles = read(locate(str(file), registry)).data.get("profiles") or {}
-        except UserError as error:
-            profiles = {}
-            found.setdefault(str(error), error)
-            continue
-        for profile in (None, *(profiles if isinstance(profiles, Mapping) else ())):
-            try:
-                load(file, registry, profile=profile)
-            except Faults as error:
-                for fault in error.faults:
-                    found.setdefault(str(fault), fault)
-            except UserError as error:
-                found.setdefault(str(error), error)
+    found = {str(fault): fault for file in files for fault in validate_file(file, registry)}
     return list(found.values())
 
 

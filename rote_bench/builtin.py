@@ -35,9 +35,18 @@ def register_models(register: Callable[[Any], None]) -> None:
 
 @hookimpl
 def register_diagnostics(register: Callable[[Any], None]) -> None:
+    from .diagnostics.ablation import Ablation
     from .diagnostics.activation_patching import ActivationPatching
+    from .diagnostics.circuits import Circuits
+    from .diagnostics.erasure import Erasure
+    from .diagnostics.interchange import Interchange
     from .diagnostics.learning_dynamics import LearningDynamics
     from .diagnostics.logit_lens import LogitLens
+    from .diagnostics.neighbourhood import Neighbourhood
+    from .diagnostics.neurons import Neurons
+    from .diagnostics.position_importance import PositionImportance
+    from .diagnostics.probe import Probe
 
-    for diagnostic in (LearningDynamics, LogitLens, ActivationPatching):
+    look = (LearningDynamics, LogitLens, ActivationPatching, Probe, Erasure, Interchange)
+    for diagnostic in (*look, Ablation, PositionImportance, Neighbourhood, Circuits, Neurons):
         register(diagnostic)

@@ -96,6 +96,26 @@ def capture(
     return logits, found
 
 
+def states_at(
+    anatomy: Anatomy, input_ids: Tensor, sites: Sequence[Site], positions: Tensor, *, batch_size: int
+) -> Tensor:
+    """The tensors at several sites and token positions, (n, sites, positions, width), on the model's device.
+
+    Args:
+        input_ids: (n, length).
+        positions: (n, positions) token indices, row by row.
+    """
+    out = []
+    with torch.inference_mode():
+        for start in range(0, len(input_ids), batch_size):
+            rows = slice(start, start + batch_size)
+            _, found = capture(anatomy, input_ids[rows], sites)
+            at = positions[rows]
+            index = torch.arange(len(at), device=at.device).unsqueeze(1)
+            out.append(torch.stack([found[site][index, at] for site in sites], 1).float())
+    return torch.cat(out)
+
+
 def capture_with_gradient(
     anatomy: Anatomy,
     input_ids: Tensor,

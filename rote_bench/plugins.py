@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,10 +44,10 @@ class PluginInfo:
 class Registry:
     """Everything registered, by kind and name."""
 
+    manager: pluggy.PluginManager
     tables: dict[str, dict[str, Any]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     sources: dict[tuple[str, str], str] = field(default_factory=dict)
     plugins: list[PluginInfo] = field(default_factory=list)
-    manager: pluggy.PluginManager | None = None
 
     def table(self, kind: str) -> Mapping[str, Any]:
         """Name -> registered object."""
@@ -65,12 +67,39 @@ class Registry:
 
         Raises:
             UserError: when a name is already taken by another plugin.
+            Exception: whatever the plugin raises.
         """
-        added: dict[tuple[str, str], Any] = {}
-        for kind in KINDS:
-            hook = getattr(module, f"register_{kind}", None)
-            if hook is not None:
-                hook(_collector(kind, added))
+        self.accept(self.collect(module, info), info)
+
+    def collect(self, module: Any, info: PluginInfo) -> dict[tuple[str, str], Any]:
+        """Call a plugin's hooks and check what they register; nothing is kept when this raises.
+
+        Returns:
+            (kind, name) -> registered object.
+        """
+        name = f"{info.name} ({info.source})"
+        others = self.manager.get_plugins()
+        try:
+            self.manager.register(module, name=name)
+            self.manager.check_pending()
+            if not self.manager.get_hookcallers(module):
+                raise TypeError("it has no hook; mark functions with @rote_bench.hookimpl")
+            added: dict[tuple[str, str], Any] = {}
+            for kind in KINDS:
+                only = self.manager.subset_hook_caller(f"register_{kind}", remove_plugins=others)
+                only(register=_collector(kind, added))
+        except BaseException:
+            if self.manager.has_plugin(name):
+                self.manager.unregister(name=name)
+            raise
+        return added
+
+    def accept(self, added: Mapping[tuple[str, str], Any], info: PluginInfo) -> None:
+        """Keep what a plugin registers.
+
+        Raises:
+            UserError: when a name is already taken by another plugin.
+        """
         for kind, name in added:
             if (kind, name) in self.sources:
                 other = self.sources[kind, name]
@@ -82,9 +111,17 @@ class Registry:
         for (kind, name), thing in added.items():
             self.tables[kind][name] = thing
             self.sources[kind, name] = info.source
-        if self.manager is not None:
-            self.manager.register(module, name=f"{info.name} ({info.source})")
         self.plugins.append(info)
+
+
+# What the harness relies on in each kind of thing: a dataclass of options, and what can be called.
+OPTIONS = {"tasks": "Parameters", "noise": "Options", "diagnostics": "Options"}
+CALLED = {
+    "tasks": ("example", "words", "answers", "split"),
+    "noise": ("draw", "mark", "phantom"),
+    "models": ("matches", "names", "load"),
+    "diagnostics": ("run", "draw"),
+}
 
 
 def _collector(kind: str, added: dict[tuple[str, str], Any]) -> Callable[[Any], None]:
@@ -92,11 +129,33 @@ def _collector(kind: str, added: dict[tuple[str, str], Any]) -> Callable[[Any], 
         name = getattr(thing, "name", None)
         if not isinstance(name, str) or not name:
             raise TypeError(f"{thing!r} has no name to be registered under")
+        lacks = _lacks(kind, thing)
+        if lacks:
+            raise TypeError(f"{kind} {name!r} {lacks}")
         if (kind, name) in added:
             raise ValueError(f"{kind} {name!r} is registered twice")
         added[kind, name] = thing
 
     return register
+
+
+def _lacks(kind: str, thing: Any) -> str | None:
+    """What a registered object lacks, found now and not in the middle of a run."""
+    if kind in OPTIONS and not isinstance(thing, type):
+        return "must be registered as a class, not as an object"
+    if inspect.isabstract(thing):
+        return f"does not implement {', '.join(sorted(thing.__abstractmethods__))}"
+    missing = [name for name in CALLED[kind] if not callable(getattr(thing, name, None))]
+    if missing:
+        return f"has no {', '.join(missing)}; is its base class missing?"
+    if not isinstance(getattr(thing, "description", None), str):
+        return "has no description"
+    if kind in OPTIONS and not is_dataclass(getattr(thing, OPTIONS[kind], None)):
+        return f"needs a dataclass as its {OPTIONS[kind]}"
+    file = getattr(thing, "spec_file", None)
+    if file is not None and not Path(file).is_file():
+        return f"has a spec_file that does not exist: {file}"
+    return None
 
 
 def load(files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None = None) -> Registry:
@@ -109,45 +168,65 @@ def load(files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None
     Raises:
         UserError: when two plugins claim one name, or a file of ``files`` cannot be loaded.
     """
-    import pluggy
-
     from . import builtin
 
     say = warn or (lambda text: print(text, file=sys.stderr))
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
-    registry = Registry(manager=manager)
+    registry = Registry(_manager())
     registry.add(builtin, PluginInfo("rote_bench", BUILT_IN))
-    for point in _wanted(metadata.entry_points(group=GROUP)):
+    for point in _wanted(metadata.entry_points(group=GROUP), say):
         source = point.dist.name if point.dist else point.value
         version = point.dist.version if point.dist else None
+        info = PluginInfo(point.name, source, version)
         try:
-            registry.add(point.load(), PluginInfo(point.name, source, version))
+            added = registry.collect(point.load(), info)
+        except (Exception, SystemExit) as error:  # whatever a stranger's code raises must harm nothing but that plugin
+            failed = replace(info, error=_reason(error))
+            registry.plugins.append(failed)
+            say(f"rote-bench: plugin {point.name!r} of {source} did not load: {failed.error}")
+        else:
+            registry.accept(added, info)
+    for file in {Path(file).resolve(): Path(file) for file in files}.values():
+        info = PluginInfo(file.stem, str(file))
+        try:
+            added = registry.collect(_from_file(file), info)
         except UserError:
             raise
-        except Exception as error:  # whatever a stranger's code raises must harm nothing but that plugin
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            registry.plugins.append(PluginInfo(point.name, source, version, reason))
-            say(f"rote-bench: plugin {point.name!r} of {source} did not load: {reason}")
-    for file in files:
-        registry.add(_from_file(Path(file)), PluginInfo(Path(file).stem, str(file)))
+        except (Exception, SystemExit) as error:  # the user named this file, so its failure is the user's to mend
+            raise UserError(f"did not load: {_reason(error)}", where=f"--plugin {file}") from error
+        registry.accept(added, info)
     return registry
 
 
-def _wanted(points: Iterable[metadata.EntryPoint]) -> list[metadata.EntryPoint]:
+def _manager() -> pluggy.PluginManager:
+    import pluggy
+
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def _wanted(points: Iterable[metadata.EntryPoint], say: Callable[[str], None]) -> list[metadata.EntryPoint]:
     """The entry points that ``ROTE_BENCH_PLUGINS`` allows: all when unset, none when empty, else those named."""
     chosen = os.environ.get("ROTE_BENCH_PLUGINS")
     every = sorted(points, key=lambda p: (p.name, p.value))
     if chosen is None:
         return every
-    names = {name.strip() for name in chosen.split(",")}
-    return [p for p in every if p.name in names or (p.dist is not None and p.dist.name in names)]
+    names = {name.strip() for name in chosen.split(",")} - {""}
+    found = [p for p in every if {p.name, p.dist.name if p.dist else p.name} & names]
+    for name in sorted(names - {p.name for p in found} - {p.dist.name for p in found if p.dist}):
+        say(f"rote-bench: ROTE_BENCH_PLUGINS names {name!r}, which is not installed")
+    return found
 
 
 def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise UserError("no such file", where=f"--plugin {path}")
-    name = f"rote_bench_plugin_{path.stem}"
+    # files of one name in two folders are two modules
+    name = f"rote_bench_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UserError("is not a Python file", where=f"--plugin {path}")
@@ -155,7 +234,7 @@ def _from_file(path: Path) -> Any:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user named this file, so its failure is the user's to mend
+    except BaseException:
         del sys.modules[name]
-        raise UserError(f"did not load: {type(error).__name__}: {error}", where=f"--plugin {path}") from error
+        raise
     return module

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .data import Data
-from .encoding import Encoded, encode
+from .encoding import IGNORED, Encoded, encode
 from .models.anatomy import Anatomy
 from .noise import Labelled
 from .tasks.example import Task
@@ -50,6 +51,15 @@ class View:
         """(n,) the cluster of each example, for intervals."""
         codes: dict[str, int] = {}
         return np.array([codes.setdefault(e.group, len(codes)) for e in self.labelled.examples], dtype=np.int64)
+
+    @cached_property
+    def places(self) -> dict[str, Tensor]:
+        """Name -> (n,) token index: the named positions, ``last``, and ``answer_k``, which predicts answer token k."""
+        counts = (self.true.targets != IGNORED).sum(1)
+        later = range(1, int(counts.min()) if len(self) else 0)
+        last = self.true.positions["last"]
+        named = {name: at for name, at in self.true.positions.items() if name != "last"}
+        return {**named, "last": last, **{f"answer_{k}": last + k for k in later}}
 
     def intermediate(self, name: str, values: Sequence[str]) -> NDArray[np.int64]:
         """(n,) the class index, among ``values``, of the named intermediate result."""
@@ -101,6 +111,21 @@ class Subject:
         noisy = set(self.data.train.noisy)
         rows = [i for i in range(len(self.data.train)) if i not in noisy][: self.cap]
         return self._view("clean", self.data.train.take(rows))
+
+    def more_clean(self, n: int) -> View:
+        """Up to n training examples with their true label, on which probes and erasers are fitted."""
+        noisy = set(self.data.train.noisy)
+        rows = [i for i in range(len(self.data.train)) if i not in noisy][:n]
+        return self._view("clean", self.data.train.take(rows))
+
+    def random_anatomy(self) -> Anatomy:
+        """The same architecture with weights that never learned anything: the floor of every probe."""
+        anatomy = self.anatomy()
+        config = anatomy.model.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.spec.seeds.init + 1)
+            fresh = type(anatomy.model)(config)
+        return anatomy.on(fresh.to(self.device).eval())
 
     @cached_property
     def validation(self) -> View:

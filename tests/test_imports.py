@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"cell"},
     {"measurement", "findings", "report", "subject"},
     {"training", "interventions", "evaluation"},
-    {"spec", "plugins", "data", "encoding", "noise", "models", "optimizers", "progress", "machine"},
+    {"spec", "plugins", "data", "encoding", "noise", "models", "optimizers", "progress", "machine", "linear"},
     {"tasks", "statistics", "errors", "hookspecs", "hashing"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

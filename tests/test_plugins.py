@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from rote_bench import plugins
+from rote_bench import hookimpl, plugins
 from rote_bench.cli import main
 from rote_bench.errors import UserError
+from rote_bench.noise import Uniform
+from rote_bench.spec.loader import load_task
+from rote_bench.spec.options import build
 
 PARITY = """
 from collections.abc import Sequence
@@ -48,6 +51,42 @@ class Parity(Task):
 @hookimpl
 def register_tasks(register):
     register(Parity)
+"""
+
+
+HOOKS = """from rote_bench import hookimpl
+from rote_bench.noise import NoiseKind, Uniform
+N = type("N", (Uniform,), {"name": "n"})
+"""
+REGISTER = "@hookimpl\ndef register_noise(register):\n    register({})\n"
+
+TYPED = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rote_bench import hookimpl
+from rote_bench.noise import Uniform
+
+
+@dataclass(frozen=True)
+class Depth{name}:
+    metres: float = 1.0
+
+
+@dataclass(frozen=True)
+class Options:
+    depth: Depth{name} = Depth{name}()
+
+
+class Deep(Uniform):
+    name = "deep_{name}"
+    Options: ClassVar[type] = Options
+
+
+@hookimpl
+def register_noise(register):
+    register(Deep)
 """
 
 
@@ -103,12 +142,33 @@ def test_a_broken_installed_plugin_is_named_and_harms_nothing(monkeypatch: pytes
 def test_a_plugin_that_fails_half_way_registers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Half:
         @staticmethod
-        def register_tasks(register: Any) -> None:
-            register(type("Made", (), {"name": "made"}))
+        @hookimpl
+        def register_noise(register: Any) -> None:
+            register(type("Made", (Uniform,), {"name": "made"}))
             raise RuntimeError("and then this")
 
+        @staticmethod
+        @hookimpl
+        def register_commands(cli: Any) -> None:
+            raise AssertionError("a plugin that failed must not be asked again")
+
     monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("half", lambda: Half)])
-    assert "made" not in plugins.load(warn=lambda text: None).table("tasks")
+    registry = plugins.load(warn=lambda text: None)
+    assert "made" not in registry.table("noise")
+    assert [p.error for p in registry.plugins if p.name == "half"] == ["RuntimeError: and then this"]
+    registry.manager.hook.register_commands(cli=None)
+
+
+def test_an_installed_plugin_may_not_take_a_built_in_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Takes:
+        @staticmethod
+        @hookimpl
+        def register_noise(register: Any) -> None:
+            register(Uniform)
+
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
+    with pytest.raises(UserError, match=r"noise 'uniform' is registered by both built-in and takes:plugin"):
+        plugins.load()
 
 
 def test_two_plugins_with_one_name_are_both_named(tmp_path: Path) -> None:
@@ -118,25 +178,81 @@ def test_two_plugins_with_one_name_are_both_named(tmp_path: Path) -> None:
     assert "one.py" in str(caught.value) and "two.py" in str(caught.value)
 
 
+def test_one_file_given_twice_is_loaded_once(tmp_path: Path) -> None:
+    file = plugin(tmp_path, PARITY)
+    registry = plugins.load([file, file.parent / "." / file.name])
+    assert [p.name for p in registry.plugins].count("extra") == 1
+
+
+def test_files_of_one_name_keep_their_own_types(tmp_path: Path) -> None:
+    files = []
+    for name in ("A", "B"):
+        (tmp_path / name).mkdir()
+        files.append(plugin(tmp_path / name, TYPED.format(name=name)))
+    registry = plugins.load(files)
+    for name in ("A", "B"):
+        options = build(registry.table("noise")[f"deep_{name}"].Options, {"depth": {"metres": 2}})
+        assert type(options.depth).__name__ == f"Depth{name}" and options.depth.metres == 2
+
+
+def test_a_task_with_a_file_of_its_own_is_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "odd_ones.yaml").write_text(
+        "name: odd_ones\ngenerator: parity\nsplits: {train: 0.5, selection: 0.2, validation: 0.3}\n"
+    )
+    with_file = f'    spec_file = "{tmp_path / "odd_ones.yaml"}"\n    name = "parity"\n'
+    registry = plugins.load([plugin(tmp_path, PARITY.replace('    name = "parity"\n', with_file))])
+    assert load_task("odd_ones", registry).generator == "parity"
+    (tmp_path / "odd_ones.yaml").unlink()
+    with pytest.raises(UserError, match="spec_file that does not exist"):
+        plugins.load([tmp_path / "extra.py"])
+
+
 @pytest.mark.parametrize(("chosen", "found"), [(None, {"a", "b"}), ("", set()), ("b", {"b"}), ("a, b", {"a", "b"})])
 def test_the_environment_picks_plugins(monkeypatch: pytest.MonkeyPatch, chosen: str | None, found: set[str]) -> None:
-    empty = type("Empty", (), {})
-    monkeypatch.setattr(
-        plugins.metadata, "entry_points", lambda group: [Point("a", lambda: empty), Point("b", lambda: empty)]
-    )
+    def quiet() -> Any:
+        return type("Quiet", (), {"register_tasks": staticmethod(hookimpl(lambda register: None))})
+
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("a", quiet), Point("b", quiet)])
     monkeypatch.delenv("ROTE_BENCH_PLUGINS", raising=False)
     if chosen is not None:
         monkeypatch.setenv("ROTE_BENCH_PLUGINS", chosen)
-    assert {p.name for p in plugins.load().plugins} - {"rote_bench"} == found
+    warned: list[str] = []
+    assert {p.name for p in plugins.load(warn=warned.append).plugins} - {"rote_bench"} == found
+    assert warned == []
+
+
+def test_a_picked_plugin_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [])
+    monkeypatch.setenv("ROTE_BENCH_PLUGINS", "mispelt")
+    warned: list[str] = []
+    plugins.load(warn=warned.append)
+    assert len(warned) == 1 and "'mispelt', which is not installed" in warned[0]
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("raise ValueError('no')", "ValueError: no"), ("import nothing_like_this", "ModuleNotFoundError")],
+    [
+        ("raise ValueError('no')", "ValueError: no"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import nothing_like_this", "ModuleNotFoundError"),
+        ("def (:", "SyntaxError"),
+        ("def register_noise(register):\n    pass", "it has no hook; mark functions with @rote_bench.hookimpl"),
+        (HOOKS + "@hookimpl\ndef register_task(register):\n    pass", "register_task"),
+        (HOOKS + "@hookimpl\ndef register_noise(registry):\n    pass", "registry"),
+        (HOOKS + "@hookimpl\ndef register_noise(register):\n    register.no()", "AttributeError"),
+        (HOOKS + REGISTER.format("5"), "5 has no name"),
+        (HOOKS + REGISTER.format("type('N', (), {'name': 'n'})"), "noise 'n' has no draw, mark, phantom"),
+        (HOOKS + REGISTER.format("type('N', (NoiseKind,), {'name': 'n'})"), "noise 'n' does not implement draw"),
+        (HOOKS + REGISTER.format("type('N', (Uniform,), {'name': 'n', 'Options': dict})"), "dataclass as its Options"),
+        (HOOKS + REGISTER.format("Uniform(None)"), "must be registered as a class"),
+        (HOOKS + REGISTER.format("N)\n    register(N"), "noise 'n' is registered twice"),
+    ],
 )
 def test_a_file_that_does_not_load_is_one_line(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError) as caught:
         plugins.load([plugin(tmp_path, text)])
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"--plugin {tmp_path / 'extra.py'}: did not load: ")
     with pytest.raises(UserError, match="no such file"):
         plugins.load([tmp_path / "gone.py"])
 
@@ -144,8 +260,6 @@ def test_a_file_that_does_not_load_is_one_line(tmp_path: Path, text: str, says: 
 def test_a_plugin_adds_a_verb(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rote_bench import hookimpl
-
     class Greets:
         @staticmethod
         @hookimpl

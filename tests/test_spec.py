@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,8 @@ MINIMAL = """name: small
 generator: two_hop
 splits: {train: 0.8, selection: 0.1, validation: 0.1}
 """
+# each line nine times the one above
+LAUGHS = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
 
 
 def write(folder: Path, text: str, name: str = "task.yaml") -> Path:
@@ -89,11 +92,78 @@ diagnostics: [logit_lense]
         ("", "is empty"),
         ("- a\n", "must hold keys and values"),
         ("just words", "must hold keys and values"),
-        ("a: !!python/object:os.system x\n", "unknown key 'a'"),
+        ("a: !!python/object:os.system x\n", "python/object:os.system' is not allowed"),
+        ("a: &a [*a]\n", "levels deep"),
+        ("a: " + "[" * 3000 + "]" * 3000, "levels deep"),
+        (LAUGHS, "holds more than 100,000 values"),
+        ("a: {<<: {b: 1}}\n", "a.<<: merge keys are not supported"),
+        ("? [a]\n: b\n", "a key must be plain text"),
+        (MINIMAL + "---\n" + MINIMAL, "another document"),
+        ("a: \0", "is not YAML"),
+        ("a: " + "x" * (1 << 20), "is larger than 1 MiB"),
     ],
 )
 def test_files_that_are_no_task(registry: Registry, tmp_path: Path, text: str, says: str) -> None:
-    assert any(says in line for line in faults(registry, write(tmp_path, text)))
+    found = faults(registry, write(tmp_path, text))
+    assert len(found) == 1 and says in found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("training: 5", "training: must be a mapping, not 5"),
+        ("seeds: [1]", "seeds: must be a mapping, not a list"),
+        ("parameters:", "parameters: must be a mapping, not null"),
+        ("seeds: {init: 4294967296}", "seeds.init: 4294967296 is more than"),
+        ("profiles: [a]", "profiles: must be a mapping, not a list"),
+        ("profiles: {a: 5}", "profiles.a: must be a mapping, not 5"),
+        ("profiles: {a: {extends: x.yaml}}", "profiles.a.extends: a profile has no key 'extends'"),
+        ("diagnostics: [logit_lens, logit_lens: {}]", "diagnostics.1: 'logit_lens' stands here twice"),
+        ("diagnostics: [5]", "diagnostics.0: must be a diagnostic's name or {name: options}, not 5"),
+        ("diagnostics: [{logit_lens: 3}]", "diagnostics.0: must be a diagnostic's name"),
+        ("diagnostics: [{logit_lens: {no: 3}}]", "diagnostics.0.logit_lens.no: unknown key 'no'"),
+        ("noise: {rates: 0.05}", "noise.rates: must be a list, not 0.05"),
+        ("noise: {rates: []}", "noise.rates: needs at least one noise rate"),
+        ("noise: {rates: [0.1, 0.10]}", "noise.rates: names a noise rate twice"),
+        ("noise: {kind: bridge_swap, options: {intermediat: x}}", "noise.options.intermediat: unknown key"),
+        ("parameters: {entitys: 4}", "parameters.entitys: unknown key 'entitys' (did you mean 'entities'?)"),
+        ("version: 2.0", "version: must be an integer, not 2.0"),
+        ("version: " + "9" * 5000, "version: must be an integer, not text ('999"),
+        ("training: {learning_rate: 1e999}", "training.learning_rate: must be a number, not text ('1e999')"),
+        ("training: {evaluate_every: 2000}", "evaluate_every: 2000 is more than max_steps"),
+        ("training: {optimizer: moun}", "must be one of muon, adamw, not text ('moun') (did you mean 'muon'?)"),
+        ("model: {attention: flash}", "model.attention: must be one of eager, sdpa"),
+        ("model: {dropout: 1}", "model.dropout: must be below 1, not 1"),
+    ],
+)
+def test_each_fault_has_one_clear_line(registry: Registry, tmp_path: Path, text: str, says: str) -> None:
+    path = write(tmp_path, f"{MINIMAL}{text}\n")
+    found = faults(registry, path)
+    assert len(found) == 1 and says in found[0] and found[0].startswith(f"{path}:4: ")
+
+
+@pytest.mark.parametrize(
+    ("train", "says"), [("5.0", "not 5.0"), ("1.0", "not 1.0"), ("0.95", "add up to 1.15"), ("-1", "not -1")]
+)
+def test_sizes_of_splits(registry: Registry, tmp_path: Path, train: str, says: str) -> None:
+    (fault,) = faults(registry, write(tmp_path, MINIMAL.replace("0.8", train)))
+    assert says in fault and ":3: splits" in fault
+
+
+def test_a_byte_order_mark_is_no_fault(registry: Registry, tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
+    assert load_task(path, registry).name == "small"
+
+
+def test_a_folder_called_like_a_shipped_task_does_not_hide_it(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "thr").mkdir()
+    assert load_task("thr", registry).name == "thr"
+    with pytest.raises(UserError, match="unknown task 'aaa"):
+        load_task("a" * 5000, registry)
 
 
 def test_paths_that_are_no_task(registry: Registry, tmp_path: Path) -> None:
@@ -131,14 +201,37 @@ def test_faults_of_flags_and_bases_name_their_place(registry: Registry, tmp_path
     found = faults(registry, path, overrides=["training.batch_size=0", "noise.rates=2"])
     assert any(f.startswith("--set training.batch_size: ") for f in found)
     assert any(f.startswith("--set noise.rates: ") for f in found)
-    assert "cannot understand" in faults(registry, path, overrides=["nonsense"])[0]
+    assert len(faults(registry, path, overrides=["nonsense", "a..b=1", "extends=x", "noise=[1"])) == 4
+    profiled = write(tmp_path, MINIMAL + "profiles:\n  fast:\n    training: {batch_size: 0}\n", "profiled.yaml")
+    assert faults(registry, profiled, profile="fast")[0].startswith(f"{profiled}:6: training.batch_size")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nonsense", "--set: cannot understand 'nonsense'"),
+        ("a..b=1", "--set: cannot understand"),
+        ("=1", "--set: cannot understand"),
+        ("extends=x.yaml", "--set extends: extends can only stand in a task file"),
+        ("profiles.a.b=1", "--set profiles.a.b: profiles can only stand"),
+        ("noise.rates=[1", "--set noise.rates: is not YAML"),
+        ("title=x\nversion: 7", "--set title: is not YAML"),
+        ("title=a: b", "--set title: title: must be text, not a mapping"),
+        ("title=", "--set title: title: must be text, not null"),
+        ("seeds=3", "--set seeds: seeds: must be a mapping, not 3"),
+        ("seeds={a: 1, a: 2}", "--set seeds: a: the key 'a' stands here twice"),
+    ],
+)
+def test_flags_that_cannot_be_understood(registry: Registry, tmp_path: Path, text: str, says: str) -> None:
+    (fault,) = faults(registry, write(tmp_path, MINIMAL), overrides=[text])
+    assert fault.startswith(says)
 
 
 def test_a_circle_of_extends_is_refused(registry: Registry, tmp_path: Path) -> None:
     path = write(tmp_path, "extends: task.yaml\n")
     assert "circle" in faults(registry, path)[0]
     path = write(tmp_path, "extends: gone.yaml\n")
-    assert "does not exist" in faults(registry, path)[0]
+    assert "is no file" in faults(registry, path)[0]
 
 
 def test_the_hash_follows_the_content_alone(registry: Registry, tmp_path: Path) -> None:
@@ -146,6 +239,27 @@ def test_the_hash_follows_the_content_alone(registry: Registry, tmp_path: Path) 
     two = load_task(write(tmp_path, MINIMAL + "title: two\ntraining: {batch_size: 7}\n"), registry)
     other = load_task(write(tmp_path, MINIMAL + "parameters: {relations: 7}\n"), registry)
     assert one.content_hash() == two.content_hash() != other.content_hash()
+
+
+def test_options_are_spelled_out_however_they_were_given(registry: Registry, tmp_path: Path) -> None:
+    short = MINIMAL + "noise: {kind: bridge_swap}\ndiagnostics: [activation_patching]\n"
+    spelled = MINIMAL + (
+        "noise: {kind: bridge_swap, options: {intermediate: ''}}\ndiagnostics: [{activation_patching: {}}]\n"
+    )
+    one, two = (load_task(write(tmp_path, text), registry) for text in (short, spelled))
+    assert one.noise.options == {"intermediate": ""}
+    assert one.diagnostics[0].options
+    assert one.content_hash() == two.content_hash() and one.resolved() == two.resolved()
+    assert str(tmp_path) not in json.dumps(one.resolved(), allow_nan=False)
+
+
+def test_a_spec_knows_where_its_keys_were_given(registry: Registry, tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "noise:\n  kind: uniform\n")
+    spec = load_task(path, registry, overrides=["seeds.init=3"])
+    assert spec.place("noise.kind") == f"{path}:5"
+    assert spec.place("noise.options.matrix") == f"{path}:4"  # the nearest that was given
+    assert spec.place("seeds.init") == "--set seeds.init"
+    assert spec.place("parameters.entities") == str(path)
 
 
 def test_the_schema_describes_every_key() -> None:
@@ -170,6 +284,8 @@ def test_the_schema_describes_every_key() -> None:
         ("-3", -3),
         (".5", 0.5),
         ("1_000", "1_000"),
+        ("1e999", "1e999"),
+        (".inf", ".inf"),
     ],
 )
 def test_scalars_mean_what_people_think(text: str, value: Any) -> None:
@@ -237,6 +353,8 @@ def test_options_are_built_and_typed() -> None:
         ({"ratio": 2, "kind": "c", "inner": {"depth": 0}}, [("ratio",), ("kind",), ("inner", "depth")]),
         ({"ratio": 0, "pair": [1], "many": [1, "x", 2]}, [("pair",), ("many", 0), ("many", 2)]),
         ({"ratio": 0, "inner": {"dept": 1}, "other": 3}, [("inner", "dept"), ("other",)]),
+        ({"ratio": float("nan")}, [("ratio",)]),
+        ({"ratio": 10**400}, [("ratio",)]),
     ],
 )
 def test_options_report_every_fault(data: dict[str, Any], paths: list[tuple[Any, ...]]) -> None:

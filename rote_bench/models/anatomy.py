@@ -56,6 +56,7 @@ class Structure:
         unembedding: the module that makes the logits.
         scale, soft_cap: what follows it: logits * scale, then cap * tanh(logits / cap).
         checks: name -> proof.
+        input_widths: path of each projection that reads heads or units -> number of its inputs.
     """
 
     blocks: tuple[str, ...]
@@ -67,6 +68,7 @@ class Structure:
     scale: float
     soft_cap: float | None
     checks: Mapping[str, Check]
+    input_widths: Mapping[str, int]
 
 
 class Anatomy:
@@ -126,6 +128,10 @@ class Anatomy:
         module: nn.Module = self._modules[path]
         return module
 
+    def input_width(self, layer: int, part: str) -> int:
+        """The number of inputs of a part's projection: all heads together, or the MLP units."""
+        return self.structure.input_widths[getattr(self.structure.parts[layer], part)]
+
     def lens(self, state: Tensor) -> Tensor:
         """Logits (..., vocabulary) that the model would give if ``state`` (..., width) were its last block's output."""
         s = self.structure
@@ -171,6 +177,7 @@ def _find(model: Any) -> Structure:
         ok = found == len(blocks)
         checks[part] = Check(ok, f"found in {found} of {len(blocks)} blocks" if found else f"no {what}s found")
     norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks)
+    read = {path for p in parts for path in (p.heads, p.units) if path is not None}
     return Structure(
         tuple(blocks),
         tuple(parts),
@@ -181,6 +188,7 @@ def _find(model: Any) -> Structure:
         scale,
         cap,
         checks,
+        {c.path: int(c.inputs.shape[-1]) for c in calls if c.path in read and c.inputs is not None},
     )
 
 

@@ -27,7 +27,8 @@ SNAPSHOT_NAMES = {"pre_memorization": "before memorization", "post_memorization"
 COMPONENTS = {"block": "whole block", "mixer": "attention (mixer)", "mlp": "MLP"}
 
 
-def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def new_figure(columns: int, width: float, height: float, *, share: bool = True) -> tuple[Figure, list[Axes]]:
+    """A row of axes in the house style."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -35,12 +36,13 @@ def _figure(columns: int, width: float, height: float) -> tuple[Figure, list[Axe
 
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
-            1, columns, figsize=(width, height), sharey=True, squeeze=False, layout="constrained"
+            1, columns, figsize=(width, height), sharey=share, squeeze=False, layout="constrained"
         )
     return figure, list(axes[0])
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG and forget the figure."""
     import matplotlib.pyplot as plt
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def _label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None
 
 def learning_curves(curve: Sequence[Mapping[str, Any]], snapshots: Mapping[str, int], path: Path) -> None:
     """Four curves of training with both snapshots marked."""
-    figure, (ax,) = _figure(1, 8.6, 4.6)
+    figure, (ax,) = new_figure(1, 8.6, 4.6)
     lines = (
         ("validation_accuracy", "right on held-out questions", HELD_OUT, "-"),
         ("train_clean_accuracy", "right on clean training questions", CLEAN, "--"),
@@ -119,13 +121,13 @@ def learning_curves(curve: Sequence[Mapping[str, Any]], snapshots: Mapping[str, 
     if peak is not None and peak >= 0.5:
         title = f"First it reasons, then it memorises: at the peak {peak:.0%} of mislabelled questions are right"
     figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
-    _save(figure, path)
+    save(figure, path)
 
 
 def lens(details: Mapping[str, Any], path: Path) -> None:
     """The noisy and the true answer through the layers, before and after memorization."""
     snapshots = details["snapshots"]
-    figure, axes = _figure(len(snapshots), 4.6 * len(snapshots) + 0.8, 4.4)
+    figure, axes = new_figure(len(snapshots), 4.6 * len(snapshots) + 0.8, 4.4)
     for ax, (name, part) in zip(axes, snapshots.items(), strict=True):
         layers, noisy = part["layers"], part["noisy"]
         true_leads = [1 - share for share in noisy["label_over_true"]]
@@ -144,13 +146,13 @@ def lens(details: Mapping[str, Any], path: Path) -> None:
     figure.suptitle(
         "Which answer each layer holds for a mislabelled question", x=0.01, ha="left", fontsize=11.5, fontweight="bold"
     )
-    _save(figure, path)
+    save(figure, path)
 
 
 def patching(details: Mapping[str, Any], path: Path) -> None:
     """What activations from before memorization undo in the model from after it, by component and layer."""
     direction = details["directions"]["pre_into_post"]
-    figure, axes = _figure(len(direction), 3.4 * len(direction) + 0.6, 4.4)
+    figure, axes = new_figure(len(direction), 3.4 * len(direction) + 0.6, 4.4)
     intact = details["intact"]["post_memorization"]
     lines = (
         ("validation_accuracy", "right on held-out questions", HELD_OUT),
@@ -182,4 +184,4 @@ def patching(details: Mapping[str, Any], path: Path) -> None:
         fontsize=11.5,
         fontweight="bold",
     )
-    _save(figure, path)
+    save(figure, path)

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Faults, UserError, did_you_mean
 from .model import DiagnosticSpec, NoiseSpec, Recipe, Seeds, TaskSpec
 from .options import Fault, OptionFaults, build
-from .source import Path_, Source, merge, parse, read
+from .source import Path_, Source, merge, parse_value, read
+from .structure import schema as schema
+from .structure import structural
 
 if TYPE_CHECKING:
     from ..plugins import Registry
 
 PACKAGE = Path(__file__).parent.parent
-
-
-@lru_cache(maxsize=1)
-def schema() -> dict[str, Any]:
-    """The JSON schema of a task file; ``training`` and ``seeds`` are filled in from the classes that they build."""
-    from .options import describe
-
-    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "task.schema.json").read_text(encoding="utf-8"))
-    for key, cls in (("training", Recipe), ("seeds", Seeds)):
-        properties = {
-            o.name: {"description": f"{o.description} ({o.type})", "default": o.default} for o in describe(cls)
-        }
-        loaded["properties"][key].update(
-            properties=json.loads(json.dumps(properties, default=asdict)), additionalProperties=False
-        )
-    return loaded
 
 
 def shipped() -> dict[str, Path]:
@@ -45,13 +29,22 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(reference: str, registry: Registry) -> Path:
-    """The file that a TASK argument means: a path, a shipped task, or a plugin's task with a file of its own."""
+    """The file that a TASK argument means: a path, a shipped task, or a plugin's task with a file of its own.
+
+    Raises:
+        UserError: when it is none of them.
+    """
     path = Path(reference)
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        return path
     known = {**registry.task_files(), **shipped()}
-    if reference in known:
-        return known[reference]
+    try:
+        if path.suffix in (".yaml", ".yml") or path.is_file():
+            return path
+        if reference in known:
+            return known[reference]
+        if path.exists():
+            return path
+    except OSError:  # no file can have such a name, so it is the name of a task, mistyped
+        reference = f"{reference[:40]}..."
     raise UserError(f"unknown task {reference!r}", where="TASK", hint=did_you_mean(reference, known))
 
 
@@ -70,172 +63,159 @@ def load_task(
         Faults: for several, each with its file and line.
     """
     path = locate(str(reference), registry)
-    source = _inherit(path, ())
-    profiles = source.data.pop("profiles", None) or {}
+    source = inherit(path)
     if profile is not None:
-        if not isinstance(profiles, Mapping) or profile not in profiles:
-            raise UserError(
-                f"{path} has no profile {profile!r}", where="--profile", hint=did_you_mean(profile, profiles)
-            )
-        chosen = Source(
-            profiles[profile], {p[2:]: w for p, w in source.places.items() if p[:2] == ("profiles", profile)}
-        )
-        source = merge(source, chosen)
+        source = _with_profile(source, path, profile)
+    given: list[Source] = []
+    faults: list[UserError] = []
     for text in overrides:
-        source = merge(source, _override(text))
+        try:
+            given.append(_override(text))
+        except Faults as error:
+            faults += error.faults
+        except UserError as error:
+            faults.append(error)
+    if faults:
+        raise Faults(faults)
+    for each in given:
+        source = merge(source, each)
     return _validated(source, path, profile, registry)
 
 
-def _inherit(path: Path, above: tuple[Path, ...]) -> Source:
+def inherit(path: Path, above: tuple[Path, ...] = ()) -> Source:
+    """A task file merged over the one that it extends, and so on.
+
+    Raises:
+        UserError: when a file cannot be read or extends itself in a circle.
+    """
     if path.resolve() in above:
         raise UserError("extends itself in a circle", where=str(path))
     source = read(path)
-    parent = source.data.pop("extends", None)
-    if parent is None:
+    if "extends" not in source.data:
         return source
+    parent = source.data.pop("extends")
     if not isinstance(parent, str):
         raise UserError("extends must name a task file", where=source.where(("extends",)))
     base = path.parent / parent
     if not base.is_file():
-        raise UserError(f"extends {parent!r}, which does not exist", where=source.where(("extends",)))
-    return merge(_inherit(base, (*above, path.resolve())), source)
+        raise UserError(f"extends {parent!r}, which is no file", where=source.where(("extends",)))
+    return merge(inherit(base, (*above, path.resolve())), source)
+
+
+def _with_profile(source: Source, path: Path, profile: str) -> Source:
+    profiles = source.data.get("profiles") or {}
+    if not isinstance(profiles, Mapping) or profile not in profiles:
+        known = profiles if isinstance(profiles, Mapping) else ()
+        raise UserError(f"{path} has no profile {profile!r}", where="--profile", hint=did_you_mean(profile, known))
+    if not isinstance(profiles[profile], Mapping):  # a fault of the file's shape, found with all others
+        return source
+    places = {p[2:]: w for p, w in source.places.items() if p[:2] == ("profiles", profile)}
+    return merge(source, Source(profiles[profile], places))
 
 
 def _override(text: str) -> Source:
     dotted, equals, value = text.partition("=")
-    if not equals or not dotted.strip("."):
-        raise UserError(f"cannot understand {text!r}", where="--set", hint="write --set path.to.key=VALUE")
-    parsed = parse(f"value: {value}", f"--set {dotted}").data["value"]
     keys = dotted.split(".")
-    data: Any = parsed
+    if not equals or not all(keys):
+        raise UserError(f"cannot understand {text!r}", where="--set", hint="write --set path.to.key=VALUE")
+    if keys[0] in ("extends", "profiles"):
+        raise UserError(f"{keys[0]} can only stand in a task file", where=f"--set {dotted}")
+    data: Any = parse_value(value, f"--set {dotted}")
     for key in reversed(keys):
         data = {key: data}
     places: dict[Path_, str] = {tuple(keys[:n]): f"--set {dotted}" for n in range(1, len(keys) + 1)}
     return Source(data, places)
 
 
-def _validated(source: Source, path: Path, profile: str | None, registry: Registry) -> TaskSpec:
-    faults = _structural(source)
-    data = source.data
+class _Checks:
+    """Gathers the faults of one task file while its parts are looked up and built."""
 
-    def section(key: str, kind: type, default: Any) -> Any:
-        value = data.get(key, default)
-        return default if value is None or not isinstance(value, kind) else value
+    def __init__(self, data: Mapping[str, Any], registry: Registry) -> None:
+        self.data = data
+        self.registry = registry
+        self.faults = structural(data)
 
-    def checked(cls: type, values: Mapping[str, Any], at: Path_) -> Any:
+    def section(self, key: str) -> Mapping[str, Any]:
+        """A mapping of the file, empty when it is missing or, which is a structural fault, something else."""
+        value = self.data.get(key)
+        return value if isinstance(value, Mapping) else {}
+
+    def build(self, cls: type, values: Any, at: Path_) -> Any:
+        """An instance of an options class, or None and faults."""
         try:
-            return build(cls, values, at)
+            return build(cls, values if isinstance(values, Mapping) else {}, at)
         except OptionFaults as error:
-            faults.extend(error.faults)
+            self.faults.extend(error.faults)
             return None
 
-    def known(kind: str, name: str, at: Path_) -> Any:
-        table = registry.table(kind)
-        if name not in table:
-            label = {"tasks": "generator", "noise": "kind of noise", "diagnostics": "diagnostic"}[kind]
-            hint = did_you_mean(name, table) + "; is a plugin missing?"
-            faults.append(Fault(at, f"unknown {label} {name!r}", hint))
-            return None
-        return table[name]
+    def find(self, kind: str, name: Any, at: Path_) -> Any:
+        """A registered object, or None; a name that is not text is a structural fault already."""
+        table = self.registry.table(kind)
+        if not isinstance(name, str) or name in table:
+            return table[name] if isinstance(name, str) else None
+        label = {"tasks": "generator", "noise": "kind of noise", "diagnostics": "diagnostic"}[kind]
+        hint = did_you_mean(name, table) + "; is a plugin missing?"
+        self.faults.append(Fault(at, f"unknown {label} {name!r}", hint))
+        return None
 
-    generator = str(data.get("generator", ""))
-    task = known("tasks", generator, ("generator",)) if generator else None
-    parameters = checked(task.Parameters, section("parameters", dict, {}), ("parameters",)) if task else None
-    noise = section("noise", dict, {})
-    kind_name = str(noise.get("kind", NoiseSpec.kind))
-    kind = known("noise", kind_name, ("noise", "kind"))
-    options = noise.get("options") or {}
-    if kind and isinstance(options, Mapping):
-        checked(kind.Options, options, ("noise", "options"))
-    recipe = checked(Recipe, section("training", dict, {}), ("training",))
+    def diagnostics(self) -> tuple[DiagnosticSpec, ...]:
+        """The diagnostics asked for, all when the file does not say."""
+        chosen = self.data.get("diagnostics", sorted(self.registry.table("diagnostics")))
+        out: dict[str, DiagnosticSpec] = {}
+        for i, entry in enumerate(chosen if isinstance(chosen, list) else []):
+            one = isinstance(entry, Mapping) and len(entry) == 1
+            name, values = next(iter(entry.items())) if one else (entry, {})
+            found = self.find("diagnostics", name, ("diagnostics", i))
+            if found and name in out:
+                self.faults.append(Fault(("diagnostics", i), f"{name!r} stands here twice", "keep one of them"))
+            elif found:
+                options = self.build(found.Options, values, ("diagnostics", i, name))
+                out[name] = DiagnosticSpec(name, asdict(options) if options else {})
+        return tuple(out.values())
+
+    def splits(self) -> dict[str, int | float]:
+        """The sizes of the splits; shares may not exceed the whole."""
+        sizes = dict(self.section("splits"))
+        share = sum(size for size in sizes.values() if isinstance(size, float))
+        if share > 1 + 1e-9 and all(0 < size < 1 for size in sizes.values() if isinstance(size, float)):
+            self.faults.append(Fault(("splits",), f"the shares add up to {share:g}, which is more than 1"))
+        return sizes
+
+
+def _validated(source: Source, path: Path, profile: str | None, registry: Registry) -> TaskSpec:
+    data, checks = source.data, _Checks(source.data, registry)
+    noise = checks.section("noise")
+    task = checks.find("tasks", data.get("generator"), ("generator",))
+    parameters = checks.build(task.Parameters, checks.section("parameters"), ("parameters",)) if task else None
+    kind_name = noise.get("kind", NoiseSpec.kind)
+    kind = checks.find("noise", kind_name, ("noise", "kind"))
+    options = checks.build(kind.Options, noise.get("options"), ("noise", "options")) if kind else None
+    recipe = checks.build(Recipe, checks.section("training"), ("training",))
     if recipe:
-        faults += _fits(recipe)
-    seeds = checked(Seeds, section("seeds", dict, {}), ("seeds",))
-    chosen = section("diagnostics", list, sorted(registry.table("diagnostics")) if "diagnostics" not in data else [])
-    diagnostics = []
-    for i, entry in enumerate(chosen):
-        name, values = (
-            (entry, {})
-            if isinstance(entry, str)
-            else next(iter(entry.items()))
-            if isinstance(entry, dict) and entry
-            else ("", {})
-        )
-        found = known("diagnostics", str(name), ("diagnostics", i)) if name else None
-        if found:
-            checked(found.Options, values or {}, ("diagnostics", i, str(name)))
-            diagnostics.append(DiagnosticSpec(str(name), dict(values or {})))
-    if faults:
-        raise Faults([_located(source, fault) for fault in _unique(faults)])
-    assert parameters is not None  # a fault would have been raised
+        checks.faults += _fits(recipe)
+    seeds = checks.build(Seeds, checks.section("seeds"), ("seeds",))
+    diagnostics, splits = checks.diagnostics(), checks.splits()
+    if checks.faults:
+        raise Faults(sorted((_located(source, fault) for fault in _unique(checks.faults)), key=_line))
+    assert parameters is not None and options is not None  # a fault would have been raised
     return TaskSpec(
         name=data["name"],
         version=data.get("version", 1),
         title=data.get("title", data["name"]),
-        description=" ".join(str(data.get("description", "")).split()),
-        citation=" ".join(str(data.get("citation", "")).split()),
-        generator=generator,
+        description=" ".join(data.get("description", "").split()),
+        citation=" ".join(data.get("citation", "").split()),
+        generator=data["generator"],
         parameters=asdict(parameters),
-        splits=dict(data["splits"]),
-        noise=NoiseSpec(kind_name, tuple(float(r) for r in noise.get("rates", NoiseSpec.rates)), dict(options)),
-        model=dict(section("model", dict, {})),
+        splits=splits,
+        noise=NoiseSpec(kind_name, tuple(float(r) for r in noise.get("rates", NoiseSpec.rates)), asdict(options)),
+        model=dict(checks.section("model")),
         training=recipe,
-        diagnostics=tuple(diagnostics),
+        diagnostics=diagnostics,
         seeds=seeds,
         source=str(path),
         profile=profile,
+        places={".".join(map(str, p)): where for p, where in source.places.items() if p and p[0] != "profiles"},
     )
-
-
-def _structural(source: Source) -> list[Fault]:
-    """Faults against the schema, in this project's words."""
-    from jsonschema import Draft202012Validator
-
-    faults = []
-    for error in Draft202012Validator(schema()).iter_errors(source.data):
-        at = tuple(error.absolute_path)
-        if at and at[0] in ("training", "seeds"):  # their classes give better messages
-            continue
-        if error.validator == "additionalProperties":
-            allowed = error.schema.get("properties", {})
-            faults += [
-                Fault((*at, key), f"unknown key {key!r}", did_you_mean(key, allowed))
-                for key in error.instance
-                if key not in allowed
-            ]
-        elif error.validator == "required":
-            faults += [
-                Fault(at, f"the key {key!r} is missing") for key in error.validator_value if key not in error.instance
-            ]
-        elif error.validator == "type":
-            names = {
-                "object": "a mapping",
-                "array": "a list",
-                "string": "text",
-                "integer": "an integer",
-                "number": "a number",
-            }
-            faults.append(
-                Fault(
-                    at,
-                    f"must be {names.get(str(error.validator_value), error.validator_value)}, not {error.instance!r}"[
-                        :200
-                    ],
-                )
-            )
-        elif at[:1] == ("splits",):
-            faults.append(
-                Fault(at, f"must be a count of at least 1 or a share between 0 and 1, not {error.instance!r}")
-            )
-        elif at[:2] == ("noise", "rates") and len(at) == 3:
-            faults.append(Fault(at, f"a noise rate must be at least 0 and below 1, not {error.instance!r}"))
-        elif error.validator == "pattern":
-            faults.append(Fault(at, f"{error.instance!r} must be lower-case letters, digits and underscores"))
-        elif at[:1] == ("diagnostics",):
-            faults.append(Fault(at, f"must be a diagnostic's name or {{name: options}}, not {error.instance!r}"))
-        else:
-            faults.append(Fault(at, error.message))
-    return faults
 
 
 def _fits(recipe: Recipe) -> list[Fault]:
@@ -262,6 +242,12 @@ def _unique(faults: Sequence[Fault]) -> list[Fault]:
     for fault in faults:  # several missing keys share the path of what should hold them
         seen.setdefault((fault.path, fault.what if fault.what.startswith("the key") else ""), fault)
     return list(seen.values())
+
+
+def _line(fault: UserError) -> tuple[str, int]:
+    """For sorting: the file of a fault, then its line."""
+    file, _, line = (fault.where or "").rpartition(":")
+    return (file, int(line)) if line.isdigit() else (fault.where or "", 0)
 
 
 def _located(source: Source, fault: Fault) -> UserError:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from ..hashing import digest
 
+LARGEST_SEED = 2**32 - 1  # what every generator in use accepts
+
 
 @dataclass(frozen=True)
 class NoiseSpec:
@@ -96,11 +98,11 @@ class Seeds:
         bootstrap: resampling for intervals, and probes.
     """
 
-    data: int = field(default=0, metadata={"min": 0})
-    noise: int = field(default=0, metadata={"min": 0})
-    init: int = field(default=0, metadata={"min": 0})
-    order: int = field(default=0, metadata={"min": 0})
-    bootstrap: int = field(default=0, metadata={"min": 0})
+    data: int = field(default=0, metadata={"min": 0, "max": LARGEST_SEED})
+    noise: int = field(default=0, metadata={"min": 0, "max": LARGEST_SEED})
+    init: int = field(default=0, metadata={"min": 0, "max": LARGEST_SEED})
+    order: int = field(default=0, metadata={"min": 0, "max": LARGEST_SEED})
+    bootstrap: int = field(default=0, metadata={"min": 0, "max": LARGEST_SEED})
 
     @classmethod
     def all(cls, seed: int) -> Seeds:
@@ -126,8 +128,11 @@ class DiagnosticSpec:
 class TaskSpec:
     """A task file after inheritance, profile and command line.
 
-    ``parameters``, ``noise.options`` and each diagnostic's ``options`` are already validated against the classes
-    that they configure.
+    ``parameters``, ``noise.options`` and each diagnostic's ``options`` are validated against the classes that they
+    configure, and spelled out with their defaults.
+
+    Attributes:
+        places: dotted path of each key that was given -> ``file:line`` or flag, for messages; no part of the content.
     """
 
     name: str
@@ -145,11 +150,21 @@ class TaskSpec:
     seeds: Seeds
     source: str | None = None
     profile: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def place(self, path: str) -> str:
+        """Where a dotted path, or the nearest that encloses it, was given; the task file when nowhere."""
+        while path:
+            if path in self.places:
+                return self.places[path]
+            path = path.rpartition(".")[0]
+        return self.source or self.name
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with everything spelled out, for the report; no paths."""
         plain = dataclasses.asdict(self)
-        plain.pop("source")
+        for key in ("source", "places"):
+            plain.pop(key)
         plain["diagnostics"] = [{d.name: dict(d.options)} for d in self.diagnostics]
         plain["noise"]["rates"] = list(self.noise.rates)
         return plain

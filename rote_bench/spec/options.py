@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,7 @@ def build(cls: type[T], data: Mapping[str, Any], path: tuple[str | int, ...] = (
 
 def _bounds(field: dataclasses.Field[Any], value: Any, path: tuple[str | int, ...], faults: list[Fault]) -> None:
     limits = field.metadata
-    if value is None or isinstance(value, str | bool):
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return
     if "min" in limits and value < limits["min"]:
         faults.append(Fault(path, f"{value} is less than {limits['min']}"))
@@ -74,10 +75,21 @@ def _bounds(field: dataclasses.Field[Any], value: Any, path: tuple[str | int, ..
         faults.append(Fault(path, f"{value} is more than {limits['max']}"))
 
 
+def shown(value: Any) -> str:
+    """A wrong value as a message shows it: in YAML's words, and short."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = repr(value)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"text ({text})" if isinstance(value, str) else text
+
+
 def _wrong(expected: str, value: Any, path: tuple[str | int, ...]) -> Fault:
-    names = {type(None): "null", bool: "true or false", str: "text", dict: "a mapping", list: "a list"}
-    shown = names.get(type(value), type(value).__name__)
-    return Fault(path, f"must be {expected}, not {shown} ({value!r})"[:200])
+    return Fault(path, f"must be {expected}, not {shown(value)}")
 
 
 def _convert(kind: Any, value: Any, path: tuple[str | int, ...], faults: list[Fault]) -> Any:
@@ -100,7 +112,7 @@ def _convert(kind: Any, value: Any, path: tuple[str | int, ...], faults: list[Fa
     if origin is Literal:
         if value not in arguments or isinstance(value, bool) != any(isinstance(a, bool) for a in arguments):
             hint = did_you_mean(str(value), map(str, arguments))
-            faults.append(Fault(path, f"must be one of {', '.join(map(str, arguments))}, not {value!r}", hint))
+            faults.append(Fault(path, f"must be one of {', '.join(map(str, arguments))}, not {shown(value)}", hint))
         return value
     if origin in (tuple, list, Sequence):
         if not isinstance(value, list | tuple):
@@ -131,7 +143,10 @@ def _convert(kind: Any, value: Any, path: tuple[str | int, ...], faults: list[Fa
             faults += error.faults
             return value
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        if abs(value) <= sys.float_info.max:  # false for infinity and for what is not a number
+            return float(value)
+        faults.append(_wrong("a finite number", value, path))
+        return value
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind in (str, bool) and isinstance(value, kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,10 @@ from typing import Any
 from ..errors import Faults, UserError
 
 Path_ = tuple[str | int, ...]
-LARGEST = 1 << 20
+LARGEST = 1 << 20  # bytes
+DEEPEST = 50
+MOST_VALUES = 100_000
+LONGEST_NUMBER = 300  # characters; a longer number has no finite float
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 _INT = re.compile(r"^[-+]?\d+$")
 _WORDS = {
@@ -25,6 +29,7 @@ _WORDS = {
     "false": False,
     "False": False,
 }
+_STANDARD_TAG = re.compile(r"^tag:yaml\.org,2002:\w+$")
 
 
 @dataclass
@@ -48,12 +53,19 @@ class Source:
 
 
 def scalar(text: str) -> Any:
-    """A plain YAML scalar by the rules of YAML 1.2: ``no`` is text, ``1e-3`` a number, ``010`` ten."""
+    """A plain YAML scalar by the rules of YAML 1.2: ``no`` is text, ``1e-3`` a number, ``010`` ten.
+
+    What no finite number can hold stays text, so that it is refused wherever a number is asked for.
+    """
     if text in _WORDS:
         return _WORDS[text]
+    if len(text) > LONGEST_NUMBER:
+        return text
     if _INT.match(text):
         return int(text)
-    return float(text) if _FLOAT.match(text) else text
+    if _FLOAT.match(text) and math.isfinite(value := float(text)):
+        return value
+    return text
 
 
 def read(path: Path) -> Source:
@@ -65,65 +77,131 @@ def read(path: Path) -> Source:
     """
     name = str(path)
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(f"is larger than {LARGEST >> 20} MiB, which no task file is", where=name)
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except FileNotFoundError:
         raise UserError("no such file", where=name, hint="`rote-bench list tasks` shows the shipped tasks") from None
     except IsADirectoryError:
         raise UserError("is a folder, not a task file", where=name) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", where=name) from None
     except OSError as error:
         raise UserError(f"cannot be read: {error.strerror}", where=name) from error
-    return parse(text, name)
+    if len(content) > LARGEST:
+        raise UserError(f"is larger than {LARGEST >> 20} MiB, which no task file is", where=name)
+    try:
+        return parse(content.decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", where=name) from None
 
 
 def parse(text: str, name: str) -> Source:
-    """Parse a YAML mapping; ``name`` stands in messages."""
+    """Parse a YAML mapping; ``name`` stands in messages.
+
+    Raises:
+        UserError: when the text is not YAML, or not a mapping.
+        Faults: with every duplicate key and every tag.
+    """
     import yaml
 
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"is not YAML: {problem}", where=f"{name}{line}") from None
+    node = _compose(text, name)
     if node is None:
         raise UserError("is empty", where=name)
     if not isinstance(node, yaml.MappingNode):
         raise UserError(
             "must hold keys and values, not a single value or list", where=f"{name}:{node.start_mark.line + 1}"
         )
-    source, faults = Source({}), []  # type: tuple[Source, list[UserError]]
-    source.data = _plain(node, (), source.places, name, faults)
-    if faults:
-        raise Faults(faults)
-    return source
+    reader = _Reader(name)
+    data = reader.plain(node, ())
+    if reader.faults:
+        raise Faults(reader.faults)
+    return Source(data, reader.places)
 
 
-def _plain(node: Any, path: Path_, places: dict[Path_, str], name: str, faults: list[UserError]) -> Any:
+def parse_value(text: str, name: str) -> Any:
+    """Parse one YAML value of any kind, as a flag gives it; nothing at all is null.
+
+    Raises:
+        UserError: when the text is not YAML.
+        Faults: with every duplicate key and every tag.
+    """
+    try:
+        node = _compose(text, name)
+    except UserError as error:
+        raise UserError(error.what, where=name) from None  # the line of a flag's value says nothing
+    reader = _Reader(name)
+    value = None if node is None else reader.plain(node, ())
+    if reader.faults:
+        raise Faults([UserError(fault.what, where=name, hint=fault.hint) for fault in reader.faults])
+    return value
+
+
+def _compose(text: str, name: str) -> Any:
     import yaml
 
-    places.setdefault(path, f"{name}:{node.start_mark.line + 1}")
-    if isinstance(node, yaml.MappingNode):
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(f"is not YAML: {problem}", where=f"{name}{line}") from None
+    except RecursionError:
+        raise UserError(f"is nested more than {DEEPEST} levels deep", where=name) from None
+
+
+class _Reader:
+    """Turns nodes into plain data and gathers places and faults on the way.
+
+    Aliases make a small file stand for endless data, so depth and number of values are bounded.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.places: dict[Path_, str] = {}
+        self.faults: list[UserError] = []
+        self.values = 0
+
+    def plain(self, node: Any, path: Path_) -> Any:
+        import yaml
+
+        self.values += 1
+        if len(path) > DEEPEST:
+            raise UserError(f"is nested more than {DEEPEST} levels deep", where=self.line(node))
+        if self.values > MOST_VALUES:
+            raise UserError(f"holds more than {MOST_VALUES:,} values", where=self.line(node))
+        self.places.setdefault(path, self.line(node))
+        if not _STANDARD_TAG.match(node.tag):
+            self.fault(path, f"the tag {node.tag!r} is not allowed", node, "quote the value if it is text")
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, path)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.plain(item, (*path, i)) for i, item in enumerate(node.value)]
+        return scalar(node.value) if node.style is None else node.value
+
+    def mapping(self, node: Any, path: Path_) -> dict[str, Any]:
+        import yaml
+
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            line = f"{name}:{key_node.start_mark.line + 1}"
-            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
-            if key in out:
-                dotted = ".".join(map(str, (*path, key)))
-                faults.append(
-                    UserError(f"{dotted}: the key {key!r} stands here twice", where=line, hint="keep one of them")
-                )
+            if not isinstance(key_node, yaml.ScalarNode):
+                self.fault(path, "a key must be plain text", key_node)
                 continue
-            places[(*path, key)] = line
-            out[key] = _plain(value_node, (*path, key), places, name, faults)
+            key = str(key_node.value)
+            if key == "<<":
+                self.fault((*path, key), "merge keys are not supported", key_node, "use `extends` or write it out")
+                continue
+            if key in out:
+                self.fault((*path, key), f"the key {key!r} stands here twice", key_node, "keep one of them")
+                continue
+            self.places[(*path, key)] = self.line(key_node)
+            out[key] = self.plain(value_node, (*path, key))
         return out
-    if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*path, i), places, name, faults) for i, item in enumerate(node.value)]
-    return scalar(node.value) if node.style is None else node.value
+
+    def line(self, node: Any) -> str:
+        return f"{self.name}:{node.start_mark.line + 1}"
+
+    def fault(self, path: Path_, what: str, node: Any, hint: str | None = None) -> None:
+        dotted = ".".join(map(str, path))
+        self.faults.append(UserError(f"{dotted}: {what}" if dotted else what, where=self.line(node), hint=hint))
 
 
 def merge(base: Source, over: Source) -> Source:

@@ -162,6 +162,22 @@ class Addition(Task):
                     out.append(self.render(changed))
         return out
 
+    def heuristics(self, example: Example) -> Sequence[str]:
+        """The families of Nikankin et al. (2025): ranges, modulo, digit patterns, identical digits."""
+        a, b = self.operands(example)
+        numbers = {"a": a, "b": b, "result": a + b}
+        found = [f"range: {name} from {n * 10 // self.base * self.base // 10}" for name, n in numbers.items()]
+        found += [f"modulo: {name} = {n % m} mod {m}" for name, n in numbers.items() for m in (2, 5, 10)]
+        for k, (x, y) in enumerate(zip(self._columns(a), self._columns(b), strict=True)):
+            found += [f"digit: a{k} = {x}", f"digit: b{k} = {y}", f"sum: column {k} = {x + y}"]
+            found += [
+                f"digit: result{k} = {(a + b) // 10**k % 10}",
+                f"carry: column {k} {'has' if x + y >= 10 else 'no'}",
+            ]
+            if x == y:
+                found.append(f"identical: column {k}")
+        return found
+
     def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
         """Additions with one digit of one operand changed, by the column of that digit."""
         a, b = self.operands(example)

@@ -95,6 +95,10 @@ class Task(ABC):
         """Kind of neighbour -> pool indices of examples one step away from this one."""
         return {}
 
+    def heuristics(self, example: Example) -> Sequence[str]:
+        """Names of the simple input patterns that hold for this example, as ``family: pattern``."""
+        return [f"{name}: {value}" for name, value in {**example.features, **example.intermediates}.items()]
+
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
         """Disjoint pool indices for each split, drawn without replacement.
 

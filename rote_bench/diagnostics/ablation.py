@@ -1,0 +1,182 @@
+"""How many heads and MLP units hold the memorised labels? Mean-ablation in order of importance.
+
+Importance is the attribution of the label's lead over the true answer, (mean - activation) times gradient, summed over
+positions and averaged over memorised examples (Nanda, 2023). Units are ablated to their mean over the task's own
+clean examples, more and more of them, until memorization is halved; a random order is the control. A look-up table
+would need few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, Metric
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..encoding import Encoded
+    from ..interventions import Edit, Site
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject
+
+SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+
+
+@dataclass(frozen=True)
+class AblationOptions:
+    """How much is measured.
+
+    Attributes:
+        examples: largest number of examples of each kind.
+        kept: share of the intact held-out accuracy that must survive.
+    """
+
+    examples: int = field(default=384, metadata={"min": 2})
+    kept: float = field(default=0.95, metadata={"above": 0, "max": 1})
+
+
+class Ablation(Diagnostic[AblationOptions]):
+    """Mean-ablation of heads and MLP units by importance for memorization."""
+
+    name = "ablation"
+    version = 1
+    description = "the smallest share of heads or MLP units that holds half of the memorised labels"
+    Options: ClassVar[type] = AblationOptions
+
+    def run(self, subject: Subject) -> Result:
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        anatomy = subject.anatomy()
+        kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
+        if not kinds:
+            raise NotApplicable("neither heads nor MLP units could be proved")
+        details: dict[str, Any] = {"shares": list(SHARES), "kinds": {}, "intact": _levels(subject, self.options, {})}
+        rng = subject.rng(self.name)
+        smallest: dict[str, float | None] = {}
+        for kind in kinds:
+            groups = _groups(anatomy, kind)
+            means = _means(subject, kind)
+            scores = _importance(subject, kind, groups, means, self.options.examples)
+            order = np.argsort(-scores, kind="stable")
+            curves = {}
+            for way, ranking in (("by_importance", order), ("random", rng.permutation(len(order)))):
+                levels = []
+                for share in SHARES:
+                    count = max(1, round(share * len(ranking)))
+                    levels.append(_levels(subject, self.options, _edits(groups, means, ranking[:count])))
+                curves[way] = {key: [level[key] for level in levels] for key in levels[0]}
+            details["kinds"][kind] = {"count": len(order), **curves}
+            smallest[kind] = _k50(curves["by_importance"], details["intact"], self.options.kept)
+        details["k50"] = smallest
+        known = [value for value in smallest.values() if value is not None]
+        if known:
+            estimate = Estimate(min(known), None, None, None, min(self.options.examples, len(subject.noisy)))
+        else:
+            reason = "no share of heads or units halves memorization and spares held-out accuracy: fully distributed"
+            estimate = Estimate.missing(reason, min(self.options.examples, len(subject.noisy)))
+        return Result({"distributedness_k50": Metric(estimate, "train_noisy, validation")}, details)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import ablation
+
+        ablation(details, path)
+        return True
+
+
+def _k50(curve: Mapping[str, list[float]], intact: Mapping[str, float], kept: float) -> float | None:
+    """The smallest share at which memorization is at most half and held-out accuracy at least ``kept`` of intact."""
+    for share, memory, accuracy in zip(SHARES, curve["memorization_rate"], curve["validation_accuracy"], strict=True):
+        if memory <= 0.5 * intact["memorization_rate"] and accuracy >= kept * intact["validation_accuracy"]:
+            return share
+    return None
+
+
+def _groups(anatomy: Anatomy, kind: str) -> list[tuple[Site, slice]]:
+    """Every head as a slice of its projection's input, or every MLP unit as a slice of one."""
+    from ..interventions import Site
+
+    out = []
+    for layer in range(anatomy.n_layers):
+        weight = anatomy.input_width(layer, kind)
+        step = weight // (anatomy.structure.n_heads or 1) if kind == "heads" else 1
+        out += [(Site(layer, kind), slice(start, start + step)) for start in range(0, weight, step)]
+    return out
+
+
+def _means(subject: Subject, kind: str) -> dict[Site, Tensor]:
+    """Mean input of each projection over positions of clean training examples."""
+    import torch
+
+    from ..interventions import Site, capture
+
+    anatomy = subject.anatomy()
+    sites = [Site(layer, kind) for layer in range(anatomy.n_layers)]
+    ids = subject.clean.true.input_ids[:256]
+    with torch.inference_mode():
+        _, found = capture(anatomy, ids, sites)
+    return {site: value.float().mean((0, 1)) for site, value in found.items()}
+
+
+def _importance(
+    subject: Subject, kind: str, groups: list[tuple[Site, slice]], means: Mapping[Site, Tensor], limit: int
+) -> Any:
+    """(groups,) the first-order fall of the label's lead over the true answer when a group goes to its mean."""
+    import torch
+
+    from ..encoding import first_difference
+    from ..interventions import capture_with_gradient
+
+    anatomy, noisy = subject.anatomy(), subject.noisy
+    rows = slice(min(limit, len(noisy), 256))
+    true = noisy.true.rows(rows)
+    position, y, label = first_difference(true, noisy.taught.rows(rows))
+    index = torch.arange(len(true), device=position.device)
+
+    def lead(logits: Tensor) -> Tensor:
+        at = logits[index, position]
+        return (at[index, label] - at[index, y]).sum()
+
+    sites = list(means)
+    _, pairs = capture_with_gradient(anatomy, true.input_ids, sites, lead)
+    scores = {s: ((a.float() - means[s]) * g.float()).sum((0, 1)) for s, (a, g) in pairs.items()}
+    return np.array([float(scores[site][part].sum()) for site, part in groups])
+
+
+def _edits(groups: list[tuple[Site, slice]], means: Mapping[Site, Tensor], chosen: Any) -> dict[Site, Edit]:
+    import torch
+
+    from ..interventions import ablate
+
+    units: dict[Site, list[int]] = {}
+    for i in chosen.tolist():
+        site, part = groups[i]
+        units.setdefault(site, []).extend(range(part.start, part.stop))
+    return {site: ablate(means[site], torch.tensor(index, device=means[site].device)) for site, index in units.items()}
+
+
+def _levels(subject: Subject, options: AblationOptions, edits: Mapping[Site, Edit]) -> dict[str, float]:
+    def share(encoded: Encoded) -> float:
+        import torch
+
+        from ..evaluation import batches
+        from ..interventions import run
+
+        hits = []
+        with torch.inference_mode():
+            for rows in batches(min(options.examples, len(encoded)), subject.batch_size):
+                part = encoded.rows(rows)
+                hits.append(part.correct(run(subject.anatomy(), part.input_ids, edits)))
+        return float(torch.cat(hits).double().mean())
+
+    return {
+        "validation_accuracy": share(subject.validation.true),
+        "memorization_rate": share(subject.noisy.taught),
+    }

@@ -1,0 +1,280 @@
+"""Do the clean task and the memorised labels run on the same heads and units?
+
+Nodes are attention heads and MLP units. Each node's importance is the integrated gradient of a logit lead along the
+straight line from its mean activation to its own, layer by layer (Sundararajan et al., 2017; node-level EAP-IG, Hanna
+et al., 2024). A circuit is the smallest share of nodes that keeps most of the lead when all others are set to their
+mean. Overlap is compared at matched faithfulness, against random circuits and against the two halves of one task; and
+because overlap is no substitute for faithfulness, each circuit is also run on the other task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, Metric
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..interventions import Edit, Site
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject, View
+
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+TASKS = ("clean", "memorization")
+
+
+@dataclass(frozen=True)
+class CircuitsOptions:
+    """How circuits are found and scored.
+
+    Attributes:
+        examples: examples on which circuits are found, and as many on which they are scored.
+        steps: points of each integral.
+        faithfulness: the part of the lead that a circuit must keep.
+    """
+
+    examples: int = field(default=128, metadata={"min": 4})
+    steps: int = field(default=4, metadata={"min": 1})
+    faithfulness: float = field(default=0.8, metadata={"above": 0, "max": 1})
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Inputs of one task with the two tokens whose lead is measured, at one position each."""
+
+    ids: Tensor
+    position: Tensor
+    wanted: Tensor
+    other: Tensor
+
+    def part(self, rows: slice) -> _Problem:
+        return _Problem(self.ids[rows], self.position[rows], self.wanted[rows], self.other[rows])
+
+    def lead(self, logits: Tensor) -> Tensor:
+        """(n,) logit of the wanted token minus that of the other."""
+        import torch
+
+        index = torch.arange(len(self.ids), device=logits.device)
+        at = logits[index, self.position].float()
+        return at[index, self.wanted] - at[index, self.other]
+
+
+class Circuits(Diagnostic[CircuitsOptions]):
+    """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
+
+    name = "circuits"
+    version = 1
+    description = "whether the clean task and the memorised labels share heads and units"
+    Options: ClassVar[type] = CircuitsOptions
+
+    def run(self, subject: Subject) -> Result:
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        anatomy = subject.anatomy()
+        kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
+        if not kinds:
+            raise NotApplicable("neither heads nor MLP units could be proved")
+        details: dict[str, Any] = {"shares": list(SHARES), "steps": self.options.steps, "snapshots": {}}
+        for snapshot, one in subject.anatomies.items():
+            details["snapshots"][snapshot] = _compare(subject, one, kinds, self.options)
+        final = details["snapshots"]["post_memorization"]
+        n = self.options.examples
+        metrics = {
+            "circuit_sharing": Metric(_ratio(final), "validation, train_noisy"),
+            "cross_faithfulness_memorization": Metric(
+                _level(final["cross"]["clean_on_memorization"], n), "train_noisy"
+            ),
+            "cross_faithfulness_clean": Metric(_level(final["cross"]["memorization_on_clean"], n), "validation"),
+            "cross_faithfulness_random": Metric(_level(final["cross"]["random"], n), "validation, train_noisy"),
+        }
+        return Result(metrics, details)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import circuits
+
+        circuits(details, path)
+        return True
+
+
+def _level(scores: list[float], n: int) -> Estimate:
+    """The mean over examples with a bootstrap interval."""
+    from ..statistics import interval, resampled_means
+
+    values = np.array(scores)
+    low, high = interval(resampled_means(values, np.arange(len(values)), np.random.default_rng(0)))
+    return Estimate(float(values.mean()), low, high, "bootstrap over examples", n)
+
+
+def _ratio(final: Mapping[str, Any]) -> Estimate:
+    overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
+    if halves - random < 0.05:
+        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones")
+    return Estimate((overlap - random) / (halves - random), None, None, None, 2)
+
+
+def _compare(subject: Subject, anatomy: Anatomy, kinds: list[str], options: CircuitsOptions) -> dict[str, Any]:
+    n = options.examples
+    problems = {"clean": _problem(subject.validation), "memorization": _problem(subject.noisy)}
+    half = max(2, min(n, *(len(p.ids) // 2 for p in problems.values())))
+    finding = {task: problem.part(slice(0, half)) for task, problem in problems.items()}
+    scoring = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
+    nodes = _Nodes(subject, anatomy, kinds)
+    found: dict[str, NDArray[np.float64]] = {}
+    error: dict[str, float] = {}
+    halves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+    for task, problem in finding.items():
+        quarter = half // 2
+        first, gap_a = nodes.importance(problem.part(slice(0, quarter)), options.steps)
+        second, gap_b = nodes.importance(problem.part(slice(quarter, half)), options.steps)
+        halves[task], found[task], error[task] = (first, second), first + second, max(gap_a, gap_b)
+    curves = {
+        task: [float(nodes.faithfulness(scoring[task], nodes.top(found[task], s)).mean()) for s in SHARES]
+        for task in TASKS
+    }
+    share = {
+        t: next((s for s, f in zip(SHARES, curves[t], strict=True) if f >= options.faithfulness), SHARES[-1])
+        for t in TASKS
+    }
+    chosen = {task: nodes.top(found[task], share[task]) for task in TASKS}
+    size = {task: int(chosen[task].sum()) for task in TASKS}
+    split = [_iou(nodes.top(a, share[t]), nodes.top(b, share[t])) for t, (a, b) in halves.items()]
+    both = size["clean"] * size["memorization"] / nodes.count
+    rng = subject.rng("circuits")
+    shuffled = rng.permutation(chosen["clean"])
+    return {
+        "faithfulness": curves,
+        "share": share,
+        "nodes": nodes.count,
+        "integration_error": error,
+        "iou": _iou(chosen["clean"], chosen["memorization"]),
+        "iou_random": both / (size["clean"] + size["memorization"] - both),
+        "iou_split_half": float(np.mean(split)),
+        "cross": {
+            "clean_on_memorization": nodes.faithfulness(scoring["memorization"], chosen["clean"]).tolist(),
+            "memorization_on_clean": nodes.faithfulness(scoring["clean"], chosen["memorization"]).tolist(),
+            "random": nodes.faithfulness(scoring["memorization"], shuffled).tolist(),
+        },
+    }
+
+
+def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+def _problem(view: View) -> _Problem:
+    """The true answer's lead on held-out questions, the noisy label's lead on memorised ones."""
+    import torch
+
+    from ..encoding import first_difference
+
+    rows = [
+        i for i, (e, x) in enumerate(zip(view.labelled.examples, view.labelled.labels, strict=True)) if x != e.answer
+    ]
+    index = torch.tensor(rows, device=view.true.input_ids.device)
+    true, taught = view.true.rows(index), view.taught.rows(index)
+    position, y, label = first_difference(true, taught)
+    wanted, other = (label, y) if view.name == "noisy" else (y, label)
+    return _Problem(true.input_ids, position, wanted, other)
+
+
+class _Nodes:
+    """All heads and units of a model with their mean activations over the task."""
+
+    def __init__(self, subject: Subject, anatomy: Anatomy, kinds: list[str]) -> None:
+        import torch
+
+        from ..interventions import Site, capture
+
+        self.anatomy = anatomy
+        self.sites = [Site(layer, kind) for layer in range(anatomy.n_layers) for kind in kinds]
+        self.sizes = [self._size(site) for site in self.sites]
+        self.count = sum(
+            anatomy.input_width(s.layer, s.part) // size for s, size in zip(self.sites, self.sizes, strict=True)
+        )
+        with torch.inference_mode():
+            _, seen = capture(anatomy, subject.clean.true.input_ids[:256], self.sites)
+        self.means = {site: seen[site].float().mean((0, 1)) for site in self.sites}
+        self._floor: dict[int, Tensor] = {}
+
+    def _size(self, site: Site) -> int:
+        return (
+            self.anatomy.input_width(site.layer, "heads") // (self.anatomy.structure.n_heads or 1)
+            if site.part == "heads"
+            else 1
+        )
+
+    def importance(self, problem: _Problem, steps: int) -> tuple[NDArray[np.float64], float]:
+        """(nodes,) integrated gradients, and the largest relative error of their sum over a site (completeness)."""
+        import torch
+
+        from ..interventions import capture, capture_with_gradient, replace, run
+
+        out, gap = [], 0.0
+        with torch.no_grad():
+            logits, actual = capture(self.anatomy, problem.ids, self.sites)
+            full = float(problem.lead(logits).mean())
+        for site, size in zip(self.sites, self.sizes, strict=True):
+            mean, own = self.means[site].to(actual[site].dtype), actual[site]
+            total = torch.zeros_like(own, dtype=torch.float32)
+            for k in range(steps):
+                point = mean + (k + 0.5) / steps * (own - mean)
+                _, pairs = capture_with_gradient(
+                    self.anatomy, problem.ids, [site], lambda x: problem.lead(x).mean(), {site: replace(point)}
+                )
+                total += pairs[site][1].float() / steps
+            scores = (total * (own - mean).float()).sum((0, 1)).reshape(-1, size).sum(1)
+            with torch.no_grad():
+                ablated = float(
+                    problem.lead(run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})).mean()
+                )
+            gap = max(gap, abs(float(scores.sum()) - (full - ablated)) / max(1.0, abs(full - ablated)))
+            out.append(scores.double().cpu().numpy())
+        return np.concatenate(out), gap
+
+    def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
+        """(nodes,) the given share of nodes with the largest absolute importance."""
+        kept = np.zeros(len(scores), dtype=bool)
+        kept[np.argsort(-np.abs(scores), kind="stable")[: max(1, round(share * len(scores)))]] = True
+        return kept
+
+    def faithfulness(self, problem: _Problem, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """(n,) the part of the mean lead that survives when every node outside the circuit goes to its mean."""
+        import torch
+
+        from ..interventions import run
+
+        with torch.inference_mode():
+            full = problem.lead(run(self.anatomy, problem.ids, {})).mean()
+            none = problem.lead(run(self.anatomy, problem.ids, self._keep(np.zeros(self.count, dtype=bool)))).mean()
+            own = problem.lead(run(self.anatomy, problem.ids, self._keep(kept)))
+        scale = full - none
+        scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
+        out: NDArray[np.float64] = ((own - none) / scale).double().cpu().numpy()
+        return out
+
+    def _keep(self, kept: NDArray[np.bool_]) -> dict[Site, Edit]:
+        import torch
+
+        edits: dict[Site, Edit] = {}
+        start = 0
+        for site, size in zip(self.sites, self.sizes, strict=True):
+            width = self.anatomy.input_width(site.layer, site.part)
+            part = kept[start : start + width // size]
+            start += width // size
+            mean = self.means[site]
+            mask = torch.tensor(np.repeat(part, size), device=mean.device)
+
+            def edit(state: Tensor, mask: Tensor = mask, mean: Tensor = mean) -> Tensor:
+                return torch.where(mask, state, mean.to(state.dtype))
+
+            edits[site] = edit
+        return edits

@@ -1,0 +1,285 @@
+"""Does memorization ride on the reasoning? Erase the intermediate result and see who suffers.
+
+LEACE and INLP remove an intermediate result from the residual stream after each layer, in the forward pass, at every
+position from the first on at which it can be read. Both held-out accuracy and memorization are compared with the loss
+under a random erasure of equal rank that takes away as much variance, and under the erasure of an irrelevant concept
+with as many classes. If memorization were a look-up beside the reasoning, only the former would fall (Du et al., 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, Metric, resampled_means
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..interventions import Edit
+    from ..linear import Eraser
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject, View
+
+METHODS = ("leace", "inlp", "random", "irrelevant")
+LARGEST_SHARE = 0.34
+
+
+@dataclass(frozen=True)
+class ErasureOptions:
+    """What is erased and how much is measured.
+
+    Attributes:
+        intermediates: intermediate results erased together; the task's first when empty.
+        fit_examples: clean training examples to fit on.
+        examples: largest number of examples of each kind to measure on.
+        inlp_rounds: classifiers that INLP projects out one after the other.
+    """
+
+    intermediates: tuple[str, ...] = ()
+    fit_examples: int = field(default=4096, metadata={"min": 10})
+    examples: int = field(default=512, metadata={"min": 2})
+    inlp_rounds: int = field(default=2, metadata={"min": 1})
+
+
+class Erasure(Diagnostic[ErasureOptions]):
+    """LEACE and INLP of an intermediate result at each layer, with matched controls."""
+
+    name = "erasure"
+    version = 1
+    description = "what erasing the intermediate result does to generalization and to memorization"
+    Options: ClassVar[type] = ErasureOptions
+
+    def run(self, subject: Subject) -> Result:
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        fit = subject.more_clean(self.options.fit_examples)
+        names = concept_names(fit, self.options.intermediates)
+        counts = [len(subject.task.values(name)) for name in names]
+        rank, width = sum(counts) - len(counts), subject.anatomy().width
+        if rank > LARGEST_SHARE * width:
+            raise NotApplicable(
+                f"{' and '.join(names)} span up to {rank} of {width} directions: erasing them would erase nearly all"
+            )
+        anatomy = subject.anatomy()
+        measured = {m: [] for m in METHODS}  # type: dict[str, list[dict[str, NDArray[np.float64]]]]
+        layers: list[dict[str, Any]] = []
+        intact = _outcome(anatomy, subject, self.options.examples, None)
+        for layer in range(anatomy.n_layers):
+            where, erasers, readable = fit_layer(subject, anatomy, layer, fit, names, self.options)
+            layers.append({"positions": where, **readable})
+            for method in METHODS:
+                edit = (layer, where, erasers[method])
+                measured[method].append(_outcome(anatomy, subject, self.options.examples, edit))
+        return _result(subject, intact, measured, layers, names)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import erasure
+
+        erasure(details, path)
+        return True
+
+
+def concept_names(view: View, wanted: Sequence[str]) -> list[str]:
+    """The intermediate results to erase together.
+
+    Raises:
+        NotApplicable: when the task has none of that name.
+    """
+    known = list(view.labelled.examples[0].intermediates)
+    if not known:
+        raise NotApplicable("the task has no intermediate results")
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        raise NotApplicable(f"the task has no intermediate result {missing[0]!r}; known: {', '.join(known)}")
+    return list(wanted) or known[:1]
+
+
+def fit_layer(
+    subject: Subject, anatomy: Anatomy, layer: int, fit: View, names: Sequence[str], options: ErasureOptions
+) -> tuple[list[str], dict[str, dict[str, Eraser]], dict[str, Any]]:
+    """Erasers of one layer for every position from the first at which the concept can be read.
+
+    Returns:
+        The positions, method -> position -> eraser, and what a probe reads before and after LEACE.
+    """
+    import torch
+
+    from ..interventions import Site, states_at
+    from ..linear import fit_inlp, fit_leace, fit_probes, fit_random, one_hot
+
+    places = list(fit.places)
+    at = torch.stack([fit.places[p] for p in places], 1)
+    states = states_at(anatomy, fit.true.input_ids, [Site(layer, "block")], at, batch_size=subject.batch_size)[:, 0]
+    device = states.device
+    classes = {n: torch.tensor(fit.intermediate(n, subject.task.values(n)), device=device) for n in names}
+    counts = {n: len(subject.task.values(n)) for n in names}
+    half = len(states) // 2
+    probes = fit_probes(states[:half], {n: (classes[n][:half], counts[n]) for n in names})
+    accuracy = torch.stack(
+        [(probes.predict(states[half:], n) == classes[n][half:, None]).double().mean(0) for n in names]
+    ).mean(0)
+    chance = float(np.mean([_majority(classes[n]) for n in names]))
+    readable = [float(a) > chance + 0.1 for a in accuracy]
+    order = sorted(range(len(places)), key=lambda i: float(fit.places[places[i]].double().mean()))
+    first = next((k for k, i in enumerate(order) if readable[i]), len(order) - 1)
+    chosen = [places[i] for i in order[first:]]
+    concept = torch.cat([one_hot(classes[n], counts[n]) for n in names], 1)
+    rng = subject.rng(f"erasure-{layer}")
+    unrelated = _unrelated(fit, sum(counts.values()), rng)
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    erasers: dict[str, dict[str, Eraser]] = {method: {} for method in METHODS}
+    after = 0.0
+    for name in chosen:
+        x = states[:, places.index(name)]
+        leace = fit_leace(x, concept)
+        joint = classes[names[0]]
+        erasers["leace"][name] = leace
+        erasers["inlp"][name] = fit_inlp(x, joint, counts[names[0]], options.inlp_rounds)
+        erasers["random"][name] = fit_random(x, leace, generator)
+        erasers["irrelevant"][name] = fit_leace(x, one_hot(unrelated.to(device), int(unrelated.max()) + 1))
+        erased = leace(x)[:, None]
+        again = fit_probes(erased[:half], {n: (classes[n][:half], counts[n]) for n in names})
+        left = [(again.predict(erased[half:], n)[:, 0] == classes[n][half:]).double().mean() for n in names]
+        after = max(after, float(torch.stack(left).mean()))
+    mean_rank = float(np.mean([e.rank for e in erasers["leace"].values()]))
+    variance = {m: float(np.mean([e.variance for e in erasers[m].values()])) for m in METHODS}
+    facts = {
+        "probe_before": max(float(accuracy[places.index(n)]) for n in chosen),
+        "probe_after": after,
+        "chance": chance,
+        "rank": mean_rank,
+        "variance_removed": variance,
+    }
+    return chosen, erasers, facts
+
+
+def _majority(classes: Tensor) -> float:
+    return float(classes.bincount().max() / len(classes))
+
+
+def _unrelated(view: View, count: int, rng: np.random.Generator) -> Tensor:
+    """An irrelevant concept: a random class for each value of the task's first surface feature."""
+    import torch
+
+    examples = view.labelled.examples
+    feature = next(iter(examples[0].features), None)
+    classes: dict[str, int] = {}
+    keys = [e.features[feature] if feature else e.prompt for e in examples]
+    drawn = [classes.setdefault(k, int(rng.integers(count))) for k in keys]
+    return torch.tensor(np.unique(drawn, return_inverse=True)[1])
+
+
+def _outcome(
+    anatomy: Anatomy, subject: Subject, limit: int, edit: tuple[int, Sequence[str], Mapping[str, Eraser]] | None
+) -> dict[str, NDArray[np.float64]]:
+    """Correctness per example, with one layer's states erased: validation, selection, memorized, true on noisy."""
+    return {
+        "validation": _hits(anatomy, subject, subject.validation, "true", limit, edit),
+        "selection": _hits(anatomy, subject, subject.selection, "true", limit, edit),
+        "memorized": _hits(anatomy, subject, subject.noisy, "taught", limit, edit),
+        "recovered": _hits(anatomy, subject, subject.noisy, "true", limit, edit),
+    }
+
+
+def _hits(
+    anatomy: Anatomy,
+    subject: Subject,
+    view: View,
+    side: str,
+    limit: int,
+    edit: tuple[int, Sequence[str], Mapping[str, Eraser]] | None,
+) -> NDArray[np.float64]:
+    import torch
+
+    from ..evaluation import batches
+    from ..interventions import Site, run
+
+    encoded = view.true if side == "true" else view.taught
+    n = min(limit, len(view))
+    out = []
+    with torch.inference_mode():
+        for rows in batches(n, subject.batch_size):
+            part = encoded.rows(rows)
+            edits: dict[Site, Edit] = {}
+            if edit is not None:
+                layer, names, erasers = edit
+                edits[Site(layer, "block")] = _at_positions({p: view.places[p][rows] for p in names}, erasers)
+            out.append(part.correct(run(anatomy, part.input_ids, edits)).double().cpu())
+    return torch.cat(out).numpy()
+
+
+def _at_positions(positions: Mapping[str, Tensor], erasers: Mapping[str, Eraser]) -> Edit:
+    """Erase at each named position with that position's own eraser."""
+    import torch
+
+    def edit(state: Tensor) -> Tensor:
+        changed = state.clone()
+        index = torch.arange(len(state), device=state.device)
+        for name, at in positions.items():
+            changed[index, at] = erasers[name](state[index, at].float()).to(state.dtype)
+        return changed
+
+    return edit
+
+
+def _result(
+    subject: Subject,
+    intact: dict[str, NDArray[np.float64]],
+    measured: Mapping[str, Sequence[dict[str, NDArray[np.float64]]]],
+    layers: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+) -> Result:
+    means = {
+        m: [{k: float(v.mean()) for k, v in outcome.items()} for outcome in outcomes]
+        for m, outcomes in measured.items()
+    }
+    gaps = [r["selection"] - e["selection"] for e, r in zip(means["leace"], means["random"], strict=True)]
+    layer = int(np.argmax(gaps))
+    rng = subject.rng("erasure")
+    held = subject.validation.clusters[: len(intact["validation"])]
+    noisy = subject.noisy.clusters[: len(intact["memorized"])]
+    metrics = {
+        "reasoning_reliance_memorization": _reliance(intact, measured, layer, "memorized", noisy, rng, "train_noisy"),
+        "reasoning_reliance_validation": _reliance(intact, measured, layer, "validation", held, rng, "validation"),
+    }
+    details = {
+        "intermediates": list(names),
+        "layers": list(range(1, len(layers) + 1)),
+        "chosen_layer": layer + 1,
+        "intact": {k: float(v.mean()) for k, v in intact.items()},
+        "methods": {m: {k: [entry[k] for entry in rows] for k in intact} for m, rows in means.items()},
+        "fits": [dict(facts) for facts in layers],
+    }
+    return Result(metrics, details)
+
+
+def _reliance(
+    intact: Mapping[str, NDArray[np.float64]],
+    measured: Mapping[str, Sequence[Mapping[str, NDArray[np.float64]]]],
+    layer: int,
+    key: str,
+    clusters: NDArray[np.int64],
+    rng: np.random.Generator,
+    split: str,
+) -> Metric:
+    """[(intact - erased) - (intact - randomly erased)] / intact, at the layer chosen on the selection split."""
+    columns = np.stack([intact[key], measured["leace"][layer][key], measured["random"][layer][key]], 1)
+    if columns[:, 0].mean() == 0:
+        return Metric(Estimate.missing("the intact model is never right here"), split)
+
+    def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
+        out: NDArray[np.float64] = (m[..., 2] - m[..., 1]) / m[..., 0]
+        return out
+
+    draws = relative(resampled_means(columns, clusters, rng))
+    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
+    value = float(relative(columns.mean(0)))
+    return Metric(Estimate(value, float(low), float(high), "cluster bootstrap", len(columns)), split)

@@ -1,0 +1,202 @@
+"""Is the intermediate result used? Swap it between examples and see whether the answer becomes the one it implies.
+
+The part of the residual stream that carries the intermediate result (the span that LEACE would remove) is taken from
+another example; everything else stays. If the model reasons through it, the answer changes to the one that the task
+itself gives for the swapped value ("modify the intermediate step to elicit an alternative answer", Du et al., 2025;
+interchange interventions: Geiger et al., 2021). Controls: a random subspace of the same rank and variance, and the
+whole state of the other example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, Metric, proportion
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..linear import Eraser
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject, View
+
+WAYS = ("concept", "random", "whole_state")
+
+
+@dataclass(frozen=True)
+class InterchangeOptions:
+    """What is swapped.
+
+    Attributes:
+        intermediate: the intermediate result; the task's first when empty.
+        fit_examples: clean training examples from which its subspace is fitted.
+        examples: largest number of examples of each kind.
+    """
+
+    intermediate: str = ""
+    fit_examples: int = field(default=4096, metadata={"min": 10})
+    examples: int = field(default=512, metadata={"min": 2})
+
+
+class Interchange(Diagnostic[InterchangeOptions]):
+    """Swapping an intermediate result between examples, by layer."""
+
+    name = "interchange"
+    version = 1
+    description = "whether swapping the intermediate result makes the model give the answer that it implies"
+    Options: ClassVar[type] = InterchangeOptions
+
+    def run(self, subject: Subject) -> Result:
+        fit = subject.more_clean(self.options.fit_examples)
+        known = list(fit.labelled.examples[0].intermediates)
+        name = self.options.intermediate or (known[0] if known else "")
+        if name not in known:
+            raise NotApplicable(f"the task has no intermediate result {name!r}" if name else "the task has none")
+        values = subject.task.values(name)
+        rank, width = len(values) - 1, subject.anatomy().width
+        if rank > 0.34 * width:
+            raise NotApplicable(f"{name} spans up to {rank} of {width} directions: swapping it would swap nearly all")
+        pairs = {
+            v.name: _pairs(subject, v, name, self.options.examples) for v in (subject.selection, subject.validation)
+        }
+        if any(len(p.rows) < 10 for p in pairs.values()):
+            raise NotApplicable("too few pairs of examples imply a changed answer")
+        anatomy = subject.anatomy()
+        shares: dict[str, dict[str, list[float]]] = {v: {w: [] for w in WAYS} for v in pairs}
+        hits: list[Any] = []
+        for layer in range(anatomy.n_layers):
+            places, spaces = _spaces(subject, anatomy, layer, fit, name)
+            for view in (subject.selection, subject.validation):
+                for way in WAYS:
+                    found = _swap(anatomy, subject, layer, view, pairs[view.name], places, spaces.get(way))
+                    shares[view.name][way].append(float(found.mean()))
+                    if way == "concept" and view.name == "validation":
+                        hits.append(found)
+        best = int(np.argmax(shares["selection"]["concept"]))
+        clusters = subject.validation.clusters[pairs["validation"].rows]
+        estimate = proportion(hits[best], clusters, subject.rng(self.name))
+        control = Estimate(shares["validation"]["random"][best], None, None, None, len(clusters))
+        details = {
+            "intermediate": name,
+            "layers": list(range(1, anatomy.n_layers + 1)),
+            "chosen_layer": best + 1,
+            "share_implied": shares["validation"],
+            "pairs": len(pairs["validation"].rows),
+        }
+        return Result(
+            {
+                "interchange_accuracy": Metric(estimate, "validation"),
+                "interchange_control": Metric(control, "validation"),
+            },
+            details,
+        )
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import interchange
+
+        interchange(details, path)
+        return True
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Rows of a view, the row that each takes the intermediate result from, and the answers implied."""
+
+    rows: list[int]
+    sources: list[int]
+    implied: list[str]
+
+
+def _pairs(subject: Subject, view: View, name: str, limit: int) -> _Pairs:
+    """A random other example for each whose intermediate result implies another answer."""
+    rng = subject.rng(f"interchange-{view.name}")
+    examples = view.labelled.examples
+    rows, sources, implied = [], [], []
+    for row in range(min(limit, len(examples))):
+        for source in rng.integers(len(examples), size=8).tolist():
+            answer = subject.task.answer_if(examples[row], name, examples[source].intermediates[name])
+            if answer is not None and answer != examples[row].answer:
+                rows.append(row)
+                sources.append(source)
+                implied.append(answer)
+                break
+    return _Pairs(rows, sources, implied)
+
+
+def _spaces(
+    subject: Subject, anatomy: Anatomy, layer: int, fit: View, name: str
+) -> tuple[list[str], dict[str, dict[str, Eraser]]]:
+    """The concept's subspace and a random one, for every prompt position from the first that reads it."""
+    import torch
+
+    from ..interventions import Site, states_at
+    from ..linear import fit_leace, fit_probes, fit_random, one_hot
+
+    places = [p for p in fit.places if not p.startswith("answer_")]
+    at = torch.stack([fit.places[p] for p in places], 1)
+    states = states_at(anatomy, fit.true.input_ids, [Site(layer, "block")], at, batch_size=subject.batch_size)[:, 0]
+    values = subject.task.values(name)
+    classes = torch.tensor(fit.intermediate(name, values), device=states.device)
+    half = len(states) // 2
+    probes = fit_probes(states[:half], {name: (classes[:half], len(values))})
+    accuracy = (probes.predict(states[half:], name) == classes[half:, None]).double().mean(0)
+    chance = float(classes.bincount().max()) / len(classes)
+    order = sorted(range(len(places)), key=lambda i: float(fit.places[places[i]].double().mean()))
+    first = next((k for k, i in enumerate(order) if float(accuracy[i]) > chance + 0.1), len(order) - 1)
+    chosen = [places[i] for i in order[first:]]
+    generator = torch.Generator().manual_seed(int(subject.rng(f"interchange-{layer}").integers(2**31)))
+    spaces: dict[str, dict[str, Eraser]] = {"concept": {}, "random": {}}
+    for place in chosen:
+        x = states[:, places.index(place)]
+        spaces["concept"][place] = fit_leace(x, one_hot(classes, len(values)))
+        spaces["random"][place] = fit_random(x, spaces["concept"][place], generator)
+    return chosen, spaces
+
+
+def _swap(
+    anatomy: Anatomy,
+    subject: Subject,
+    layer: int,
+    view: View,
+    pairs: _Pairs,
+    places: Sequence[str],
+    spaces: Mapping[str, Eraser] | None,
+) -> Any:
+    """(pairs,) whether the answer is the implied one; ``spaces`` None swaps whole states."""
+    import torch
+
+    from ..encoding import encode
+    from ..evaluation import batches
+    from ..interventions import Site, run, states_at
+
+    labelled = view.labelled.take(pairs.rows)
+    implied = encode(subject.tokenizer, labelled.examples, pairs.implied).to(subject.device)
+    rows = torch.tensor(pairs.rows, device=implied.input_ids.device)
+    sources = torch.tensor(pairs.sources, device=rows.device)
+    at = torch.stack([view.places[p] for p in places], 1)
+    site = Site(layer, "block")
+    donors = states_at(anatomy, view.true.input_ids, [site], at, batch_size=subject.batch_size)[:, 0]
+    out = []
+    with torch.inference_mode():
+        for part in batches(len(rows), subject.batch_size):
+            index = torch.arange(part.stop - part.start, device=rows.device)
+
+            def edit(state: Tensor, part: slice = part, index: Tensor = index) -> Tensor:
+                changed = state.clone()
+                for k, place in enumerate(places):
+                    own = at[rows[part], k]
+                    difference = donors[sources[part], k] - state[index, own].float()
+                    moved = difference if spaces is None else difference @ spaces[place].removed
+                    changed[index, own] = (state[index, own].float() + moved).to(state.dtype)
+                return changed
+
+            encoded = implied.rows(part)
+            out.append(encoded.correct(run(anatomy, encoded.input_ids, {site: edit})).double().cpu())
+    return torch.cat(out).numpy()

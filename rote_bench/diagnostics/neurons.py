@@ -1,0 +1,258 @@
+"""Do memorised labels come from outlying use of existing heuristics?
+
+MLP units are classified before memorization by the simple input patterns on which they are most active (Nikankin et
+al., 2025): the share of a unit's top examples that fit the pattern, as a lift over how common the pattern is, against
+a null in which examples are permuted. Then the same units are followed to the model after memorization: how much do
+they shift on mislabelled examples, compared with clean ones, and does putting back the units that shift most undo
+memorization?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, Metric, resampled_means
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..encoding import Encoded
+    from ..interventions import Edit, Site
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject, View
+
+PRE, POST = "pre_memorization", "post_memorization"
+SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+
+@dataclass(frozen=True)
+class NeuronsOptions:
+    """How units are classified.
+
+    Attributes:
+        examples: examples on which units are classified and followed.
+        top: most active examples of each unit that are looked at.
+        lift: how much more common a pattern must be among them than among all.
+    """
+
+    examples: int = field(default=768, metadata={"min": 20})
+    top: int = field(default=40, metadata={"min": 5})
+    lift: float = field(default=2.0, metadata={"above": 1})
+
+
+class Neurons(Diagnostic[NeuronsOptions]):
+    """Heuristic units before memorization, and what becomes of them."""
+
+    name = "neurons"
+    version = 1
+    description = "whether memorization shifts units that already were heuristics"
+    Options: ClassVar[type] = NeuronsOptions
+
+    def run(self, subject: Subject) -> Result:
+        if PRE not in subject.anatomies:
+            raise NotApplicable("there is no pre-memorization snapshot")
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        support = subject.anatomy().supports("units")
+        if not support.ok:
+            raise NotApplicable(f"MLP units could not be proved: {support.detail}")
+        before, after = subject.anatomies[PRE], subject.anatomies[POST]
+        n = min(self.options.examples, len(subject.noisy), len(subject.clean))
+        fit = subject.more_clean(self.options.examples)
+        family, classified = _classify(subject, before, fit, self.options)
+        shifts = {
+            view.name: _activations(subject, after, view, n) - _activations(subject, before, view, n)
+            for view in (subject.noisy, subject.clean)
+        }
+        noisy, clean = np.abs(shifts["noisy"]), np.abs(shifts["clean"])
+        ratio = noisy.mean(0).sum() / max(1e-12, clean.mean(0).sum())
+        metrics: dict[str, Metric] = {}
+        share_units = float(classified.mean())
+        if classified.any():
+            metrics["heuristic_shift"] = _shift(noisy[:, classified], clean[:, classified], subject)
+            of_shift = float(noisy.mean(0)[classified].sum() / max(1e-12, noisy.mean(0).sum()))
+            enrichment = Estimate(of_shift / max(share_units, 1e-12), None, None, None, n)
+        else:
+            metrics["heuristic_shift"] = Metric(
+                Estimate.missing("no unit follows a pattern above its null"), "train_noisy"
+            )
+            of_shift, enrichment = 0.0, Estimate.missing("no unit follows a pattern above its null")
+        metrics["heuristic_shift_concentration"] = Metric(enrichment, "train_noisy")
+        order = np.argsort(-(noisy.mean(0) - clean.mean(0)), kind="stable")
+        patched = _patch_units(subject, before, after, order)
+        metrics["unit_patch_dissociation"] = _area(subject, patched)
+        signed = shifts["noisy"].mean(0) - shifts["clean"].mean(0)
+        details = {
+            "units": len(classified),
+            "classified": int(classified.sum()),
+            "families": family,
+            "mean_shift": {
+                "noisy": float(noisy.mean()),
+                "clean": float(clean.mean()),
+                "noisy_over_clean": float(ratio),
+                "signed_difference_classified": float(signed[classified].mean()) if classified.any() else None,
+            },
+            "share_of_shift_in_classified": of_shift,
+            "shares": list(SHARES),
+            "patching": {way: {k: [float(v.mean()) for v in rows[k]] for k in rows} for way, rows in patched.items()},
+        }
+        return Result(metrics, details)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import neurons
+
+        neurons(details, path)
+        return True
+
+
+def _sites(anatomy: Anatomy) -> list[Site]:
+    from ..interventions import Site
+
+    return [Site(layer, "units") for layer in range(anatomy.n_layers)]
+
+
+def _activations(subject: Subject, anatomy: Anatomy, view: View, n: int) -> NDArray[np.float32]:
+    """(n, layers * units) activations, averaged over the positions that predict the answer."""
+    import torch
+
+    from ..encoding import IGNORED
+    from ..evaluation import batches
+    from ..interventions import capture
+
+    sites = _sites(anatomy)
+    out = []
+    with torch.inference_mode():
+        for rows in batches(min(n, len(view)), subject.batch_size):
+            part = view.true.rows(rows)
+            _, found = capture(anatomy, part.input_ids, sites)
+            wanted = (part.targets != IGNORED).unsqueeze(-1)
+            out.append(torch.cat([(found[s] * wanted).sum(1) / wanted.sum(1) for s in sites], -1).float().cpu())
+    return torch.cat(out).numpy()
+
+
+def _classify(
+    subject: Subject, anatomy: Anatomy, fit: View, options: NeuronsOptions
+) -> tuple[dict[str, int], NDArray[np.bool_]]:
+    """Number of units per family of patterns, and (units,) whether a unit follows any pattern above the null.
+
+    The null permutes which example has which patterns and takes, over all patterns, the largest lift of each unit.
+    """
+    activations = _activations(subject, anatomy, fit, options.examples)
+    n = len(activations)
+    names = sorted({h for e in fit.labelled.examples[:n] for h in subject.task.heuristics(e)})
+    index = {name: i for i, name in enumerate(names)}
+    fits = np.zeros((n, len(names)), dtype=np.float32)
+    for row, e in enumerate(fit.labelled.examples[:n]):
+        for h in subject.task.heuristics(e):
+            fits[row, index[h]] = 1
+    common = (fits.mean(0) >= 2 / n) & (fits.mean(0) <= 0.5)
+    fits, kept = fits[:, common], [name for name, ok in zip(names, common, strict=True) if ok]
+    if not kept:
+        return {}, np.zeros(activations.shape[1], dtype=bool)
+    top = np.argsort(-activations, axis=0)[: options.top].T
+    prevalence = fits.mean(0)
+    # A pattern must also cover enough of the top examples that a lift is no accident of a rare pattern.
+    spread = np.sqrt(prevalence * (1 - prevalence) / options.top)
+
+    def scores(table: NDArray[np.float32]) -> NDArray[np.float64]:
+        z: NDArray[np.float64] = (table[top].mean(1) - prevalence) / spread
+        return z
+
+    rng = subject.rng("neurons")
+    null = np.concatenate([scores(fits[rng.permutation(n)]).max(1) for _ in range(5)])
+    observed = scores(fits)
+    best = observed.argmax(1)
+    lift = fits[top].mean(1)[np.arange(len(best)), best] / prevalence[best]
+    active = activations.std(0) > 1e-6
+    classified: NDArray[np.bool_] = (observed.max(1) > np.quantile(null, 0.99)) & (lift >= options.lift) & active
+    families: dict[str, int] = {}
+    for unit in np.flatnonzero(classified):
+        name = kept[best[unit]].partition(":")[0]
+        families[name] = families.get(name, 0) + 1
+    return dict(sorted(families.items(), key=lambda item: -item[1])), classified
+
+
+def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subject) -> Metric:
+    """Mean absolute shift of classified units on mislabelled examples over that on clean ones, minus 1."""
+    rng = subject.rng("neurons-shift")
+    a, b = noisy.mean(1), clean.mean(1)
+    draws = resampled_means(a, np.arange(len(a)), rng) / resampled_means(b, np.arange(len(b)), rng) - 1
+    low, high = np.quantile(draws, [0.025, 0.975])
+    value = float(a.mean() / b.mean() - 1)
+    return Metric(
+        Estimate(value, float(low), float(high), "bootstrap over examples", len(a)), "train_noisy, train_clean"
+    )
+
+
+def _patch_units(
+    subject: Subject, before: Anatomy, after: Anatomy, order: NDArray[np.int64]
+) -> dict[str, dict[str, list[NDArray[np.float64]]]]:
+    """Per share of units put back, correctness on V and memorization on D_n; units by shift and in random order."""
+    shuffled = subject.rng("neurons-order").permutation(order)
+    out: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
+    for way, ranking in (("by_shift", order), ("random", shuffled)):
+        rows: dict[str, list[NDArray[np.float64]]] = {"validation": [], "memorized": []}
+        for share in (0.0, *SHARES):
+            chosen = ranking[: round(share * len(ranking))]
+            rows["validation"].append(_hits(subject, before, after, subject.validation.true, chosen))
+            rows["memorized"].append(_hits(subject, before, after, subject.noisy.taught, chosen))
+        out[way] = rows
+    return out
+
+
+def _hits(
+    subject: Subject, before: Anatomy, after: Anatomy, encoded: Encoded, chosen: NDArray[np.int64], limit: int = 256
+) -> NDArray[np.float64]:
+    import torch
+
+    from ..evaluation import batches
+    from ..interventions import capture, replace_units, run
+
+    sites = _sites(after)
+    width = after.input_width(0, "units")
+    by_site = {s: torch.tensor(np.sort(chosen[chosen // width == i] % width)) for i, s in enumerate(sites)}
+    used = [s for s in sites if len(by_site[s])]
+    out: list[Tensor] = []
+    with torch.inference_mode():
+        for rows in batches(min(limit, len(encoded)), subject.batch_size):
+            part = encoded.rows(rows)
+            edits: dict[Site, Edit] = {}
+            if used:
+                _, found = capture(before, part.input_ids, used)
+                edits = {s: replace_units(found[s], by_site[s].to(part.input_ids.device)) for s in used}
+            out.append(part.correct(run(after, part.input_ids, edits)).double().cpu())
+    return torch.cat(out).numpy()
+
+
+def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> Metric:
+    """Mean over shares of relative accuracy kept minus relative memorization kept, by shift minus in random order."""
+    rng = subject.rng("neurons-area")
+    held, noisy = (
+        np.stack([*patched["by_shift"][k], *patched["random"][k][1:]], 1) for k in ("validation", "memorized")
+    )
+    if held[:, 0].mean() == 0 or noisy[:, 0].mean() == 0:
+        return Metric(Estimate.missing("the intact model is never right here"), "validation, train_noisy")
+    k = len(SHARES)
+
+    def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
+        kept = v[..., 1:] / v[..., :1] - m[..., 1:] / m[..., :1]
+        out: NDArray[np.float64] = kept[..., :k].mean(-1) - kept[..., k:].mean(-1)
+        return out
+
+    draws = area(
+        resampled_means(held, subject.validation.clusters[: len(held)], rng),
+        resampled_means(noisy, subject.noisy.clusters[: len(noisy)], rng),
+    )
+    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
+    value = float(area(held.mean(0), noisy.mean(0)))
+    return Metric(
+        Estimate(value, float(low), float(high), "cluster bootstrap", len(held) + len(noisy)), "validation, train_noisy"
+    )

@@ -1,0 +1,143 @@
+"""Which tokens carry the memorised label, and which the reasoning?
+
+At one named position after one layer the state is replaced by that of another example. What falls shows what the
+position carried at that depth: held-out answers or memorised labels. A look-up table needs all tokens of the question
+at once; reasoning only those that it has not used yet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Metric, bootstrap
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..subject import Subject, View
+
+
+@dataclass(frozen=True)
+class PositionImportanceOptions:
+    """How much is measured.
+
+    Attributes:
+        examples: largest number of examples of each kind.
+    """
+
+    examples: int = field(default=256, metadata={"min": 2})
+
+
+class PositionImportance(Diagnostic[PositionImportanceOptions]):
+    """Resampling one position's state, by layer."""
+
+    name = "position_importance"
+    version = 1
+    description = "which tokens carry the memorised label and which the reasoning, by layer"
+    Options: ClassVar[type] = PositionImportanceOptions
+
+    def run(self, subject: Subject) -> Result:
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        names = [n for n in subject.noisy.true.positions if n != "last"]
+        if not names:
+            raise NotApplicable("the task names no positions")
+        layers = subject.anatomy().n_layers
+        drops: dict[str, NDArray[np.float64]] = {}
+        for key, view, side in (("memorization", subject.noisy, "taught"), ("validation", subject.validation, "true")):
+            drops[key] = _drops(subject, view, side, names, self.options.examples)
+        details = {
+            "layers": list(range(layers)),
+            "positions": names,
+            "drop": {key: value.mean(0).tolist() for key, value in drops.items()},
+        }
+        rng = subject.rng(self.name)
+        metrics = {
+            f"position_spread_{key}": Metric(bootstrap(spread, value[:, 0], view.clusters[: len(value)], rng), split)
+            for key, value, view, split in (
+                ("memorization", drops["memorization"], subject.noisy, "train_noisy"),
+                ("validation", drops["validation"], subject.validation, "validation"),
+            )
+        }
+        return Result(metrics, details)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import position_importance
+
+        position_importance(details, path)
+        return True
+
+
+def spread(drops: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy of the drops over positions, (..., positions), as a share of its maximum: 1 is all alike, 0 is one."""
+    share = np.clip(drops, 0, None)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = share / share.sum(-1, keepdims=True)
+        terms = np.where(share > 0, -share * np.log(share), 0.0)
+    out: NDArray[np.float64] = np.where(np.isfinite(share).all(-1), terms.sum(-1), np.nan) / math.log(
+        max(2, drops.shape[-1])
+    )
+    return out
+
+
+def _drops(subject: Subject, view: View, side: str, names: list[str], limit: int) -> NDArray[np.float64]:
+    """(n, layers, positions) intact minus resampled correctness; layer 0 resamples the first block's output."""
+    import torch
+
+    from ..interventions import Site, capture, run
+
+    anatomy = subject.anatomy()
+    encoded = (view.true if side == "true" else view.taught).rows(slice(min(limit, len(view))))
+    n = len(encoded)
+    other = torch.tensor(_derangement(n, subject.rng(f"position-{view.name}")), device=encoded.input_ids.device)
+    sites = [Site(layer, "block") for layer in range(anatomy.n_layers)]
+    out = np.zeros((n, len(sites), len(names)))
+    step = subject.batch_size
+    with torch.inference_mode():
+        states: list[torch.Tensor] = []
+        intact = []
+        for start in range(0, n, step):
+            part = encoded.rows(slice(start, start + step))
+            logits, found = capture(anatomy, part.input_ids, sites)
+            intact.append(part.correct(logits))
+            states.append(torch.stack([found[s] for s in sites], 1))
+        everything, right = torch.cat(states), torch.cat(intact).double().cpu().numpy()
+        for layer, site in enumerate(sites):
+            for k, name in enumerate(names):
+                hits = []
+                for start in range(0, n, step):
+                    rows = slice(start, start + step)
+                    part = encoded.rows(rows)
+                    at, source = part.positions[name], other[rows]
+                    donor = everything[source, layer, encoded.positions[name][source]]
+                    index = torch.arange(len(part), device=at.device)
+
+                    def edit(
+                        state: torch.Tensor,
+                        index: torch.Tensor = index,
+                        at: torch.Tensor = at,
+                        donor: torch.Tensor = donor,
+                    ) -> torch.Tensor:
+                        changed = state.clone()
+                        changed[index, at] = donor
+                        return changed
+
+                    hits.append(part.correct(run(anatomy, part.input_ids, {site: edit})))
+                out[:, layer, k] = right - torch.cat(hits).double().cpu().numpy()
+    return out
+
+
+def _derangement(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """A random example other than itself for each of n examples."""
+    order = rng.permutation(n)
+    other = np.empty(n, dtype=np.int64)
+    other[order] = np.roll(order, 1)
+    return other

@@ -1,0 +1,280 @@
+"""What can be read from hidden states: intermediate results and the true answer, by layer and position.
+
+Probes are fitted on clean training examples, the best layer and position is chosen on the selection split, and both
+held-out questions and memorised ones are reported. A probe that reads a concept may also have learned it, so each is
+compared with a control task of the same shape (Hewitt and Liang, 2019) and with a network that never learned anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ..statistics import Estimate, Metric, resampled_means
+from . import Diagnostic, NotApplicable, Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from ..linear import Probes
+    from ..models.anatomy import Anatomy
+    from ..subject import Subject, View
+
+ANSWER = "answer"
+
+
+@dataclass(frozen=True)
+class ProbeOptions:
+    """How much is fitted.
+
+    Attributes:
+        fit_examples: clean training examples to fit on.
+        intermediates: names of intermediate results; all when empty.
+    """
+
+    fit_examples: int = field(default=4096, metadata={"min": 10})
+    intermediates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Correctness of one target's probes, (n, sites) each, of the concept and of its control task."""
+
+    concept: dict[str, NDArray[np.float64]]
+    control: dict[str, NDArray[np.float64]]
+
+
+class Probe(Diagnostic[ProbeOptions]):
+    """Linear probes of every intermediate result and of the true answer."""
+
+    name = "probe"
+    version = 1
+    description = "where intermediate results and the true answer can be read on memorised examples"
+    Options: ClassVar[type] = ProbeOptions
+
+    def run(self, subject: Subject) -> Result:
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
+        views = {
+            "fit": subject.more_clean(self.options.fit_examples),
+            "selection": subject.selection,
+            "validation": subject.validation,
+            "noisy": subject.noisy,
+        }
+        names = [n for n in views["fit"].places if all(n in v.places for v in views.values())]
+        targets = _targets(subject, views, self.options.intermediates)
+        anatomy = subject.anatomy()
+        trained = _fit_and_read(anatomy, subject, views, names, targets)
+        floor = _fit_and_read(subject.random_anatomy(), subject, views, names, targets)
+        layers = anatomy.n_layers
+        details: dict[str, Any] = {"layers": list(range(1, layers + 1)), "positions": names, "targets": {}}
+        picked: dict[str, int] = {}
+        for target, read in trained.items():
+            selectivity = read.concept["selection"].mean(0) - read.control["selection"].mean(0)
+            picked[target] = int(selectivity.argmax())
+            details["targets"][target] = _summary(read, floor[target], picked[target], layers, targets[target].classes)
+        clusters = {name: view.clusters for name, view in views.items()}
+        rng = subject.rng(self.name)
+        metrics = {}
+        concepts = [t for t in trained if t != ANSWER]
+        if concepts:
+            metrics["bridge_retention"] = _retention(trained, picked, concepts, clusters, rng)
+        metrics["latent_clean_retention"] = _retention(trained, picked, [ANSWER], clusters, rng)
+        metrics["probe_accuracy_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, rng, "noisy")
+        metrics["probe_control_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, rng, "noisy", True)
+        return Result(metrics, details)
+
+    @staticmethod
+    def draw(details: Mapping[str, Any], path: Path) -> bool:
+        from ..report.panels import probes
+
+        probes(details, path)
+        return True
+
+
+@dataclass(frozen=True)
+class _Target:
+    """Classes of one concept and of its control task in every view."""
+
+    classes: int
+    labels: dict[str, Tensor]
+    control: dict[str, Tensor]
+
+
+def _targets(subject: Subject, views: Mapping[str, View], wanted: Sequence[str]) -> dict[str, _Target]:
+    import torch
+
+    examples = views["fit"].labelled.examples
+    names = [n for n in examples[0].intermediates if not wanted or n in wanted]
+    rng = subject.rng("probe-control")
+    out = {}
+    for name in names:
+        values = subject.task.values(name)
+        labels = {key: torch.tensor(view.intermediate(name, values)) for key, view in views.items()}
+        feature = _deciding_feature(examples, name)
+        control: dict[str, Tensor] = {}
+        random_class: dict[str, int] = {}
+        for key, view in views.items():
+            inputs = [e.features[feature] if feature else e.prompt for e in view.labelled.examples]
+            control[key] = torch.tensor([random_class.setdefault(i, int(rng.integers(len(values)))) for i in inputs])
+        out[name] = _Target(len(values), labels, control)
+    tokens = {key: _answer_tokens(subject, view) for key, view in views.items()}
+    known = sorted({int(t) for column in tokens.values() for t in column[1]})
+    index = {token: i for i, token in enumerate(known)}
+    labels = {key: torch.tensor([index[int(t)] for t in column[1]]) for key, column in tokens.items()}
+    shuffled = {key: torch.tensor(rng.permutation(value.numpy())) for key, value in labels.items()}
+    out[ANSWER] = _Target(len(known), labels, shuffled)
+    return out
+
+
+def _deciding_feature(examples: Sequence[Any], intermediate: str) -> str | None:
+    """The coarsest surface feature whose value decides an intermediate result, for the control task."""
+    found: list[tuple[int, str]] = []
+    for feature in examples[0].features:
+        implied: dict[str, set[str]] = {}
+        for e in examples:
+            implied.setdefault(e.features[feature], set()).add(e.intermediates[intermediate])
+        if all(len(values) == 1 for values in implied.values()):
+            found.append((len(implied), feature))
+    return min(found)[1] if found else None
+
+
+def _answer_tokens(subject: Subject, view: View) -> tuple[Tensor, Tensor]:
+    """Position and true token at which the true answer parts from the label.
+
+    Clean training examples have no second label; they take the offsets at which the noisy ones part, in turn.
+    """
+    import torch
+
+    from ..encoding import first_difference
+
+    if view.name != "clean":
+        marked = [x != e.answer for e, x in zip(view.labelled.examples, view.labelled.labels, strict=True)]
+        if all(marked):
+            position, token, _ = first_difference(view.true, view.taught)
+            return position, token
+    noisy = subject.noisy
+    offset = first_difference(noisy.true, noisy.taught)[0] - noisy.true.positions["last"]
+    rows = torch.arange(len(view), device=offset.device)
+    position = view.true.positions["last"] + offset[rows % len(offset)]
+    return position, view.true.targets[rows, position]
+
+
+def _fit_and_read(
+    anatomy: Anatomy, subject: Subject, views: Mapping[str, View], names: Sequence[str], targets: Mapping[str, _Target]
+) -> dict[str, _Read]:
+    """Fit probes for all targets at all sites and score them on every view."""
+    import torch
+
+    from ..interventions import Site, states_at
+    from ..linear import fit_probes
+
+    sites = [Site(layer, "block") for layer in range(anatomy.n_layers)]
+
+    def states(view: View, positions: Tensor) -> Tensor:
+        found = states_at(anatomy, view.true.input_ids, sites, positions, batch_size=subject.batch_size)
+        return found.flatten(1, 2)
+
+    read: dict[str, _Read] = {name: _Read({}, {}) for name in targets}
+    groups: list[tuple[list[str], dict[str, Tensor]]] = []
+    named = {key: torch.stack([view.places[n] for n in names], 1) for key, view in views.items()}
+    groups.append(([t for t in targets if t != ANSWER], named))
+    groups.append(([ANSWER], {key: _answer_tokens(subject, view)[0][:, None] for key, view in views.items()}))
+    for chosen, positions in groups:
+        if not chosen:
+            continue
+        device = views["fit"].true.input_ids.device
+        wanted: dict[str, tuple[Tensor, int]] = {}
+        for name in chosen:
+            wanted[name] = (targets[name].labels["fit"].to(device), targets[name].classes)
+            wanted[f"{name} control"] = (targets[name].control["fit"].to(device), targets[name].classes)
+        probes = fit_probes(states(views["fit"], positions["fit"]), wanted)
+        for key, view in views.items():
+            if key == "fit":
+                continue
+            _score(probes, states(view, positions[key]), {n: targets[n] for n in chosen}, key, read)
+    return read
+
+
+def _score(probes: Probes, x: Tensor, targets: Mapping[str, _Target], key: str, read: dict[str, _Read]) -> None:
+    for name, target in targets.items():
+        for suffix, labels, into in (
+            ("", target.labels, read[name].concept),
+            (" control", target.control, read[name].control),
+        ):
+            hits = probes.predict(x, f"{name}{suffix}").cpu() == labels[key][:, None]
+            into[key] = hits.double().numpy()
+
+
+def _summary(read: _Read, floor: _Read, site: int, layers: int, classes: int) -> dict[str, Any]:
+    """Accuracies as tables of layers by positions."""
+
+    def grid(values: NDArray[np.float64]) -> list[list[float]]:
+        table: list[list[float]] = values.mean(0).reshape(layers, -1).tolist()
+        return table
+
+    return {
+        "classes": classes,
+        "chosen_site": site,
+        "validation": grid(read.concept["validation"]),
+        "noisy": grid(read.concept["noisy"]),
+        "control": grid(read.control["noisy"]),
+        "random_network": grid(floor.concept["noisy"]),
+    }
+
+
+def _retention(
+    read: Mapping[str, _Read],
+    picked: Mapping[str, int],
+    targets: Sequence[str],
+    clusters: Mapping[str, NDArray[np.int64]],
+    rng: np.random.Generator,
+) -> Metric:
+    """(accuracy on D_n - control) / (accuracy on V - control), at the chosen sites, mean over targets."""
+
+    def columns(key: str) -> NDArray[np.float64]:
+        parts = [read[t].concept[key][:, picked[t]] for t in targets] + [
+            read[t].control[key][:, picked[t]] for t in targets
+        ]
+        return np.stack(parts, 1)
+
+    k = len(targets)
+
+    def ratio(noisy: NDArray[np.float64], held: NDArray[np.float64]) -> NDArray[np.float64]:
+        above_noisy = noisy[..., :k] - noisy[..., k:]
+        above_held = held[..., :k] - held[..., k:]
+        out: NDArray[np.float64] = above_noisy.mean(-1) / above_held.mean(-1)
+        return out
+
+    noisy, held = columns("noisy"), columns("validation")
+    if (held.mean(0)[:k] - held.mean(0)[k:]).mean() < 0.05:
+        return Metric(
+            Estimate.missing("on held-out questions the probe reads no more than its control"), "train_noisy", True
+        )
+    draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
+    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
+    value = float(ratio(noisy.mean(0), held.mean(0)))
+    return Metric(Estimate(value, float(low), float(high), "cluster bootstrap", len(noisy)), "train_noisy", True)
+
+
+def _level(
+    read: Mapping[str, _Read],
+    picked: Mapping[str, int],
+    targets: Sequence[str],
+    clusters: Mapping[str, NDArray[np.int64]],
+    rng: np.random.Generator,
+    key: str,
+    control: bool = False,
+) -> Metric:
+    """Mean probe accuracy over targets at the chosen sites."""
+    values = np.stack([(read[t].control if control else read[t].concept)[key][:, picked[t]] for t in targets], 1).mean(
+        1
+    )
+    low, high = np.quantile(resampled_means(values, clusters[key], rng), [0.025, 0.975])
+    estimate = Estimate(float(values.mean()), float(low), float(high), "cluster bootstrap", len(values))
+    return Metric(estimate, "train_noisy", None)

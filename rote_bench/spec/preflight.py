@@ -1,0 +1,96 @@
+"""What can be known of a task file before anything is trained: faults, splits that fit, labels that can be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data import check_memory
+from ..errors import Faults, UserError
+from ..noise import label_held_out, label_train
+from .loader import inherit, load_task, locate
+from .model import TaskSpec
+from .options import build
+
+if TYPE_CHECKING:
+    from ..noise import NoiseKind
+    from ..plugins import Registry
+    from ..tasks.example import Task
+
+SAMPLE = 4096  # examples of a split that are made and labelled, however many it has
+
+
+def validate_file(reference: str | Path, registry: Registry) -> list[UserError]:
+    """Every fault of a task file, of each of its profiles and of the data that they ask for; empty when there is none.
+
+    Args:
+        reference: a path, or the name of a task.
+    """
+    found: dict[str, UserError] = {}
+
+    def gather(check: Callable[[], Sequence[UserError]]) -> None:
+        try:
+            faults = check()
+        except Faults as error:
+            faults = error.faults
+        except UserError as error:
+            faults = [error]
+        for fault in faults:
+            found.setdefault(str(fault), fault)
+
+    gather(lambda: check_drawable(load_task(reference, registry), registry))
+    try:
+        profiles = inherit(locate(str(reference), registry)).data.get("profiles")
+    except UserError:  # found just above
+        profiles = None
+    for profile in profiles if isinstance(profiles, dict) else ():
+        gather(lambda name=profile: check_drawable(load_task(reference, registry, profile=name), registry))  # type: ignore[misc]
+    return list(found.values())
+
+
+def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None = None) -> list[UserError]:
+    """Whether the task can be made, its splits fit it and the memory, and wrong labels exist.
+
+    At most ``SAMPLE`` examples of a split are made, and more only when those fail.
+
+    Args:
+        rates: noise rates instead of the spec's own.
+
+    Returns:
+        The first fault, with the place of the key that causes it; empty when there is none.
+    """
+    rates = spec.noise.rates if rates is None else rates
+    try:
+        task_class, kind_class = registry.table("tasks")[spec.generator], registry.table("noise")[spec.noise.kind]
+        task = task_class(build(task_class.Parameters, spec.parameters), spec.seeds.data)
+        kind = kind_class(build(kind_class.Options, spec.noise.options))
+        check_memory(task, spec)
+        rows = task.split(spec.splits, spec.seeds.data)
+        try:
+            _draw(task, kind, spec, rates, {name: part[:SAMPLE] for name, part in rows.items()})
+        except UserError:  # a sample may lack what the whole has
+            _draw(task, kind, spec, rates, rows)
+    except UserError as error:
+        return [locate_fault(error, spec)]
+    return []
+
+
+def _draw(
+    task: Task, kind: NoiseKind, spec: TaskSpec, rates: Sequence[float], rows: Mapping[str, Sequence[int]]
+) -> None:
+    """Label training and held-out examples at the extremes of the noise rates."""
+    train = [task.example(i) for i in rows["train"]]
+    held_out = [task.example(i) for i in rows["validation"]]
+    seed = spec.seeds.noise
+    for rate in sorted({min(rates), max(rates)}):
+        label_train(task, kind, train, rows["train"], rate, seed)
+        label_held_out(task, kind, held_out, rows["validation"], rate, seed, train, "validation")
+
+
+def locate_fault(error: UserError, spec: TaskSpec) -> UserError:
+    """The same fault with the file and line of the key that it names."""
+    key = (error.where or "").rpartition(": ")[2]
+    if key.partition(".")[0] not in ("parameters", "splits", "noise"):
+        return error
+    return UserError(f"{key}: {error.what}", where=spec.place(key), hint=error.hint)
