@@ -211,7 +211,7 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False) -> str
     Raises:
         UserError: when there is no report.
     """
-    from .report import table, view
+    from .report import compare, table, view
     from .report.write import FILE, find_reports
     from .report.write import load_report as load
 
@@ -220,7 +220,9 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False) -> str
         found = find_reports(folder)
         if not found:
             raise UserError("holds no reports", where=str(path), hint="`rote-bench run` makes some")
-        return table.render([load(file) for file in found], style) + "\n"
+        reports = [load(file) for file in found]
+        parts = [table.render(reports, style), compare.render(reports, style)]
+        return "\n\n".join(part for part in parts if part) + "\n"
     return view.render(load(path), color=color)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import stages
 from .cell import POST, PRE, Cell, Settings, cell_folder
 from .errors import UserError
+from .hashing import digest
 from .machine import check_writable, choose_batch_size, choose_device, choose_precision, choose_threads
 from .progress import Progress
 from .report import build, write
@@ -112,7 +113,8 @@ def _learn_and_diagnose(
     )
     trained = None
     if cell.settings.train and loaded.trainable:
-        trained = stages.learn(cell, subject, loaded, precision, facts.identity["hash"])
+        decided = {k: v for k, v in facts.identity["parts"].items() if k != "diagnostics"}
+        trained = stages.learn(cell, subject, loaded, precision, digest(decided))
         subject.curve = trained.curve
         subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
     elif cell.settings.snapshots:

@@ -202,3 +202,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return adjusted
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float], rng: np.random.Generator) -> Estimate:
+    """Mean of ``first - second`` over pairs, such as seeds, with a bootstrap interval over the pairs."""
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
+    if not first:
+        return Estimate.missing("no pairs")
+    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
+    value = float(differences.mean())
+    if len(differences) < 2:
+        return Estimate(value, None, None, None, 1)
+    rows = rng.integers(0, len(differences), size=(RESAMPLES, len(differences)))
+    low, high = interval(differences[rows].mean(1))
+    return Estimate(value, low, high, "bootstrap over pairs", len(differences))

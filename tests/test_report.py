@@ -130,7 +130,8 @@ def test_claims_without_evidence_are_not_applicable() -> None:
 
 def test_crossing_layers_decide_both_computed() -> None:
     def verdict(clean: dict[str, Any], override: dict[str, Any]) -> str:
-        found = decide({"clean_label_depth": clean, "override_depth": override})
+        read = entry(0.3, 0.2, 0.4)
+        found = decide({"clean_label_depth": clean, "override_depth": override, "latent_clean_retention": read})
         return next(f["verdict"] for f in found if f["id"] == "both_computed")
 
     assert verdict(entry(0.25, 0.25, 0.5), entry(1.0, 0.75, 1.0)) == "replicated"

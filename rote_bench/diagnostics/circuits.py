@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85)
 TASKS = ("clean", "memorization")
 
 

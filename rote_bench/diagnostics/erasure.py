@@ -59,6 +59,8 @@ class Erasure(Diagnostic[ErasureOptions]):
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
+        if not subject.anatomy().supports("block").ok:
+            raise NotApplicable("the model's blocks could not be proved")
         fit = subject.more_clean(self.options.fit_examples)
         names = concept_names(fit, self.options.intermediates)
         counts = [len(subject.task.values(name)) for name in names]

@@ -3,8 +3,7 @@
 The part of the residual stream that carries the intermediate result (the span that LEACE would remove) is taken from
 another example; everything else stays. If the model reasons through it, the answer changes to the one that the task
 itself gives for the swapped value ("modify the intermediate step to elicit an alternative answer", Du et al., 2025;
-interchange interventions: Geiger et al., 2021). Controls: a random subspace of the same rank and variance, and the
-whole state of the other example.
+interchange interventions: Geiger et al., 2021). The control is a random subspace of the same rank and variance.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
-WAYS = ("concept", "random", "whole_state")
+WAYS = ("concept", "random")
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,8 @@ class Interchange(Diagnostic[InterchangeOptions]):
     Options: ClassVar[type] = InterchangeOptions
 
     def run(self, subject: Subject) -> Result:
+        if not subject.anatomy().supports("block").ok:
+            raise NotApplicable("the model's blocks could not be proved")
         fit = subject.more_clean(self.options.fit_examples)
         known = list(fit.labelled.examples[0].intermediates)
         name = self.options.intermediate or (known[0] if known else "")
@@ -74,7 +75,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
             places, spaces = _spaces(subject, anatomy, layer, fit, name)
             for view in (subject.selection, subject.validation):
                 for way in WAYS:
-                    found = _swap(anatomy, subject, layer, view, pairs[view.name], places, spaces.get(way))
+                    found = _swap(anatomy, subject, layer, view, pairs[view.name], places, spaces[way])
                     shares[view.name][way].append(float(found.mean()))
                     if way == "concept" and view.name == "validation":
                         hits.append(found)
@@ -133,13 +134,13 @@ def _pairs(subject: Subject, view: View, name: str, limit: int) -> _Pairs:
 def _spaces(
     subject: Subject, anatomy: Anatomy, layer: int, fit: View, name: str
 ) -> tuple[list[str], dict[str, dict[str, Eraser]]]:
-    """The concept's subspace and a random one, for every prompt position from the first that reads it."""
+    """The concept's subspace and a random one, for every position from the first that reads it."""
     import torch
 
     from ..interventions import Site, states_at
     from ..linear import fit_leace, fit_probes, fit_random, one_hot
 
-    places = [p for p in fit.places if not p.startswith("answer_")]
+    places = list(fit.places)
     at = torch.stack([fit.places[p] for p in places], 1)
     states = states_at(anatomy, fit.true.input_ids, [Site(layer, "block")], at, batch_size=subject.batch_size)[:, 0]
     values = subject.task.values(name)
@@ -167,9 +168,9 @@ def _swap(
     view: View,
     pairs: _Pairs,
     places: Sequence[str],
-    spaces: Mapping[str, Eraser] | None,
+    spaces: Mapping[str, Eraser],
 ) -> Any:
-    """(pairs,) whether the answer is the implied one; ``spaces`` None swaps whole states."""
+    """(pairs,) whether the answer is the implied one when the subspace of each place is taken from the source."""
     import torch
 
     from ..encoding import encode
@@ -193,7 +194,7 @@ def _swap(
                 for k, place in enumerate(places):
                     own = at[rows[part], k]
                     difference = donors[sources[part], k] - state[index, own].float()
-                    moved = difference if spaces is None else difference @ spaces[place].removed
+                    moved = difference @ spaces[place].removed
                     changed[index, own] = (state[index, own].float() + moved).to(state.dtype)
                 return changed
 

@@ -60,6 +60,8 @@ class Probe(Diagnostic[ProbeOptions]):
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
+        if not subject.anatomy().supports("block").ok:
+            raise NotApplicable("the model's blocks could not be proved")
         views = {
             "fit": subject.more_clean(self.options.fit_examples),
             "selection": subject.selection,

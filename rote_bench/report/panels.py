@@ -77,10 +77,9 @@ def erasure(details: Mapping[str, Any], path: Path) -> None:
 
 def interchange(details: Mapping[str, Any], path: Path) -> None:
     """How often a swapped intermediate result decides the answer."""
-    figure, (ax,) = new_figure(1, 5.6, 4.2)
+    figure, (ax,) = new_figure(1, 6.4, 4.2)
     lines = (
         ("concept", "its subspace swapped", TRUE, "-"),
-        ("whole_state", "whole state swapped", CLEAN, "--"),
         ("random", "random subspace swapped", GREY, ":"),
     )
     for way, text, color, dash in lines:

@@ -1,0 +1,148 @@
+"""Findings that need several cells: is memorization benign, and is it the regularisation that keeps it so?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..findings import INCONCLUSIVE, NOT_APPLICABLE, NOT_REPLICATED, REPLICATED
+from ..statistics import Estimate, paired_difference
+
+BENIGN = 0.2
+UNREGULARISED, RANDOM_LABELS = "unregularised", "random_labels"
+Reports = list[Mapping[str, Any]]
+
+
+def _profile(report: Mapping[str, Any]) -> str | None:
+    profile: str | None = report["task"]["spec"].get("profile")
+    return profile
+
+
+def _value(report: Mapping[str, Any], metric: str) -> float | None:
+    value: float | None = report["metrics"].get(metric, {}).get("value")
+    return value
+
+
+def noise_transfer(reports: Reports, twins: Reports) -> Estimate:
+    """(error on V at rho - error on V at 0) / rho over pairs of equal data, init and order seeds.
+
+    ``twins`` are the same cells at noise rate 0. Near 0 memorization is benign; near 1 every wrong label costs as much
+    as it would cost a nearest-neighbour model.
+    """
+    rates = {r["data"]["noise_rate"] for r in reports}
+    by_seed = {tuple(r["seeds"][k] for k in ("data", "init", "order")): _value(r, "validation_accuracy") for r in twins}
+    pairs = [
+        (by_seed[key], _value(r, "validation_accuracy"))
+        for r in reports
+        if by_seed.get(key := tuple(r["seeds"][k] for k in ("data", "init", "order"))) is not None
+    ]
+    if not pairs:
+        return Estimate.missing("no run at noise rate 0 with the same seeds")
+    if len(rates) != 1:
+        raise ValueError("reports of one noise rate are compared at a time")
+    rate = rates.pop()
+    clean, noisy = [float(a or 0) for a, _ in pairs], [float(b or 0) for _, b in pairs]
+    e = paired_difference(clean, noisy, np.random.default_rng(0))
+    if e.value is None or e.ci_low is None or e.ci_high is None:
+        return Estimate(None if e.value is None else e.value / rate, None, None, e.ci_method, e.n, e.reason_if_null)
+    return Estimate(e.value / rate, e.ci_low / rate, e.ci_high / rate, e.ci_method, e.n)
+
+
+def decide(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``benign`` and ``not_regularisation`` for every task, model and noise rate above 0.
+
+    Returns:
+        Entries with task, model, noise, id, verdict, reason and the estimate behind it.
+    """
+    done = [r for r in reports if r["status"] == "success"]
+    groups: dict[tuple[str, str], Reports] = {}
+    for report in done:
+        groups.setdefault((report["task"]["name"], report["model"]["name"]), []).append(report)
+    out = []
+    for (task, model), members in sorted(groups.items()):
+        plain = [r for r in members if _profile(r) not in (UNREGULARISED, RANDOM_LABELS)]
+        for profile in sorted({_profile(r) or "" for r in plain}):
+            same = [r for r in plain if (_profile(r) or "") == profile]
+            twins = [r for r in same if r["data"]["noise_rate"] == 0]
+            for rate in sorted({r["data"]["noise_rate"] for r in same} - {0}):
+                cells = [r for r in same if r["data"]["noise_rate"] == rate]
+                verdict, reason, estimate = _benign(noise_transfer(cells, twins))
+                name = f"{task}-{profile}" if profile else task
+                out.append(_entry(name, model, rate, "benign", verdict, reason, estimate))
+        decided = _not_regularisation(members)
+        if decided is not None:
+            out.append(_entry(task, model, None, "not_regularisation", *decided, None))
+    return out
+
+
+def _benign(estimate: Estimate) -> tuple[str, str, Estimate]:
+    if estimate.value is None:
+        return NOT_APPLICABLE, str(estimate.reason_if_null), estimate
+    low = estimate.value if estimate.ci_low is None else estimate.ci_low
+    high = estimate.value if estimate.ci_high is None else estimate.ci_high
+    verdict = REPLICATED if high < BENIGN else NOT_REPLICATED if low >= BENIGN else INCONCLUSIVE
+    return (
+        verdict,
+        f"a wrong label costs {estimate.value:.2f} of a held-out answer (benign: below {BENIGN:g})",
+        estimate,
+    )
+
+
+def _not_regularisation(members: Reports) -> tuple[str, str] | None:
+    """Without regularisation the model still generalises, and it fits labels that are all random (Zhang et al., 2016).
+
+    None when no cell of either profile is there.
+    """
+    free = [r for r in members if _profile(r) == UNREGULARISED and r["data"]["noise_rate"] > 0]
+    chance = [r for r in members if _profile(r) == RANDOM_LABELS]
+    if not free and not chance:
+        return None
+    if not free or not chance:
+        missing = UNREGULARISED if not free else RANDOM_LABELS
+        return NOT_APPLICABLE, f"needs a run of the profile {missing} too"
+    generalises = [(_value(r, "validation_accuracy") or 0.0) >= 0.9 for r in free]
+    memorises = [(_value(r, "memorization_rate") or 0.0) >= 0.9 for r in free]
+    fits = [(_value(r, "memorization_rate") or 0.0) >= 0.9 for r in chance]
+    reason = (
+        f"without regularisation {sum(generalises)} of {len(free)} generalise and {sum(memorises)} memorise;"
+        f" {sum(fits)} of {len(chance)} fit random labels"
+    )
+    if all(generalises) and all(fits):
+        return REPLICATED, reason
+    return (INCONCLUSIVE if any(generalises) and any(fits) else NOT_REPLICATED), reason
+
+
+def _entry(
+    task: str, model: str, rate: float | None, id_: str, verdict: str, reason: str, estimate: Estimate | None
+) -> dict[str, Any]:
+    return {
+        "task": task,
+        "model": model,
+        "noise": rate,
+        "id": id_,
+        "verdict": verdict,
+        "reason": reason,
+        "value": None if estimate is None else estimate.value,
+        "ci_low": None if estimate is None else estimate.ci_low,
+        "ci_high": None if estimate is None else estimate.ci_high,
+    }
+
+
+def render(reports: Iterable[Mapping[str, Any]], style: str = "simple") -> str:
+    """The findings over several cells as a table, empty when there are none."""
+    from tabulate import tabulate
+
+    found = decide(reports)
+    if not found:
+        return ""
+    body = []
+    for f in found:
+        value = "-" if f["value"] is None else f"{f['value']:.3f}"
+        if f["ci_low"] is not None:
+            value += f" [{f['ci_low']:.2f}, {f['ci_high']:.2f}]"
+        noise = "-" if f["noise"] is None else f"{f['noise']:g}"
+        body.append([f["task"], f["model"], noise, f["id"], f["verdict"].replace("_", " "), value, f["reason"]])
+    header = ["task", "model", "noise", "finding", "verdict", "noise transfer", "because"]
+    return str(tabulate(body, headers=header, tablefmt=style, disable_numparse=True))
