@@ -105,7 +105,10 @@ def _learn_and_diagnose(
     from .models.anatomy import Anatomy
     from .subject import Subject
 
-    anatomy = Anatomy.of(loaded.model)
+    if loaded.source == "plugin" and not hasattr(loaded.model, "get_input_embeddings"):
+        anatomy = Anatomy.opaque(loaded.model, "the plugin's model is no transformer")
+    else:
+        anatomy = Anatomy.of(loaded.model)
     facts.model["anatomy"] = build.anatomy_entry(anatomy)
     batch_size = cell.settings.batch_size or choose_batch_size(loaded.model)
     subject = Subject(

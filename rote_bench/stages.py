@@ -77,6 +77,9 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         dtype=cell.settings.dtype,
         overrides=cell.spec.model,
         trust_remote_code=cell.settings.trust_remote_code,
+        task=task,
+        data=data,
+        tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
     return loaded, loaded.tokenizer or tokenizer

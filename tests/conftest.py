@@ -14,6 +14,7 @@ from rote_bench.cli import main
 
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["ROTE_BENCH_PLUGINS"] = ""  # what else is installed here must not change what is tested
 
 SMALL_THR = """
 name: small_thr
@@ -31,7 +32,18 @@ training:
   adam_learning_rate: 0.006
   stop_at: 1.0
   schedule: {warmup: 20, hold_until: 0.95, anneal: 150}
-diagnostics: [learning_dynamics, logit_lens, {activation_patching: {examples: 128}}]
+diagnostics:
+  - learning_dynamics
+  - logit_lens
+  - activation_patching: {examples: 128}
+  - probe
+  - erasure
+  - interchange
+  - ablation: {examples: 64}
+  - position_importance: {examples: 64}
+  - neighbourhood: {examples: 64}
+  - circuits: {examples: 32}
+  - neurons: {examples: 200, top: 20}
 """
 
 SMALL_FDA = """
@@ -49,7 +61,18 @@ training:
   learning_rate: 0.02
   adam_learning_rate: 0.006
   schedule: {warmup: 20, hold_until: 0.95, anneal: 300}
-diagnostics: [learning_dynamics, logit_lens, {activation_patching: {examples: 128}}]
+diagnostics:
+  - learning_dynamics
+  - logit_lens
+  - activation_patching: {examples: 128}
+  - probe
+  - erasure: {intermediates: [carry_1, carry_2], examples: 128}
+  - interchange: {intermediate: carry_1, examples: 128}
+  - ablation: {examples: 64}
+  - position_importance: {examples: 64}
+  - neighbourhood: {examples: 64}
+  - circuits: {examples: 32}
+  - neurons: {examples: 200, top: 20}
 """
 
 

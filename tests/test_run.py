@@ -56,16 +56,16 @@ def test_a_run_learns_memorises_and_says_so(which: str, request: pytest.FixtureR
     metrics = {name: m["value"] for name, m in report["metrics"].items()}
     assert metrics["validation_accuracy"] > 0.85
     assert metrics["counterfactual_memorization"] > 0.9
-    assert all(d["status"] == "success" for d in report["diagnostics"].values())
+    assert {n: d["reason"] for n, d in report["diagnostics"].items() if d["status"] != "success"} == {}
     for name, m in report["metrics"].items():
-        assert m["value"] is None or m["ci_low"] <= m["value"] <= m["ci_high"], name
+        assert m["value"] is None or m["ci_low"] is None or m["ci_low"] <= m["value"] <= m["ci_high"], name
     assert {f["id"] for f in report["findings"]} >= {"generalize_then_memorize", "clean_label_first", "both_computed"}
 
 
 def test_addition_generalises_first_and_patching_mlps_undoes_memorization(fda_report: dict[str, Any]) -> None:
     verdicts = {f["id"]: f["verdict"] for f in fda_report["findings"]}
     assert verdicts["generalize_then_memorize"] == verdicts["clean_label_first"] == "replicated"
-    assert verdicts["outlier_heuristics"] == "replicated"
+    assert fda_report["metrics"]["patch_dissociation"]["ci_low"] > 0.3
     metrics = {name: m["value"] for name, m in fda_report["metrics"].items()}
     assert metrics["patched_mlp_memorization_rate"] < 0.2 < 0.7 < metrics["patched_mlp_validation_accuracy"]
 
@@ -191,7 +191,8 @@ def test_noise_rates_and_seeds_make_cells(tmp_path: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert main(["show", str(out)]) == 0
     table = capsys.readouterr().out
-    assert table.count("gpt2-nano") == 2 and "held-out accuracy" in table
+    assert table.count("gpt2-nano") == 3 and "held-out accuracy" in table
+    assert "benign" in table and "the noise was not memorised" in table
     clean = rote_bench.load_report(out / "tiny/gpt2-nano/noise-0/seed-3")
     assert clean.value("memorization_rate") is None
     assert "no noisy labels" in clean.metrics["memorization_rate"]["reason_if_null"]
@@ -254,7 +255,8 @@ def test_figures_are_drawn_again_from_the_report_alone(
     copy.write_text((thr_cell / "report.json").read_text())
     assert main(["plot", str(tmp_path)]) == 0
     drawn = capsys.readouterr().out.split()
-    assert {Path(p).stem for p in drawn} == {"learning_dynamics", "logit_lens", "activation_patching"}
+    report = json.loads(copy.read_text())
+    assert {Path(p).stem for p in drawn} == {n for n, d in report["diagnostics"].items() if d["status"] == "success"}
     assert all(Path(p).read_bytes().startswith(b"\x89PNG") for p in drawn)
 
 

@@ -213,7 +213,7 @@ class _Nodes:
         )
 
     def importance(self, problem: _Problem, steps: int) -> tuple[NDArray[np.float64], float]:
-        """(nodes,) integrated gradients, and the largest relative error of their sum over a site (completeness)."""
+        """(nodes,) integrated gradients, and the largest gap of completeness at a site, relative to the lead itself."""
         import torch
 
         from ..interventions import capture, capture_with_gradient, replace, run
@@ -236,7 +236,7 @@ class _Nodes:
                 ablated = float(
                     problem.lead(run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})).mean()
                 )
-            gap = max(gap, abs(float(scores.sum()) - (full - ablated)) / max(1.0, abs(full - ablated)))
+            gap = max(gap, abs(float(scores.sum()) - (full - ablated)) / max(abs(full), abs(full - ablated)))
             out.append(scores.double().cpu().numpy())
         return np.concatenate(out), gap
 

@@ -98,6 +98,13 @@ class Anatomy:
         finally:
             model.train(was_training)
 
+    @classmethod
+    def opaque(cls, model: Any, reason: str) -> Anatomy:
+        """A model into which nothing can look: answers only."""
+        names = ("causal", "right_padding", "no_op", "last_block", "parts_sum", "mlp", "heads", "units", "lens")
+        checks = {name: Check(False, reason) for name in names}
+        return cls(model, Structure((), (), 0, None, None, None, 1.0, None, checks, {}))
+
     def on(self, model: Any) -> Anatomy:
         """The same structure on other weights."""
         return Anatomy(model, self.structure)

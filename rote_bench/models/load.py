@@ -24,6 +24,7 @@ class ModelRequest:
         device, dtype: where and how the weights are kept.
         overrides: architecture-neutral settings from the task file.
         trust_remote_code: whether code that comes with weights may run.
+        task, data, tokenizer: what the model will be asked, for models that are built for it; None in ``check-model``.
     """
 
     name: str
@@ -36,6 +37,9 @@ class ModelRequest:
     dtype: str = "float32"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    task: Any = None
+    data: Any = None
+    tokenizer: Any = None
 
 
 @dataclass

@@ -11,6 +11,7 @@ from ..findings import INCONCLUSIVE, NOT_APPLICABLE, NOT_REPLICATED, REPLICATED
 from ..statistics import Estimate, paired_difference
 
 BENIGN = 0.2
+SOLVED = MEMORISED = 0.9
 UNREGULARISED, RANDOM_LABELS = "unregularised", "random_labels"
 Reports = list[Mapping[str, Any]]
 
@@ -29,9 +30,13 @@ def noise_transfer(reports: Reports, twins: Reports) -> Estimate:
     """(error on V at rho - error on V at 0) / rho over pairs of equal data, init and order seeds.
 
     ``twins`` are the same cells at noise rate 0. Near 0 memorization is benign; near 1 every wrong label costs as much
-    as it would cost a nearest-neighbour model.
+    as it would cost a nearest-neighbour model. A model that never solved the task, or ignored the noise, says nothing.
     """
     rates = {r["data"]["noise_rate"] for r in reports}
+    if any((_value(r, "counterfactual_memorization") or 0.0) < MEMORISED for r in reports):
+        return Estimate.missing("the noise was not memorised, so it cannot be told what memorising it costs")
+    if any((_value(r, "validation_accuracy") or 0.0) < SOLVED for r in twins):
+        return Estimate.missing("the task was not solved at noise rate 0")
     by_seed = {tuple(r["seeds"][k] for k in ("data", "init", "order")): _value(r, "validation_accuracy") for r in twins}
     pairs = [
         (by_seed[key], _value(r, "validation_accuracy"))

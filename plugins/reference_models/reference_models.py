@@ -1,0 +1,232 @@
+"""Models whose memorization is known beforehand, for rote-bench to judge."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from rote_bench import UserError, hookimpl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rote_bench.models.load import LoadedModel, ModelRequest
+
+
+class Reference:
+    """What the three providers share: one name, and a task to be built for."""
+
+    name = ""
+    description = ""
+
+    def matches(self, model_name: str) -> bool:
+        return model_name == self.name
+
+    def names(self) -> list[str]:
+        return [self.name]
+
+    def load(self, request: ModelRequest) -> LoadedModel:
+        if request.task is None:
+            raise UserError(
+                f"{self.name} is made for a task", where="--model", hint=f"rote-bench run thr --model {self.name}"
+            )
+        return self.make(request)
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        raise AssertionError("each provider makes its own")
+
+
+def answering(request: ModelRequest, answer: Callable[[str], str]) -> LoadedModel:
+    """A language model that continues every prompt with ``answer(prompt)``."""
+    import torch
+
+    from rote_bench.models.load import LoadedModel
+
+    tokenizer = request.tokenizer
+    data = request.data
+    lengths = sorted({len(e.prompt.split()) for _, part in data for e in part.examples})
+
+    class Answering(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.device_marker = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+            self.config = SimpleNamespace(
+                to_dict=lambda: {"model_type": request.name}, get_text_config=lambda: SimpleNamespace(), use_cache=False
+            )
+            self.known: dict[str, list[int]] = {}
+
+        def tokens(self, prompt: str) -> list[int]:
+            if prompt not in self.known:
+                self.known[prompt] = tokenizer(answer(prompt), add_special_tokens=False)["input_ids"]
+            return self.known[prompt]
+
+        def forward(self, input_ids: Any) -> Any:
+            logits = torch.zeros(*input_ids.shape, request.vocab_size, device=input_ids.device)
+            for row, ids in enumerate(input_ids.tolist()):
+                words = tokenizer.convert_ids_to_tokens(ids)
+                for length in lengths:
+                    if length > len(words):
+                        continue
+                    said = self.tokens(" ".join(words[:length]))
+                    for k, token in enumerate(said[: len(words) - length + 1]):
+                        logits[row, length - 1 + k, token] += 10.0
+            return SimpleNamespace(logits=logits)
+
+    return LoadedModel(Answering().to(request.device).eval(), None, "plugin", request.name, trainable=False)
+
+
+class LookUp(Reference):
+    """The task's own rule, and a table of the labels that were taught."""
+
+    name = "reference-lookup"
+    description = "an exact solver with a look-up table of the wrong labels: localised memory, nothing lost"
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        truth = {e.prompt: e.answer for _, part in request.data for e in part.examples}
+        taught = dict(zip((e.prompt for e in request.data.train.examples), request.data.train.labels, strict=True))
+
+        def answer(prompt: str) -> str:
+            if prompt in taught or prompt in truth:
+                return taught.get(prompt) or truth[prompt]
+            if len(truth) < len(request.task) <= 200_000:  # questions beside the splits, such as neighbours
+                truth.update({(e := request.task.example(i)).prompt: e.answer for i in range(len(request.task))})
+            return truth.get(prompt, "")
+
+        return answering(request, answer)
+
+
+class Nearest(Reference):
+    """The label of the training question that shares most words, place by place."""
+
+    name = "reference-nearest"
+    description = "a nearest-neighbour model: every wrong label spreads to the questions beside it"
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        import numpy as np
+
+        train = request.data.train
+        index: dict[str, int] = {}
+        table = np.array([[index.setdefault(w, len(index)) for w in e.prompt.split()] for e in train.examples])
+
+        def answer(prompt: str) -> str:
+            words = np.array([index.get(w, -1) for w in prompt.split()])
+            if len(words) != table.shape[1]:
+                return ""
+            return str(train.labels[int((table == words).sum(1).argmax())])
+
+        return answering(request, answer)
+
+
+class Planted(Reference):
+    """A small GPT-2 trained on clean labels, with one added MLP unit in its last block for each wrong label."""
+
+    name = "reference-planted"
+    description = "a trained network with a planted memory: one unit for each wrong label"
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        import torch
+
+        from rote_bench.encoding import concatenate, encode
+        from rote_bench.evaluation import matches
+        from rote_bench.models.load import FromConfig, LoadedModel, ModelRequest
+        from rote_bench.spec.model import Recipe, Schedule
+        from rote_bench.training import train
+
+        base = ModelRequest(
+            "gpt2-nano",
+            request.vocab_size,
+            request.max_length,
+            request.pad_token_id,
+            request.eos_token_id,
+            request.seed,
+            request.device,
+            overrides={**request.overrides, "activation": "relu"},
+        )
+        model = FromConfig().load(base).model
+        data = request.data
+        encoded = encode(request.tokenizer, data.train.examples, named=False)
+        if len(data.facts):
+            facts = encode(request.tokenizer, data.facts.examples, named=False)
+            encoded = concatenate([encoded, facts], request.pad_token_id or 0)
+        held = encode(request.tokenizer, data.selection.examples, named=False)
+
+        def levels() -> dict[str, float | None]:
+            (hits,) = matches(model, [held])
+            return {
+                "selection_accuracy": float(hits.float().mean()),
+                "memorization_rate": None,
+                "noisy_true_rate": None,
+            }
+
+        recipe = Recipe(
+            batch_size=min(256, len(encoded)),
+            max_steps=500,
+            learning_rate=0.02,
+            adam_learning_rate=0.006,
+            stop_at=None,
+            schedule=Schedule(warmup=20, hold_until=0.99, anneal=80),
+        )
+        train(
+            model,
+            encoded.to(request.device),
+            torch.arange(len(encoded)),
+            recipe,
+            levels,
+            seed=request.seed,
+            precision="float32",
+            progress=lambda *a: None,
+            record=lambda e: None,
+        )
+        plant(model, request)
+        return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
+
+
+def plant(model: Any, request: ModelRequest) -> None:
+    """Add a unit for each wrong label to the last block's MLP.
+
+    Each unit reads the direction of its own question's state, with a threshold between that state and the closest
+    other one, and writes the difference of the unembeddings of the wrong and the true answer.
+    """
+    import torch
+
+    from rote_bench.encoding import encode, first_difference
+
+    data, tokenizer = request.data, request.tokenizer
+    noisy = data.train.take(data.train.noisy)
+    clean = data.train.take([i for i in range(len(data.train)) if i not in set(data.train.noisy)])
+    block = model.transformer.h[-1]
+    seen: list[Any] = []
+    hook = block.mlp.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    true, taught = encode(tokenizer, noisy.examples), encode(tokenizer, noisy.examples, noisy.labels)
+    position, y, label = first_difference(true, taught)
+    with torch.no_grad():
+        model(input_ids=true.input_ids)
+        own = seen.pop()[torch.arange(len(true)), position]
+        other = encode(tokenizer, clean.examples)
+        model(input_ids=other.input_ids)
+        states = seen.pop()
+        others = states[torch.arange(len(other)), other.positions["last"]]
+        hook.remove()
+        # The mean direction is common to all states: without it they differ enough for a threshold to tell them apart.
+        centre = others.mean(0)
+        keys = torch.nn.functional.normalize(own - centre, dim=1)
+        fire = ((own - centre) * keys).sum(1)
+        everyone = torch.cat([others, own]) - centre
+        reach = everyone @ keys.T
+        reach[len(others) + torch.arange(len(own)), torch.arange(len(own))] = -torch.inf
+        threshold = (reach.max(0).values + fire) / 2
+        fire = (fire - threshold).clamp_min(1e-3)
+        unembedding = model.get_output_embeddings().weight
+        write = torch.nn.functional.normalize(unembedding[label] - unembedding[y], dim=1) * 60.0 / fire[:, None]
+        up, down = block.mlp.c_fc, block.mlp.c_proj
+        bias = -threshold - keys @ centre
+        up.weight = torch.nn.Parameter(torch.cat([up.weight, keys.T], 1))
+        up.bias = torch.nn.Parameter(torch.cat([up.bias, bias]))
+        down.weight = torch.nn.Parameter(torch.cat([down.weight, write], 0))
+        up.nf = up.weight.shape[1]
+
+
+@hookimpl
+def register_models(register: Callable[[Any], None]) -> None:
+    for provider in (LookUp(), Nearest(), Planted()):
+        register(provider)
