@@ -42,7 +42,7 @@ class CircuitsOptions:
     """
 
     examples: int = field(default=128, metadata={"min": 4})
-    steps: int = field(default=4, metadata={"min": 1})
+    steps: int = field(default=6, metadata={"min": 1})
     faithfulness: float = field(default=0.8, metadata={"above": 0, "max": 1})
 
 
