@@ -124,9 +124,16 @@ def _assign(config: Any, key: str, value: Any) -> bool:
     for name in _present(config, key):
         if name in mapped and mapped[name] in FIELDS[key]:
             continue
-        setattr(config, name, value)
-        found = True
+        found = _set(config, name, value) or found
     return found
+
+
+def _set(config: Any, name: str, value: Any) -> bool:
+    """Set a field unless the configuration computes it from others."""
+    if isinstance(getattr(type(config), name, None), property):
+        return False
+    setattr(config, name, value)
+    return True
 
 
 def config_for(
@@ -167,14 +174,18 @@ def config_for(
         _assign(part, "max_length", max_length)
         if "activation" in given:
             _assign(part, "activation", given["activation"])
-        if hasattr(part, "head_dim") and part.head_dim is not None:
-            part.head_dim = width // heads
+        for name in ("head_dim", "rotary_dim"):  # rotary_dim: the part of each head that is rotated, at most all of it
+            if getattr(part, name, None) is not None:
+                _set(part, name, width // heads)
+        for name in ("word_embed_proj_dim", "embedding_size", "attention_hidden_size", "d_inner"):
+            if isinstance(getattr(part, name, None), int):
+                _set(part, name, width)
         for name, value in list(part.to_dict().items()):
             if isinstance(value, float) and ("dropout" in name or name.endswith(("_pdrop", "_drop"))):
-                setattr(part, name, float(given.get("dropout", 0.0)))
+                _set(part, name, float(given.get("dropout", 0.0)))
         if getattr(part, "layer_types", None):
             layers = int(given.get("layers", base.layers))
-            part.layer_types = [part.layer_types[i % len(part.layer_types)] for i in range(layers)]
+            _set(part, "layer_types", [part.layer_types[i % len(part.layer_types)] for i in range(layers)])
         part.vocab_size = vocab_size
         part.use_cache = False
     config.pad_token_id = text.pad_token_id = pad_token_id
