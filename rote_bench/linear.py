@@ -63,6 +63,42 @@ def fit_probes(states: Tensor, targets: dict[str, tuple[Tensor, int]]) -> Probes
 
 
 @dataclass(frozen=True)
+class Readable:
+    """Where a concept can be read.
+
+    Attributes:
+        places: names of the positions from the first on at which a probe reads it, in order.
+        accuracy: (positions,) probe accuracy on the second half of the examples, for all positions given.
+        chance: the share of the most frequent class, mean over concepts.
+    """
+
+    places: list[str]
+    accuracy: Tensor
+    chance: float
+
+
+def readable_from(
+    states: Tensor, places: dict[str, Tensor], targets: dict[str, tuple[Tensor, int]], margin: float = 0.1
+) -> Readable:
+    """The positions from the first on, in reading order, at which probes beat chance by a margin; at least the last.
+
+    Args:
+        states: (n, positions, width), positions in the order of ``places``.
+        places: name -> (n,) token index.
+        targets: name -> ((n,) classes, number of classes).
+    """
+    half = len(states) // 2
+    probes = fit_probes(states[:half], {name: (classes[:half], count) for name, (classes, count) in targets.items()})
+    hits = [probes.predict(states[half:], name) == classes[half:, None] for name, (classes, _) in targets.items()]
+    accuracy = torch.stack([h.double().mean(0) for h in hits]).mean(0)
+    chance = sum(float(c.bincount().max()) / len(c) for c, _ in targets.values()) / len(targets)
+    names = list(places)
+    order = sorted(range(len(names)), key=lambda i: float(places[names[i]].double().mean()))
+    first = next((k for k, i in enumerate(order) if float(accuracy[i]) > chance + margin), len(order) - 1)
+    return Readable([names[i] for i in order[first:]], accuracy, chance)
+
+
+@dataclass(frozen=True)
 class Eraser:
     """``x -> x - (x - mean) @ removed``: an oblique projection that takes a concept away.
 
@@ -137,12 +173,12 @@ def fit_random(x: Tensor, like: Eraser, generator: torch.Generator) -> Eraser:
     return eraser
 
 
-def fit_inlp(x: Tensor, classes: Tensor, count: int, rounds: int) -> Eraser:
+def fit_inlp(x: Tensor, concept: Tensor, rounds: int) -> Eraser:
     """INLP (Ravfogel et al., 2020): fit a linear classifier, project its directions out, and again.
 
     Args:
         x: (n, width) states.
-        classes: (n,) the concept.
+        concept: (n, classes), one-hot; several concepts side by side are erased together.
         rounds: number of classifiers.
     """
     data = x.double()
@@ -150,8 +186,7 @@ def fit_inlp(x: Tensor, classes: Tensor, count: int, rounds: int) -> Eraser:
     centred = data - mean
     width = x.shape[1]
     keep = torch.eye(width, dtype=torch.float64, device=x.device)
-    y = one_hot(classes, count).double()
-    y = y - y.mean(0)
+    y = concept.double() - concept.double().mean(0)
     directions: list[Tensor] = []
     for _ in range(rounds):
         seen = centred @ keep

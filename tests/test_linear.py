@@ -81,7 +81,7 @@ def test_the_random_control_has_equal_rank_and_variance_and_leaves_the_concept()
 
 def test_inlp_removes_what_its_classifiers_read() -> None:
     x, labels = clouds()
-    eraser = fit_inlp(x, labels, 5, rounds=5)
+    eraser = fit_inlp(x, one_hot(labels, 5), rounds=5)
     assert torch.allclose(eraser.removed @ eraser.removed, eraser.removed, atol=1e-5)
     assert readable(eraser(x), labels) < readable(x, labels) - 0.25
 
@@ -95,4 +95,4 @@ def test_erasing_moves_states_no_further_than_any_other_erasure() -> None:
         d = (eraser(x) - x).double().numpy()
         return float(np.einsum("ni,ij,nj->n", d, inverse, d).mean())
 
-    assert moved(fit_leace(x, one_hot(labels, 5))) <= moved(fit_inlp(x, labels, 5, rounds=4)) + 1e-6
+    assert moved(fit_leace(x, one_hot(labels, 5))) <= moved(fit_inlp(x, one_hot(labels, 5), rounds=4)) + 1e-6

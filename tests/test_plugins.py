@@ -96,6 +96,12 @@ def plugin(folder: Path, text: str, name: str = "extra.py") -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def plugins_are_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other tests switch installed plugins off; here they are the subject."""
+    monkeypatch.delenv("ROTE_BENCH_PLUGINS", raising=False)
+
+
 class Point:
     """Stands for an installed entry point."""
 

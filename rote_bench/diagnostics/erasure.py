@@ -115,7 +115,7 @@ def fit_layer(
     import torch
 
     from ..interventions import Site, states_at
-    from ..linear import fit_inlp, fit_leace, fit_probes, fit_random, one_hot
+    from ..linear import fit_inlp, fit_leace, fit_probes, fit_random, one_hot, readable_from
 
     places = list(fit.places)
     at = torch.stack([fit.places[p] for p in places], 1)
@@ -123,16 +123,9 @@ def fit_layer(
     device = states.device
     classes = {n: torch.tensor(fit.intermediate(n, subject.task.values(n)), device=device) for n in names}
     counts = {n: len(subject.task.values(n)) for n in names}
-    half = len(states) // 2
-    probes = fit_probes(states[:half], {n: (classes[n][:half], counts[n]) for n in names})
-    accuracy = torch.stack(
-        [(probes.predict(states[half:], n) == classes[n][half:, None]).double().mean(0) for n in names]
-    ).mean(0)
-    chance = float(np.mean([_majority(classes[n]) for n in names]))
-    readable = [float(a) > chance + 0.1 for a in accuracy]
-    order = sorted(range(len(places)), key=lambda i: float(fit.places[places[i]].double().mean()))
-    first = next((k for k, i in enumerate(order) if readable[i]), len(order) - 1)
-    chosen = [places[i] for i in order[first:]]
+    targets = {n: (classes[n], counts[n]) for n in names}
+    readable = readable_from(states, dict(fit.places), targets)
+    chosen, half = readable.places, len(states) // 2
     concept = torch.cat([one_hot(classes[n], counts[n]) for n in names], 1)
     rng = subject.rng(f"erasure-{layer}")
     unrelated = _unrelated(fit, sum(counts.values()), rng)
@@ -142,9 +135,8 @@ def fit_layer(
     for name in chosen:
         x = states[:, places.index(name)]
         leace = fit_leace(x, concept)
-        joint = classes[names[0]]
         erasers["leace"][name] = leace
-        erasers["inlp"][name] = fit_inlp(x, joint, counts[names[0]], options.inlp_rounds)
+        erasers["inlp"][name] = fit_inlp(x, concept, options.inlp_rounds)
         erasers["random"][name] = fit_random(x, leace, generator)
         erasers["irrelevant"][name] = fit_leace(x, one_hot(unrelated.to(device), int(unrelated.max()) + 1))
         erased = leace(x)[:, None]
@@ -154,17 +146,13 @@ def fit_layer(
     mean_rank = float(np.mean([e.rank for e in erasers["leace"].values()]))
     variance = {m: float(np.mean([e.variance for e in erasers[m].values()])) for m in METHODS}
     facts = {
-        "probe_before": max(float(accuracy[places.index(n)]) for n in chosen),
+        "probe_before": max(float(readable.accuracy[places.index(n)]) for n in chosen),
         "probe_after": after,
-        "chance": chance,
+        "chance": readable.chance,
         "rank": mean_rank,
         "variance_removed": variance,
     }
     return chosen, erasers, facts
-
-
-def _majority(classes: Tensor) -> float:
-    return float(classes.bincount().max() / len(classes))
 
 
 def _unrelated(view: View, count: int, rng: np.random.Generator) -> Tensor:

@@ -138,20 +138,14 @@ def _spaces(
     import torch
 
     from ..interventions import Site, states_at
-    from ..linear import fit_leace, fit_probes, fit_random, one_hot
+    from ..linear import fit_leace, fit_random, one_hot, readable_from
 
     places = list(fit.places)
     at = torch.stack([fit.places[p] for p in places], 1)
     states = states_at(anatomy, fit.true.input_ids, [Site(layer, "block")], at, batch_size=subject.batch_size)[:, 0]
     values = subject.task.values(name)
     classes = torch.tensor(fit.intermediate(name, values), device=states.device)
-    half = len(states) // 2
-    probes = fit_probes(states[:half], {name: (classes[:half], len(values))})
-    accuracy = (probes.predict(states[half:], name) == classes[half:, None]).double().mean(0)
-    chance = float(classes.bincount().max()) / len(classes)
-    order = sorted(range(len(places)), key=lambda i: float(fit.places[places[i]].double().mean()))
-    first = next((k for k, i in enumerate(order) if float(accuracy[i]) > chance + 0.1), len(order) - 1)
-    chosen = [places[i] for i in order[first:]]
+    chosen = readable_from(states, dict(fit.places), {name: (classes, len(values))}).places
     generator = torch.Generator().manual_seed(int(subject.rng(f"interchange-{layer}").integers(2**31)))
     spaces: dict[str, dict[str, Eraser]] = {"concept": {}, "random": {}}
     for place in chosen:

@@ -36,8 +36,8 @@ def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = 
 
 
 def code_version(cls: type) -> str:
-    """The declared version of a task or diagnostic with a hash of its source, so that no change goes unseen."""
-    source = inspect.getsource(cls)
+    """The declared version of a task or diagnostic with a hash of its file, so that no change there goes unseen."""
+    source = Path(inspect.getfile(cls)).read_text(encoding="utf-8")
     return f"{getattr(cls, 'version', 1)}+{hashlib.sha256(source.encode()).hexdigest()[:12]}"
 
 
