@@ -9,6 +9,8 @@ from typing import Any
 
 from .errors import UserError
 
+LARGE = 20_000_000  # parameters from which on a model gets all cores and diagnoses look at fewer examples
+
 
 def check_writable(folder: Path) -> None:
     """Find out whether a folder could be made and written to, without making it.
@@ -66,9 +68,14 @@ def choose_threads(wanted: int | None, model: Any) -> int:
     parameters = sum(p.numel() for p in model.parameters())
     named = os.environ.get("OMP_NUM_THREADS")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = wanted or (int(named) if named and named.isdecimal() else 1 if parameters < 20_000_000 else cores)
+    count = wanted or (int(named) if named and named.isdecimal() else 1 if parameters < LARGE else cores)
     torch.set_num_threads(max(1, count))
     return torch.get_num_threads()
+
+
+def choose_cap(model: Any) -> int:
+    """Largest number of examples in a view: a fifth for a large model, so that diagnoses stay shorter than training."""
+    return 1024 if sum(p.numel() for p in model.parameters()) < LARGE else 192
 
 
 def choose_batch_size(model: Any) -> int:

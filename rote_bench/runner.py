@@ -112,7 +112,16 @@ def _learn_and_diagnose(
     facts.model["anatomy"] = build.anatomy_entry(anatomy)
     batch_size = cell.settings.batch_size or choose_batch_size(loaded.model)
     subject = Subject(
-        cell.spec, task, data, tokenizer, {POST: anatomy}, [], device, batch_size=batch_size, warn=cell.warn
+        cell.spec,
+        task,
+        data,
+        tokenizer,
+        {POST: anatomy},
+        [],
+        device,
+        cap=choose_cap(loaded.model),
+        batch_size=batch_size,
+        warn=cell.warn,
     )
     trained = None
     if cell.settings.train and loaded.trainable:

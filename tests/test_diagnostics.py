@@ -108,6 +108,7 @@ def test_circuits_add_up_and_large_ones_are_faithful(fda_report: dict[str, Any])
         assert snapshot["nodes"] == 2 * 256 + 2 * 2
         assert snapshot["faithfulness"]["clean"][-1] > snapshot["faithfulness"]["clean"][0]
         assert 0 <= snapshot["iou_random"] <= 1
+        assert len(snapshot["faithfulness_resample"]["memorization"]) == len(details(fda_report, "circuits")["shares"])
 
 
 def test_integrated_gradients_become_complete_with_more_steps(fda: Subject) -> None:
@@ -116,6 +117,16 @@ def test_integrated_gradients_become_complete_with_more_steps(fda: Subject) -> N
         problem = _problem(view).part(slice(0, 24))
         coarse, fine = (nodes.importance(problem, steps)[1] for steps in (2, 48))
         assert fine < 0.1 and fine < coarse
+
+
+def test_a_circuit_of_all_nodes_is_the_model_and_of_none_is_nothing(fda: Subject) -> None:
+    nodes = _Nodes(fda, fda.anatomy(), ["heads", "units"])
+    problem = _problem(fda.noisy).part(slice(0, 24))
+    for resample in (False, True):
+        everything = nodes.faithfulness(problem, np.ones(nodes.count, dtype=bool), resample=resample)
+        nothing = nodes.faithfulness(problem, np.zeros(nodes.count, dtype=bool), resample=resample)
+        assert everything.mean() == pytest.approx(1, abs=1e-4)
+        assert nothing.mean() == pytest.approx(0, abs=1e-4)
 
 
 def test_ablating_everything_destroys_everything(thr_report: dict[str, Any]) -> None:

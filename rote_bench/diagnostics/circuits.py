@@ -136,9 +136,10 @@ def _compare(subject: Subject, anatomy: Anatomy, kinds: list[str], options: Circ
         first, gap_a = nodes.importance(problem.part(slice(0, quarter)), options.steps)
         second, gap_b = nodes.importance(problem.part(slice(quarter, half)), options.steps)
         halves[task], found[task], error[task] = (first, second), first + second, max(gap_a, gap_b)
-    curves = {
-        task: [float(nodes.faithfulness(scoring[task], nodes.top(found[task], s)).mean()) for s in SHARES]
-        for task in TASKS
+    sizes = {task: [nodes.top(found[task], s) for s in SHARES] for task in TASKS}
+    curves = {t: [float(nodes.faithfulness(scoring[t], kept).mean()) for kept in sizes[t]] for t in TASKS}
+    resampled = {
+        t: [float(nodes.faithfulness(scoring[t], kept, resample=True).mean()) for kept in sizes[t]] for t in TASKS
     }
     share = {
         t: next((s for s, f in zip(SHARES, curves[t], strict=True) if f >= options.faithfulness), SHARES[-1])
@@ -152,6 +153,7 @@ def _compare(subject: Subject, anatomy: Anatomy, kinds: list[str], options: Circ
     shuffled = rng.permutation(chosen["clean"])
     return {
         "faithfulness": curves,
+        "faithfulness_resample": resampled,
         "share": share,
         "nodes": nodes.count,
         "integration_error": error,
@@ -246,22 +248,32 @@ class _Nodes:
         kept[np.argsort(-np.abs(scores), kind="stable")[: max(1, round(share * len(scores)))]] = True
         return kept
 
-    def faithfulness(self, problem: _Problem, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """(n,) the part of the mean lead that survives when every node outside the circuit goes to its mean."""
+    def faithfulness(
+        self, problem: _Problem, kept: NDArray[np.bool_], *, resample: bool = False
+    ) -> NDArray[np.float64]:
+        """(n,) the part of the mean lead that survives when every node outside the circuit is ablated.
+
+        Ablated nodes go to their mean over the task, or with ``resample`` to what they are on the next example, which
+        leaves them in their usual range.
+        """
         import torch
 
-        from ..interventions import run
+        from ..interventions import capture, run
 
         with torch.inference_mode():
-            full = problem.lead(run(self.anatomy, problem.ids, {})).mean()
-            none = problem.lead(run(self.anatomy, problem.ids, self._keep(np.zeros(self.count, dtype=bool)))).mean()
-            own = problem.lead(run(self.anatomy, problem.ids, self._keep(kept)))
+            intact, found = capture(self.anatomy, problem.ids, self.sites)
+            away = {s: found[s].roll(1, 0) if resample else self.means[s] for s in self.sites}
+            full = problem.lead(intact).mean()
+            none = problem.lead(
+                run(self.anatomy, problem.ids, self._keep(np.zeros(self.count, dtype=bool), away))
+            ).mean()
+            own = problem.lead(run(self.anatomy, problem.ids, self._keep(kept, away)))
         scale = full - none
         scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
         out: NDArray[np.float64] = ((own - none) / scale).double().cpu().numpy()
         return out
 
-    def _keep(self, kept: NDArray[np.bool_]) -> dict[Site, Edit]:
+    def _keep(self, kept: NDArray[np.bool_], away: Mapping[Site, Tensor]) -> dict[Site, Edit]:
         import torch
 
         edits: dict[Site, Edit] = {}
@@ -270,11 +282,10 @@ class _Nodes:
             width = self.anatomy.input_width(site.layer, site.part)
             part = kept[start : start + width // size]
             start += width // size
-            mean = self.means[site]
-            mask = torch.tensor(np.repeat(part, size), device=mean.device)
+            mask = torch.tensor(np.repeat(part, size), device=away[site].device)
 
-            def edit(state: Tensor, mask: Tensor = mask, mean: Tensor = mean) -> Tensor:
-                return torch.where(mask, state, mean.to(state.dtype))
+            def edit(state: Tensor, mask: Tensor = mask, other: Tensor = away[site]) -> Tensor:
+                return torch.where(mask, state, other.to(state.dtype))
 
             edits[site] = edit
         return edits
