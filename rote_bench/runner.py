@@ -10,7 +10,7 @@ from . import stages
 from .cell import POST, PRE, Cell, Settings, cell_folder
 from .errors import UserError
 from .hashing import digest
-from .machine import check_writable, choose_batch_size, choose_device, choose_precision, choose_threads
+from .machine import check_writable, choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
 from .progress import Progress
 from .report import build, write
 from .report.provenance import code_version, differing, environment, identity
