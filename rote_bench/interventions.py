@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .models.anatomy import Anatomy
-from .models.probe import hidden_state, with_hidden_state
+from .models.probe import hidden_state, in_rows, with_hidden_state
 
 Edit = Callable[[Tensor], Tensor]
 OUTPUTS = ("block", "mixer", "mlp")
@@ -33,20 +33,20 @@ class Site:
 
 
 @contextmanager
-def _visited(anatomy: Anatomy, visits: Mapping[Site, Edit]) -> Iterator[None]:
+def _visited(anatomy: Anatomy, visits: Mapping[Site, Edit], rows: Sequence[int]) -> Iterator[None]:
     """Pass the tensor at each site through a function while the model runs; hooks go whatever happens."""
 
     def on_output(edit: Edit) -> Callable[[nn.Module, Any, Any], Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             before = hidden_state(output)
-            after = edit(before)
+            after = edit(in_rows(before, rows))
             return None if after is before else with_hidden_state(output, after)
 
         return hook
 
     def on_input(edit: Edit) -> Callable[[nn.Module, Any], Any]:
         def hook(module: nn.Module, args: Any) -> Any:
-            return (edit(args[0]), *args[1:])
+            return (edit(in_rows(args[0], rows)).reshape(args[0].shape), *args[1:])
 
         return hook
 
@@ -71,7 +71,7 @@ def _forward(anatomy: Anatomy, input_ids: Tensor) -> Tensor:
 
 def run(anatomy: Anatomy, input_ids: Tensor, edits: Mapping[Site, Edit]) -> Tensor:
     """Logits (batch, length, vocabulary) with the tensor at each site passed through its edit."""
-    with _visited(anatomy, edits):
+    with _visited(anatomy, edits, input_ids.shape):
         return _forward(anatomy, input_ids)
 
 
@@ -85,13 +85,13 @@ def capture(
     def keep(site: Site) -> Edit:
         def visit(value: Tensor) -> Tensor:
             value = edits[site](value) if site in edits else value
-            found[site] = value.detach()
+            found[site] = value.detach().clone()  # some blocks go on to change it in place
             return value
 
         return visit
 
     others = {site: edit for site, edit in edits.items() if site not in sites}
-    with _visited(anatomy, {**others, **{site: keep(site) for site in sites}}):
+    with _visited(anatomy, {**others, **{site: keep(site) for site in sites}}, input_ids.shape):
         logits = _forward(anatomy, input_ids)
     return logits, found
 
@@ -133,12 +133,12 @@ def capture_with_gradient(
             if not value.requires_grad:
                 value = value.detach().requires_grad_(True)
             found[site] = value
-            return value
+            return value.clone()
 
         return visit
 
     others = {site: edit for site, edit in edits.items() if site not in sites}
-    with torch.enable_grad(), _visited(anatomy, {**others, **{site: keep(site) for site in sites}}):
+    with torch.enable_grad(), _visited(anatomy, {**others, **{site: keep(site) for site in sites}}, input_ids.shape):
         scalar = measure(_forward(anatomy, input_ids))
         gradients = torch.autograd.grad(scalar, [found[s] for s in sites], allow_unused=True)
     pairs = {
@@ -151,7 +151,7 @@ def capture_with_gradient(
 def replace(values: Tensor, where: Tensor | None = None) -> Edit:
     """Put ``values`` in, everywhere or where the (batch, length) mask is true."""
     if where is None:
-        return lambda _: values
+        return lambda _: values.clone()
     mask = where.unsqueeze(-1)
     return lambda state: torch.where(mask, values, state)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace as changed
 from pathlib import Path
@@ -174,19 +175,21 @@ def test_a_donor_of_another_seed_destroys_both(fda: Subject, tmp_path: Path) -> 
         cell / "checkpoints" / "pre_memorization", attn_implementation="eager"
     )
     after = fda.anatomy()
-    sites = [Site(layer, "mlp") for layer in range(2)]
     held, memorised = fda.validation.true, fda.noisy.taught
+    donors = {"own": fda.anatomy("pre_memorization"), "stranger": after.on(stranger.eval())}
     kept = {}
-    for name, donor in (("own", fda.anatomy("pre_memorization")), ("stranger", after.on(stranger.eval()))):
+    for name, part in itertools.product(donors, ("mlp", "units")):
+        donor, sites = donors[name], [Site(layer, part) for layer in range(2)]
         with torch.no_grad():
             hits = []
             for encoded in (held, memorised):
                 _, states = capture(donor, encoded.input_ids, sites)
                 logits = run(after, encoded.input_ids, {s: replace(states[s]) for s in sites})
                 hits.append(float(encoded.correct(logits).float().mean()))
-        kept[name] = hits
-    assert kept["own"][0] > 0.7 and kept["own"][1] < 0.2
-    assert max(kept["stranger"]) < 0.1
+        kept[name, part] = hits
+    for part in ("mlp", "units"):
+        assert kept["own", part][0] > 0.7 and kept["own", part][1] < 0.2
+        assert max(kept["stranger", part]) < 0.1
 
 
 def test_structured_noise_is_learned_and_not_memorised(tmp_path: Path) -> None:

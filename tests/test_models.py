@@ -9,7 +9,8 @@ import torch
 
 from rote_bench.errors import UserError
 from rote_bench.models.load import FromConfig, FromPretrained, ModelRequest
-from rote_bench.models.names import config_for, known_types, parse
+from rote_bench.models.names import known_types, parse
+from rote_bench.models.sizing import config_for
 
 
 def request(name: str, **changes: object) -> ModelRequest:

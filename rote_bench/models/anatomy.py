@@ -7,8 +7,8 @@ be proved on the model at hand is reported as not supported, with the reason.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,31 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .probe import Call, Probe, edited, recorded
+from .parts import BlockParts, find_parts
+from .probe import Call, Check, Probe, edited, recorded
 
 PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
-
-
-@dataclass(frozen=True)
-class Check:
-    """The outcome of one proof."""
-
-    ok: bool
-    detail: str
-
-
-@dataclass(frozen=True)
-class BlockParts:
-    """Module paths inside one block; None where nothing was proved.
-
-    ``mixer`` and ``mlp`` are the modules whose outputs are added to the residual stream; ``heads`` and ``units`` are
-    the projections whose inputs are the concatenated heads and the MLP units.
-    """
-
-    mixer: str | None = None
-    mlp: str | None = None
-    heads: str | None = None
-    units: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +72,7 @@ class Anatomy:
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _awake(model):
                 return cls(model, _find(model))
         finally:
             model.train(was_training)
@@ -155,6 +134,20 @@ class Anatomy:
         return logits.reshape(*state.shape[:-1], -1)
 
 
+@contextmanager
+def _awake(model: nn.Module) -> Iterator[None]:
+    """Lend small random values to matrices of zeros while proving: through a zero, every proof would hold."""
+    asleep = [p for p in model.parameters() if p.ndim >= 2 and p.is_floating_point() and not p.any()]
+    generator = torch.Generator().manual_seed(1)
+    try:
+        for p in asleep:
+            p.copy_(0.02 * torch.randn(p.shape, generator=generator))
+        yield
+    finally:
+        for p in asleep:
+            p.zero_()
+
+
 def _find(model: Any) -> Structure:
     probe = Probe(model, int(model.get_input_embeddings().weight.shape[0]))
     checks: dict[str, Check] = {}
@@ -167,7 +160,7 @@ def _find(model: Any) -> Structure:
     longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
     padded = probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits)
     checks["right_padding"] = Check(padded, "tokens appended on the right change no logit")
-    with recorded(model) as calls:
+    with recorded(model, probe.ids.shape) as calls:
         probe.run(probe.ids)
     blocks, width = _blocks(model, probe, calls)
     modules = dict(model.named_modules())
@@ -176,9 +169,9 @@ def _find(model: Any) -> Structure:
             probe.near(probe.run(probe.ids), probe.logits), "putting every block's output back changes nothing"
         )
     checks["last_block"] = Check(True, "the last block's output of another input gives that input's logits")
-    parts, checks["parts_sum"] = _parts(probe, calls, blocks)
+    parts, checks["parts_sum"] = find_parts(probe, calls, blocks)
     config = model.config.get_text_config()
-    n_heads = getattr(config, "num_attention_heads", None)
+    n_heads = config.to_dict().get(config.attribute_map.get("num_attention_heads", "num_attention_heads"))
     for part, what in (("mlp", "MLP"), ("heads", "head"), ("units", "MLP unit")):
         found = sum(getattr(p, part) is not None for p in parts)
         ok = found == len(blocks)
@@ -204,23 +197,24 @@ def _blocks(model: Any, probe: Probe, calls: Sequence[Call]) -> tuple[list[str],
     by_path: dict[str, list[Call]] = {}
     for call in calls:
         by_path.setdefault(call.path, []).append(call)
-    candidates: list[tuple[bool, int, list[str]]] = []
-    depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
+    candidates: list[tuple[bool, int, int, list[str]]] = []
+    looped = False
+    depth = model.config.get_text_config().to_dict().get("num_hidden_layers")
     for path, module in model.named_modules():
         if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) == 0:
             continue
         children = [f"{path}.{name}" if path else name for name, _ in module.named_children()]
-        called = [child for child in children if len(by_path.get(child, ())) == 1]
-        if len(called) != len(children):
-            continue
-        ends = [by_path[child][0] for child in children]
-        if all(_maps_stream(call, probe.ids) for call in ends):
+        called = [child for child in children if child in by_path]  # blocks for another kind of input stay silent
+        if called and all(_maps_stream(call, probe.ids) for child in called for call in by_path[child]):
+            if any(len(by_path[child]) > 1 for child in called):
+                looped = True
+                continue
             size = sum(p.numel() for p in module.parameters())
-            candidates.append((len(children) == depth, size, children))
+            candidates.append((len(children) == depth, size, by_path[called[-1]][0].order, called))
     modules = dict(model.named_modules())
-    for _, _, children in sorted(candidates, key=lambda c: (c[0], c[1]), reverse=True):
+    for *_, children in sorted(candidates, key=lambda c: c[:3], reverse=True):
         last = modules[children[-1]]
-        with recorded(model) as other_calls:
+        with recorded(model, probe.ids.shape) as other_calls:
             probe.run(probe.other)
         donor = next(c.output for c in other_calls if c.path == children[-1])
         assert donor is not None
@@ -228,116 +222,18 @@ def _blocks(model: Any, probe: Probe, calls: Sequence[Call]) -> tuple[list[str],
             patched = probe.run(probe.ids)
         if probe.near(patched, probe.other_logits) and not probe.near(probe.logits, probe.other_logits):
             return children, int(donor.shape[-1])
-    raise UserError(
-        f"no stack of decoder blocks could be proved in {type(model).__name__}",
-        where="--model",
-        hint="its last block's output does not decide its logits",
-    )
+    if candidates:
+        reason = "the logits depend on more than the last block's output"
+    elif looped:
+        reason = "its blocks run several times on one input"
+    else:
+        reason = "no list of its modules maps one residual stream (batch, length, width) to itself"
+    raise UserError(f"no stack of decoder blocks can be proved in {type(model).__name__}: {reason}", where="--model")
 
 
 def _maps_stream(call: Call, ids: Tensor) -> bool:
     x, y = call.inputs, call.output
     return x is not None and y is not None and x.shape == y.shape and y.ndim == 3 and y.shape[:2] == ids.shape
-
-
-def _parts(probe: Probe, calls: Sequence[Call], blocks: Sequence[str]) -> tuple[list[BlockParts], Check]:
-    """Name the parts of every block; the check holds when they sum to the update in all of them."""
-    out: list[BlockParts] = []
-    failed: list[int] = []
-    for number, path in enumerate(blocks, 1):
-        inside = [c for c in calls if c.path.startswith(f"{path}.")]
-        block = next(c for c in calls if c.path == path)
-        assert block.inputs is not None and block.output is not None
-        chosen = _summands(probe, block.output - block.inputs, inside)
-        if chosen is None:
-            failed.append(number)
-            out.append(BlockParts())
-            continue
-        mixers = [c for c in chosen if _mixes(probe, path, c, chosen)]
-        rest = [c for c in chosen if c not in mixers]
-        mixer = mixers[0] if len(mixers) == 1 else None
-        mlp = rest[0] if len(rest) == 1 else None
-        out.append(
-            BlockParts(
-                mixer.path if mixer else None,
-                mlp.path if mlp else None,
-                _projection(mixer, inside),
-                _projection(mlp, inside),
-            )
-        )
-    if failed:
-        return out, Check(False, f"the parts do not sum to the residual update in blocks {failed}")
-    if any(p.mixer is None for p in out):
-        return out, Check(False, "no single part of each block moves information between positions")
-    return out, Check(True, "the parts of every block sum to its residual update")
-
-
-def _summands(probe: Probe, update: Tensor, inside: Sequence[Call]) -> list[Call] | None:
-    """The smallest set of module outputs that sum to a block's update, outermost modules first."""
-    fitting = [c for c in inside if c.output is not None and c.output.shape == update.shape]
-    fitting.sort(key=lambda c: (c.path.count("."), -c.order))
-    for size in (1, 2, 3):
-        for subset in itertools.combinations(fitting[:14], size):
-            nested = any(a.path.startswith(f"{b.path}.") for a, b in itertools.permutations(subset, 2))
-            total = torch.zeros_like(update)
-            for call in subset:
-                total = total + call.tensor
-            if not nested and probe.near(total, update):
-                return sorted(subset, key=lambda c: c.order)
-    return None
-
-
-def _mixes(probe: Probe, block: str, part: Call, parts: Sequence[Call]) -> bool:
-    """Whether a part moves information between positions.
-
-    The block's input is disturbed at the first position while all other parts' outputs are held: if the part's output
-    changes at a later position, the part itself carried the disturbance there.
-    """
-    modules = dict(probe.model.named_modules())
-
-    def disturb(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        def shifted(value: Any) -> Any:
-            if isinstance(value, Tensor) and value.is_floating_point() and value.ndim == 3:
-                changed = value.clone()
-                changed[:, 0] = changed[:, 0].flip(-1) + 1.0
-                return changed
-            return value
-
-        if args:
-            return (shifted(args[0]), *args[1:]), kwargs
-        key = next(k for k, v in kwargs.items() if isinstance(v, Tensor) and v.is_floating_point())
-        return args, {**kwargs, key: shifted(kwargs[key])}
-
-    held = {modules[c.path]: (lambda _, value=c.output: value) for c in parts if c is not part and c.output is not None}
-    seen: list[Tensor] = []
-    handle = modules[block].register_forward_pre_hook(disturb, with_kwargs=True)
-    try:
-        with edited({**held, modules[part.path]: lambda x: (seen.append(x.detach()), x)[1]}):  # type: ignore[func-returns-value]
-            probe.run(probe.ids)
-    finally:
-        handle.remove()
-    assert part.output is not None
-    return not probe.near(seen[0][:, 1:], part.output[:, 1:])
-
-
-def _projection(part: Call | None, inside: Sequence[Call]) -> str | None:
-    """The last projection inside a part: a module with a matrix whose output is the part's output."""
-    if part is None or part.output is None:
-        return None
-    sources = [part]
-    if part.inputs is not None:  # a norm after the projection is the part, so look at what it was given
-        fed = part.inputs
-        seen = [c for c in inside if c.output is not None and c.output is not part.output]
-        sources += [c for c in seen if c.tensor.shape == fed.shape and torch.equal(c.tensor, fed)]
-    for source in sources:
-        for call in reversed(inside):
-            weight = getattr(call.module, "weight", None)
-            matrix = isinstance(weight, Tensor) and weight.ndim == 2
-            if matrix and call.output is not None and call.inputs is not None and source.output is not None:
-                same = call.output.shape == source.output.shape and torch.equal(call.output, source.output)
-                if same and call.inputs.ndim == 3:
-                    return call.path
-    return None
 
 
 def _lens(
@@ -351,7 +247,9 @@ def _lens(
     if unembedding is not None and unembedding.inputs is not None and unembedding.output is not None:
         after = [c for c in calls if c.order > last.order and c.path != unembedding.path]
         for norm in after:
-            if norm.inputs is None or norm.output is None or not torch.equal(norm.inputs, last.output):
+            if norm.inputs is None or norm.output is None or any(True for _ in norm.module.children()):
+                continue
+            if not torch.equal(norm.inputs, last.output) or norm.output.shape != unembedding.inputs.shape:
                 continue
             raw = unembedding.module(norm.module(last.output))
             for scale, cap in _tails(model, raw, probe):

@@ -97,7 +97,7 @@ class FromConfig:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from .names import config_for
+        from .sizing import config_for
 
         name = parse(request.name)
         config = config_for(

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from ..errors import UserError, did_you_mean
 
@@ -33,29 +32,6 @@ SIZES: Mapping[str, Size] = {
     "xl": Size(48, 1600, 25),
 }
 
-# The names under which configurations keep the same thing, most common first.
-FIELDS: Mapping[str, tuple[str, ...]] = {
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"),
-    "width": ("hidden_size", "n_embd", "d_model", "dim", "hidden_dim", "embedding_size"),
-    "heads": (
-        "num_attention_heads",
-        "n_head",
-        "n_heads",
-        "num_heads",
-        "decoder_attention_heads",
-        "encoder_attention_heads",
-    ),
-    "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
-    "mlp_width": ("intermediate_size", "n_inner", "ffn_dim", "decoder_ffn_dim", "d_ff", "ffn_hidden_size"),
-    "max_length": ("max_position_embeddings", "n_positions", "n_ctx", "context_length", "max_seq_len", "seq_length"),
-    "activation": (
-        "hidden_act",
-        "activation_function",
-        "hidden_activation",
-        "activation",
-        "hidden_activation_function",
-    ),
-}
 NEUTRAL = ("layers", "width", "heads", "mlp_width", "activation", "dropout", "attention", "config")
 
 
@@ -111,88 +87,3 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
     else:
         hint = did_you_mean(text, (f"{t}-{s}" for t in known for s in SIZES)) + "; see `rote-bench list models`"
     raise UserError(f"unknown model {text!r}", where="--model", hint=hint)
-
-
-def _present(config: Any, key: str) -> list[str]:
-    return [name for name in FIELDS[key] if hasattr(config, name)]
-
-
-def _assign(config: Any, key: str, value: Any) -> bool:
-    """Set a quantity under whatever names this configuration keeps it; False when it has none."""
-    mapped = getattr(type(config), "attribute_map", {})
-    found = False
-    for name in _present(config, key):
-        if name in mapped and mapped[name] in FIELDS[key]:
-            continue
-        found = _set(config, name, value) or found
-    return found
-
-
-def _set(config: Any, name: str, value: Any) -> bool:
-    """Set a field unless the configuration computes it from others."""
-    if isinstance(getattr(type(config), name, None), property):
-        return False
-    setattr(config, name, value)
-    return True
-
-
-def config_for(
-    model_type: str,
-    size: str,
-    *,
-    vocab_size: int,
-    max_length: int,
-    pad_token_id: int | None = None,
-    eos_token_id: int | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> Any:
-    """A configuration of the given type and size for a task's vocabulary.
-
-    Args:
-        overrides: architecture-neutral keys (layers, width, heads, mlp_width, activation, dropout, attention) and
-            ``config``, raw fields of this architecture.
-
-    Raises:
-        UserError: when an override names no field of this configuration.
-    """
-    from transformers import CONFIG_MAPPING
-
-    given = dict(overrides or {})
-    raw = dict(given.pop("config", None) or {})
-    base = SIZES[size]
-    width, heads = int(given.get("width", base.width)), int(given.get("heads", base.heads))
-    if width % heads:
-        raise UserError(f"width {width} is not divisible by {heads} heads", where="model")
-    config = CONFIG_MAPPING[model_type]()
-    text = config.get_text_config()
-    for part in {id(config): config, id(text): text}.values():
-        _assign(part, "layers", int(given.get("layers", base.layers)))
-        _assign(part, "width", width)
-        _assign(part, "heads", heads)
-        _assign(part, "kv_heads", heads)
-        _assign(part, "mlp_width", int(given.get("mlp_width", 4 * width)))
-        _assign(part, "max_length", max_length)
-        if "activation" in given:
-            _assign(part, "activation", given["activation"])
-        for name in ("head_dim", "rotary_dim"):  # rotary_dim: the part of each head that is rotated, at most all of it
-            if getattr(part, name, None) is not None:
-                _set(part, name, width // heads)
-        for name in ("word_embed_proj_dim", "embedding_size", "attention_hidden_size", "d_inner"):
-            if isinstance(getattr(part, name, None), int):
-                _set(part, name, width)
-        for name, value in list(part.to_dict().items()):
-            if isinstance(value, float) and ("dropout" in name or name.endswith(("_pdrop", "_drop"))):
-                _set(part, name, float(given.get("dropout", 0.0)))
-        if getattr(part, "layer_types", None):
-            layers = int(given.get("layers", base.layers))
-            _set(part, "layer_types", [part.layer_types[i % len(part.layer_types)] for i in range(layers)])
-        part.vocab_size = vocab_size
-        part.use_cache = False
-    config.pad_token_id = text.pad_token_id = pad_token_id
-    config.bos_token_id = config.eos_token_id = text.bos_token_id = text.eos_token_id = eos_token_id
-    for name, value in raw.items():
-        if not hasattr(text, name):
-            hint = did_you_mean(name, text.to_dict())
-            raise UserError(f"{model_type} has no setting {name!r}", where=f"model.config.{name}", hint=hint)
-        setattr(text, name, value)
-    return config

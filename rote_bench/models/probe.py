@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,17 @@ def hidden_state(output: Any) -> Tensor:
     raise TypeError(f"no tensor in {type(output).__name__}")
 
 
+def in_rows(state: Tensor, rows: Sequence[int]) -> Tensor:
+    """(batch, length, width) from the (batch * length, width) in which some modules do their work."""
+    flat = state.ndim == 2 and state.shape[0] == rows[0] * rows[1]
+    return state.view(rows[0], rows[1], -1) if flat else state
+
+
 def with_hidden_state(output: Any, state: Tensor) -> Any:
-    """The same container with its residual stream replaced."""
+    """The same container with its residual stream replaced, in the shape that it had."""
+    old = hidden_state(output)
+    if old.ndim == 2 and state.numel() == old.numel():
+        state = state.reshape(old.shape)
     if isinstance(output, Tensor):
         return state
     if isinstance(output, Mapping):
@@ -32,7 +41,15 @@ def with_hidden_state(output: Any, state: Tensor) -> Any:
     items = list(output)
     at = next(i for i, v in enumerate(items) if isinstance(v, Tensor) and v.is_floating_point())
     items[at] = state
-    return type(output)(items)
+    return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+
+
+@dataclass(frozen=True)
+class Check:
+    """The outcome of one proof."""
+
+    ok: bool
+    detail: str
 
 
 @dataclass
@@ -53,13 +70,13 @@ class Call:
 
 
 @contextmanager
-def recorded(model: nn.Module) -> Iterator[list[Call]]:
+def recorded(model: nn.Module, rows: Sequence[int]) -> Iterator[list[Call]]:
     """Record the first hidden-state-like input and output of every module call, in order of return."""
     calls: list[Call] = []
 
     def make(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Any], None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            calls.append(Call(path, module, len(calls), _first([*args, *kwargs.values()]), _first(output)))
+            calls.append(Call(path, module, len(calls), _first([*args, *kwargs.values()], rows), _first(output, rows)))
 
         return hook
 
@@ -71,9 +88,9 @@ def recorded(model: nn.Module) -> Iterator[list[Call]]:
             handle.remove()
 
 
-def _first(value: Any) -> Tensor | None:
+def _first(value: Any, rows: Sequence[int]) -> Tensor | None:
     try:
-        return hidden_state(value).detach()
+        return in_rows(hidden_state(value).detach().clone(), rows)  # some blocks go on to change it in place
     except TypeError:
         return None
 
