@@ -1,7 +1,7 @@
 """rote-bench: how language models memorise wrong labels and still reason well.
 
 Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``listing``,
-``check_model``, ``load_report``, ``show``, ``plot``, ``schema``.
+``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .api import (
         Report,
         check_model,
+        check_models,
         data,
         listing,
         load_report,
@@ -30,6 +31,7 @@ __all__ = [
     "Report",
     "UserError",
     "check_model",
+    "check_models",
     "data",
     "hookimpl",
     "listing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -377,3 +377,19 @@ def check_model(
     return check(
         name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code
     )
+
+
+def check_models(
+    size: str = "nano", *, plugins: Sequence[str | Path] = (), progress: Callable[[str], None] = lambda name: None
+) -> list[dict[str, Any]]:
+    """``check_model`` of every causal model type of the installed transformers, made from scratch at one size.
+
+    Raises:
+        UserError: for an unknown size.
+    """
+    from .models.names import SIZES
+    from .models.survey import survey
+
+    if size not in SIZES:
+        raise UserError(f"unknown size {size!r}", where="--size", hint=f"sizes: {', '.join(SIZES)}")
+    return survey(size, list(load_plugins(plugins).table("models").values()), progress=progress)

@@ -163,17 +163,32 @@ def _data(options: argparse.Namespace) -> int:
 
 def _check_model(options: argparse.Namespace) -> int:
     from . import api
+    from .progress import Progress
 
-    result = api.check_model(options.model, plugins=options.plugin, trust_remote_code=options.trust_remote_code)
-    if options.json:
-        _dump({"models": [result]})
+    if (options.model is None) != options.all:
+        raise UserError("name a model, or give --all", where="check-model")
+    if options.all:
+        results = api.check_models(options.size, plugins=options.plugin, progress=Progress().stage)
     else:
-        _say(f"{result['name']}: {result['status']}" + (f", {result['reason']}" if result["reason"] else ""))
-        if result["parameters"] is not None:
-            _say(f"{result['parameters']:,} parameters")
-        for name, check in result["checks"].items():
-            _say(f"  {'holds' if check['ok'] else 'FAILS'}  {name}: {check['detail']}")
-    return DONE if result["status"] == "proved" else INCOMPLETE
+        results = [api.check_model(options.model, plugins=options.plugin, trust_remote_code=options.trust_remote_code)]
+    if options.json:
+        _dump({"models": results})
+    elif options.all:
+        from .models.survey import table
+
+        _say(table(results, options.size))
+    else:
+        _print_check(results[0])
+    good = ("proved", "refused") if options.all else ("proved",)
+    return DONE if all(r["status"] in good for r in results) else INCOMPLETE
+
+
+def _print_check(result: dict[str, Any]) -> None:
+    _say(f"{result['name']}: {result['status']}" + (f", {result['reason']}" if result["reason"] else ""))
+    if result["parameters"] is not None:
+        _say(f"{result['parameters']:,} parameters")
+    for name, check in result["checks"].items():
+        _say(f"  {'holds' if check['ok'] else 'FAILS'}  {name}: {check['detail']}")
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -301,7 +316,9 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--json", action="store_true", help="as JSON")
 
     check = verb("check-model", _check_model, "find a model's parts and prove them")
-    check.add_argument("model", metavar="MODEL")
+    check.add_argument("model", metavar="MODEL", nargs="?")
+    check.add_argument("--all", action="store_true", help="every model type of the installed transformers, as a table")
+    check.add_argument("--size", default="nano", metavar="SIZE", help="with --all (default: nano)")
     check.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the weights run")
     check.add_argument("--json", action="store_true", help="as JSON")
 

@@ -62,7 +62,7 @@ def find_parts(probe: Probe, calls: Sequence[Call], blocks: Sequence[str]) -> tu
         mixers = [c for c, far in zip(chosen, reach, strict=True) if far and far == max(reach)]
         rest = [c for c in chosen if c not in mixers]
         mixer = mixers[0] if len(mixers) == 1 else None
-        mlp = rest[0] if len(rest) == 1 else None
+        mlp = max(rest, key=_size, default=None)  # beside shared experts, adapters or gates
         out.append(
             BlockParts(
                 mixer.path if mixer else None,
@@ -140,16 +140,27 @@ def _walk_back(stream: _Stream, target: Tensor, steps: int) -> list[Call] | None
 
 
 def _adds(probe: Probe, target: Tensor, state: Tensor, part: Tensor) -> bool:
-    """Whether ``target = a * state + b * part`` for two numbers, neither of them zero."""
-    s, p, t = (x.flatten().double() for x in (state, part, target))
-    ss, pp, sp = s @ s, p @ p, s @ p
-    determinant = ss * pp - sp * sp
-    if determinant <= 1e-9 * ss * pp:
-        return False
-    a, b = (pp * (s @ t) - sp * (p @ t)) / determinant, (ss * (p @ t) - sp * (s @ t)) / determinant
-    if min(abs(a) * ss.sqrt(), abs(b) * pp.sqrt()) <= 1e-4 * t.norm():
-        return False
-    return probe.near((a * s + b * p).to(target.dtype), t.to(target.dtype))
+    """Whether ``target = a * state + b * part``, for two numbers or, with a bias, for two vectors; neither zero.
+
+    Vectors are three unknowns a channel, against as many equations as there are probed tokens.
+    """
+    s, p, t = (x.flatten(0, -2).double() for x in (state, part, target))
+    for columns in (
+        torch.stack([s.flatten(), p.flatten()], -1).unsqueeze(0),  # (1, tokens * width, 2)
+        torch.stack([s, p, torch.ones_like(s)], -1).transpose(0, 1),  # (width, tokens, 3)
+    ):
+        wanted = t.flatten().view(1, -1, 1) if len(columns) == 1 else t.T.unsqueeze(-1)
+        scale = columns.square().sum(1, keepdim=True).sqrt().clamp_min(1e-12)
+        solved = torch.linalg.lstsq(columns / scale, wanted, driver="gelsd").solution
+        each = columns / scale * solved.transpose(1, 2)
+        shares = each[..., :2].square().sum((0, 1)).sqrt()
+        if probe.near(each.sum(-1).float(), wanted.squeeze(-1).float()) and bool((shares > 1e-4 * t.norm()).all()):
+            return True
+    return False
+
+
+def _size(call: Call) -> int:
+    return sum(p.numel() for p in call.module.parameters())
 
 
 def _reach(probe: Probe, block: str, part: Call, parts: Sequence[Call]) -> int:

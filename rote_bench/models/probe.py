@@ -23,16 +23,40 @@ def hidden_state(output: Any) -> Tensor:
 
 
 def in_rows(state: Tensor, rows: Sequence[int]) -> Tensor:
-    """(batch, length, width) from the (batch * length, width) in which some modules do their work."""
-    flat = state.ndim == 2 and state.shape[0] == rows[0] * rows[1]
-    return state.view(rows[0], rows[1], -1) if flat else state
+    """(batch, length, width) from the other layouts in which some architectures do their work.
+
+    These are (batch * length, width), and several residual streams side by side, as (batch, length, streams, width)
+    or (streams, batch, length, width); streams become one width.
+
+    Raises:
+        ValueError: when a layout can be read in two ways.
+    """
+    batch, length = rows
+    if state.ndim == 2 and state.shape[0] == batch * length:
+        return state.view(batch, length, -1)
+    if state.ndim != 4:
+        return state
+    inner, outer = state.shape[:2] == (batch, length), state.shape[1:3] == (batch, length)
+    if inner and outer:
+        raise ValueError(f"{tuple(state.shape)} can be read in two ways; choose another batch size")
+    if outer:
+        state = state.permute(1, 2, 0, 3)
+    return state.flatten(2) if inner or outer else state
+
+
+def _as_it_was(state: Tensor, old: Tensor) -> Tensor:
+    """``state`` as ``in_rows`` made it, in the layout of ``old``."""
+    if state.shape == old.shape or state.numel() != old.numel():
+        return state
+    if old.ndim == 4 and old.shape[:2] != state.shape[:2]:
+        streams, *rows, width = old.shape
+        return state.reshape(*rows, streams, width).permute(2, 0, 1, 3)
+    return state.reshape(old.shape)
 
 
 def with_hidden_state(output: Any, state: Tensor) -> Any:
     """The same container with its residual stream replaced, in the shape that it had."""
-    old = hidden_state(output)
-    if old.ndim == 2 and state.numel() == old.numel():
-        state = state.reshape(old.shape)
+    state = _as_it_was(state, hidden_state(output))
     if isinstance(output, Tensor):
         return state
     if isinstance(output, Mapping):

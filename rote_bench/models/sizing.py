@@ -65,7 +65,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
         *("max_position_embeddings", "n_positions", "n_ctx", "context_length", "max_seq_len", "seq_length"),
         *("model_max_length", "max_target_positions"),
     ),
-    "vocab_size": ("vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input"),
+    "vocab_size": ("vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input", "shape_vocab_size"),
     "activation": (
         *("hidden_act", "activation_function", "hidden_activation", "activation", "hidden_activation_function"),
         *("afn", "gelu_activation_function"),
@@ -93,6 +93,43 @@ def _alternating(*kinds: str) -> Callable[[Sized], list[str]]:
     return lambda q: [kinds[layer % len(kinds)] for layer in range(q["layers"])]
 
 
+def _blt(q: Sized) -> dict[str, Any]:
+    one = {
+        "hidden_size": q["width"],
+        "hidden_size_global": TOWER["width"],
+        "num_attention_heads": q["heads"],
+        "num_key_value_heads": q["heads"],
+        "head_dim": q["head_width"],
+        "intermediate_size": q["mlp_width"],
+        "max_position_embeddings": q["max_length"],
+        "vocab_size": q["vocab_size"],
+        "num_hidden_layers": 1,
+    }
+    return {
+        "encoder_config": one,
+        "decoder_config": {**one, "num_hidden_layers": max(q["layers"] // 2, 1)},
+        "encoder_hash_byte_group_vocab": 100,
+    }
+
+
+def _dots3(q: Sized) -> dict[str, Any]:
+    head, two = q["head_width"], q["two_head_widths"]
+    return {
+        "head_dim": two,
+        "swa_num_attention_heads": q["heads"],
+        "swa_num_key_value_heads": q["heads"],
+        "swa_q_lora_rank": two,
+        "swa_kv_lora_rank": two,
+        "swa_head_dim": two,
+        "swa_qk_nope_head_dim": head,
+        "swa_v_head_dim": head,
+    }
+
+
+def _gemma4(q: Sized) -> dict[str, Any]:
+    return {"global_head_dim": q["head_width"], "vocab_size_per_layer_input": q["vocab_size"]}
+
+
 def _qwen4(q: Sized) -> dict[str, Any]:
     head = q["head_width"]
     return {
@@ -112,6 +149,8 @@ SPECIAL: Mapping[str, Callable[[Sized], dict[str, Any]]] = {
     "cohere_compass_text": lambda q: {
         "rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10_000.0}},
     },
+    # Its text runs through three stacks; the last one, which writes, gets the size. Hashes would outweigh them all.
+    "blt": _blt,
     # Attention and experts sit in configurations of their own.
     "dbrx": lambda q: {
         "attn_config": {"kv_n_heads": q["heads"], "rope_theta": 10_000.0, "clip_qkv": 8.0},
@@ -119,12 +158,18 @@ SPECIAL: Mapping[str, Callable[[Sized], dict[str, Any]]] = {
     },
     # The number of experts has no default.
     "dots1": lambda q: {"n_routed_experts": q["experts"], "num_experts_per_tok": 2, "n_shared_experts": 1},
+    # Layers with a window are sized by fields that only old files have.
+    "dots3_note_text": _dots3,
+    # Layers without a window are sized by a field that only old files have.
+    **dict.fromkeys(("gemma4", "gemma4_text", "gemma4_unified", "gemma4_unified_text"), _gemma4),
     # Layers that share keys and values would leave none that makes them.
     "gemma3n_text": lambda q: {"num_kv_shared_layers": 0, "vocab_size_per_layer_input": q["vocab_size"]},
     # The kinds of layers are spelled as [[kinds], repetitions].
     "gpt_neo": lambda q: {"attention_types": [[[kind], 1] for kind in _alternating("global", "local")(q)]},
     # No default says which layers attend.
     "lfm2_moe": lambda q: {"layer_types": _alternating("conv", "full_attention")(q)},
+    # Every layer holds two attentions, two MLPs and the experts.
+    "longcat_flash": lambda q: {"ffn_hidden_size": q["expert_width"], "expert_ffn_hidden_size": q["expert_width"] // 2},
     # Layers with a window take twice as many key heads.
     "mimo_v2_flash": lambda q: {"num_key_value_heads": max(q["heads"] // 2, 1)},
     # The indexer of its attention has no defaults.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
 from .load import ModelProvider, ModelRequest
+
+NEEDED = ("causal", "right_padding", "no_op", "last_block", "lens", "trains")
+COLUMNS = {"lens": "lens", "mixer": "parts_sum", "MLP": "mlp", "heads": "heads", "MLP units": "units"}
 
 
 def check(
@@ -14,8 +18,9 @@ def check(
 ) -> dict[str, Any]:
     """Load a model and prove its structure.
 
-    ``proved``: every proof holds that diagnostics of blocks and lens need. ``refused``: the model cannot be used, for
-    the reason given. ``failed``: it could not even be built.
+    ``proved``: every proof holds that diagnostics of blocks and lens need, and a model with random weights learns.
+    ``refused``: the model cannot be used, for the reason given. ``failed``: it could not be built, or its own code
+    failed. Random weights are disturbed first, so that no proof holds because a weight starts as zero or one.
 
     Raises:
         UserError: when no provider knows the name.
@@ -56,13 +61,109 @@ def check(
         return result
     result["model_type"] = loaded.model_type
     result["parameters"] = sum(p.numel() for p in loaded.model.parameters())
+    scratch = loaded.source == "scratch"
     try:
-        anatomy = Anatomy.of(loaded.model)
+        if scratch:
+            _disturb(loaded.model)
+        checks = dict(Anatomy.of(loaded.model).checks)
+        if scratch:
+            checks["trains"] = _trains(loaded.model)
     except UserError as error:
-        result.update(status="refused", reason=str(error))
+        result.update(status="refused", reason=error.what)
         return result
-    result["checks"] = {key: {"ok": c.ok, "detail": c.detail} for key, c in anatomy.checks.items()}
-    missing = [key for key in ("causal", "right_padding", "no_op", "last_block", "lens") if not anatomy.checks[key].ok]
+    except Exception as error:  # as above: probing runs the architecture's own code
+        result["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return result
+    result["checks"] = {key: {"ok": c.ok, "detail": c.detail} for key, c in checks.items()}
+    missing = [key for key in NEEDED if key in checks and not checks[key].ok]
     result["status"] = "refused" if missing else "proved"
-    result["reason"] = "; ".join(f"{key}: {anatomy.checks[key].detail}" for key in missing) or None
+    result["reason"] = "; ".join(f"{key}: {checks[key].detail}" for key in missing) or None
     return result
+
+
+def survey(
+    size: str,
+    providers: Sequence[ModelProvider],
+    *,
+    types: Iterable[str] | None = None,
+    progress: Callable[[str], None] = lambda name: None,
+) -> list[dict[str, Any]]:
+    """``check`` of every causal model type at one size; a type that fails harms no other.
+
+    Args:
+        types: the model types, by default all of the installed transformers.
+        progress: told each name before its turn.
+    """
+    from .names import known_types
+
+    found = []
+    for model_type in types if types is not None else known_types():
+        name = f"{model_type}-{size}"
+        progress(name)
+        try:
+            result = check(name, providers)
+        except UserError as error:
+            result = {"name": name, "status": "refused", "reason": error.what, "parameters": None, "checks": {}}
+        found.append({**result, "model_type": model_type})
+        gc.collect()
+    return found
+
+
+def table(results: Sequence[Mapping[str, Any]], size: str = "nano") -> str:
+    """A survey as a Markdown page that names the version of transformers it was made with."""
+    import transformers
+
+    proved = [r for r in results if r["status"] == "proved"]
+    named = [r for r in proved if r["checks"]["parts_sum"]["ok"]]
+    lines = [
+        "# Model types",
+        "",
+        f"Every causal model type of transformers {transformers.__version__}, surveyed at the size {size} with",
+        f"`rote-bench check-model --all --size {size}`: {len(proved)} of {len(results)} proved, {len(named)} of them",
+        "with attention or another mixer in every block. A dash is a part that was not found; diagnostics that need it",
+        "are not applicable, and the report says why.",
+        "",
+        "| type | status | parameters | " + " | ".join(COLUMNS) + " | why |",
+        "|---|---|---:|" + "---|" * (len(COLUMNS) + 1),
+    ]
+    for r in results:
+        cells = ["yes" if r["checks"].get(key, {}).get("ok") else "-" for key in COLUMNS.values()]
+        size = "" if r["parameters"] is None else f"{r['parameters'] / 1e6:.2f}M"
+        reason = (r["reason"] or "").replace("|", "\\|")
+        lines.append(f"| `{r['model_type']}` | {r['status']} | {size} | {' | '.join(cells)} | {reason} |")
+    return "\n".join(lines) + "\n"
+
+
+def _disturb(model: Any) -> None:
+    """Add small noise to every weight."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            parameter.add_((0.02 * noise).to(parameter))
+
+
+def _trains(model: Any, steps: int = 5) -> Any:
+    """Whether a few steps of AdamW on one batch lower its loss; changes the weights."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from .probe import Check
+
+    device = next(model.parameters()).device
+    ids = torch.randint(3, 100, (4, 8), generator=torch.Generator().manual_seed(0)).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses: list[float] = []
+    model.train()
+    for step in range(steps + 1):
+        logits = model(input_ids=ids).logits[:, :-1]
+        loss = cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+        losses.append(float(loss.detach()))
+        if step < steps:
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    model.eval()
+    return Check(losses[-1] < losses[0], f"{steps} steps take the loss from {losses[0]:.3f} to {losses[-1]:.3f}")
