@@ -1,7 +1,8 @@
 """rote-bench: how language models memorise wrong labels and still reason well.
 
-Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``listing``,
-``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``.
+Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``dataset``,
+``export_data``, ``listing``, ``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``
+and ``new``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
         check_model,
         check_models,
         data,
+        dataset,
+        export_data,
         listing,
         load_report,
         load_task,
+        new,
         plot,
         run,
         run_cells,
@@ -33,10 +37,13 @@ __all__ = [
     "check_model",
     "check_models",
     "data",
+    "dataset",
+    "export_data",
     "hookimpl",
     "listing",
     "load_report",
     "load_task",
+    "new",
     "plot",
     "run",
     "run_cells",

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .errors import Faults, UserError
-from .plugins import KINDS, Registry
+from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
+
+__all__ = [
+    "Report",
+    "check_model",
+    "check_models",
+    "data",
+    "dataset",
+    "export_data",
+    "listing",
+    "load_report",
+    "load_task",
+    "new",
+    "plot",
+    "run",
+    "run_cells",
+    "schema",
+    "show",
+    "validate",
+]
 
 
 @dataclass(frozen=True)
@@ -239,157 +259,3 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
         return draw_figures(report.data["diagnostics"], load_plugins(plugins), report.folder / "figures")
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None
-
-
-def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
-    """What there is of a kind: tasks, models, noise, diagnostics or plugins.
-
-    Returns:
-        Objects with at least ``name`` and ``source``.
-    """
-    from .spec.loader import shipped
-    from .spec.source import read
-
-    registry = load_plugins(plugins)
-    if kind == "plugins":
-        return [
-            {
-                "name": p.name,
-                "source": p.source,
-                "version": p.version,
-                "status": "failed" if p.error else "loaded",
-                "description": p.error or "",
-            }
-            for p in registry.plugins
-        ]
-    if kind == "tasks":
-        files = {**registry.task_files(), **shipped()}
-        return [
-            {
-                "name": name,
-                "source": "built-in" if name in shipped() else str(file),
-                "generator": (data := read(file).data).get("generator"),
-                "profiles": sorted(data.get("profiles") or {}),
-                "description": data.get("title", ""),
-            }
-            for name, file in sorted(files.items())
-        ] + [
-            {
-                "name": name,
-                "source": registry.source_of("tasks", name),
-                "generator": name,
-                "profiles": [],
-                "description": f"generator: {cls.description}",
-            }
-            for name, cls in sorted(registry.table("tasks").items())
-        ]
-    if kind == "models":
-        return [
-            {"name": name, "source": registry.source_of("models", provider.name), "description": provider.description}
-            for provider in registry.table("models").values()
-            for name in provider.names()
-        ]
-    if kind not in KINDS:
-        raise UserError(f"cannot list {kind!r}", where="list", hint=f"one of {', '.join((*KINDS, 'plugins'))}")
-    return [
-        {"name": name, "source": registry.source_of(kind, name), "description": thing.description}
-        for name, thing in sorted(registry.table(kind).items())
-    ]
-
-
-def data(
-    task: str | Path,
-    *,
-    split: str = "train",
-    n: int = 5,
-    noise_rate: float | None = None,
-    profile: str | None = None,
-    overrides: Sequence[str] = (),
-    plugins: Sequence[str | Path] = (),
-) -> list[dict[str, Any]]:
-    """Examples of a task as a model would see them, noisy ones first.
-
-    Raises:
-        UserError: for an unknown split.
-    """
-    from .data import SPLIT_NAMES, check_memory, make_data
-    from .errors import did_you_mean
-    from .spec.options import build
-
-    registry = load_plugins(plugins)
-    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
-    if split not in SPLIT_NAMES:
-        raise UserError(f"unknown split {split!r}", where="--split", hint=did_you_mean(split, SPLIT_NAMES))
-    if n < 1:
-        raise UserError(f"must be at least 1, not {n}", where="-n")
-    task_class = registry.table("tasks")[spec.generator]
-    kind_class = registry.table("noise")[spec.noise.kind]
-    generator = task_class(build(task_class.Parameters, spec.parameters), spec.seeds.data)
-    check_memory(generator, spec)
-    rate = spec.noise.rates[0] if noise_rate is None else noise_rate
-    if not 0 <= rate < 1:
-        raise UserError(f"a noise rate must be at least 0 and below 1, not {rate:g}", where="--noise-rate")
-    made = make_data(generator, spec, kind_class(build(kind_class.Options, spec.noise.options)), rate)
-    part = getattr(made, split)
-    noisy = set(part.noisy) if split == "train" else set()
-    rows = [*sorted(noisy)[: (n + 1) // 2], *(i for i in range(len(part)) if i not in noisy)][:n]
-    return [
-        {
-            "index": part.indices[i],
-            "prompt": (e := part.examples[i]).prompt,
-            "answer": e.answer,
-            "label": part.labels[i] if split == "train" else e.answer,
-            "noisy": i in noisy,
-            "phantom_label": part.labels[i] if split in ("selection", "validation") else None,
-            "positions": {
-                name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()
-            },
-            "intermediates": dict(e.intermediates),
-            "group": e.group,
-        }
-        for i in rows
-    ]
-
-
-def schema(which: str) -> dict[str, Any]:
-    """The JSON schema of a ``task`` file or a ``report``."""
-    if which == "task":
-        from .spec.loader import schema as task_schema
-
-        return task_schema()
-    if which == "report":
-        from .report.write import schema as report_schema
-
-        return report_schema()
-    raise UserError(f"no schema of {which!r}", where="schema", hint="task or report")
-
-
-def check_model(
-    name: str, *, plugins: Sequence[str | Path] = (), device: str = "cpu", trust_remote_code: bool = False
-) -> dict[str, Any]:
-    """What the anatomy finds in a model and whether every proof holds.
-
-    Returns:
-        ``model_type``, ``name``, ``status`` (proved, refused or failed), ``reason``, ``parameters``, ``checks``.
-    """
-    from .models.survey import check
-
-    return check(
-        name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code
-    )
-
-
-def check_models(
-    size: str = "nano", *, plugins: Sequence[str | Path] = (), progress: Callable[[str], None] = lambda name: None
-) -> list[dict[str, Any]]:
-    """``check_model`` of every causal model type of the installed transformers, made from scratch at one size.
-
-    Raises:
-        UserError: for an unknown size.
-    """
-    from .models.names import SIZES
-    from .models.survey import survey
-
-    if size not in SIZES:
-        raise UserError(f"unknown size {size!r}", where="--size", hint=f"sizes: {', '.join(SIZES)}")
-    return survey(size, list(load_plugins(plugins).table("models").values()), progress=progress)

@@ -11,9 +11,10 @@ from .hookspecs import hookimpl
 @hookimpl
 def register_tasks(register: Callable[[Any], None]) -> None:
     from .tasks.addition import Addition
+    from .tasks.table import Table
     from .tasks.two_hop import TwoHop
 
-    for task in (TwoHop, Addition):
+    for task in (TwoHop, Addition, Table):
         register(task)
 
 

@@ -137,6 +137,17 @@ def _list(options: argparse.Namespace) -> int:
 def _data(options: argparse.Namespace) -> int:
     from . import api
 
+    if options.export is not None:
+        folder = api.export_data(
+            options.task,
+            options.export,
+            noise_rate=options.noise_rate,
+            profile=options.profile,
+            overrides=options.set,
+            plugins=options.plugin,
+        )
+        _say(f"{folder}: Parquet files, a dataset card and a task file; rote-bench run {folder} --model gpt2-nano")
+        return DONE
     examples = api.data(
         options.task,
         split=options.split,
@@ -206,6 +217,14 @@ def _plot(options: argparse.Namespace) -> int:
 
     for figure in api.plot(options.path, plugins=options.plugin):
         _say(str(figure))
+    return DONE
+
+
+def _new(options: argparse.Namespace) -> int:
+    from . import api
+
+    folder = api.new(options.kind, options.name, folder=options.folder)
+    _say(f"{folder}: a package with its test; its README says what to do next")
     return DONE
 
 
@@ -313,6 +332,7 @@ def parser() -> argparse.ArgumentParser:
     )
     data.add_argument("-n", type=int, default=5, metavar="N", help="how many (default: 5)")
     data.add_argument("--noise-rate", type=float, metavar="R", help="default: the task file's first")
+    data.add_argument("--export", metavar="DIR", help="write all splits as Parquet, with a card and a task file")
     data.add_argument("--json", action="store_true", help="as JSON")
 
     check = verb("check-model", _check_model, "find a model's parts and prove them")
@@ -334,6 +354,11 @@ def parser() -> argparse.ArgumentParser:
 
     schema = verb("schema", _schema, "print a JSON schema")
     schema.add_argument("which", choices=("task", "report"))
+
+    new = verb("new", _new, "start a plugin package of your own, with its test")
+    new.add_argument("kind", choices=("task", "diagnostic"))
+    new.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
+    new.add_argument("--folder", default=".", metavar="DIR", help="where to put it (default: here)")
     top.set_defaults(subparsers=verbs)
     return top
 

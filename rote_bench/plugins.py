@@ -158,6 +158,15 @@ def _lacks(kind: str, thing: Any) -> str | None:
     return None
 
 
+def built_in() -> Registry:
+    """What comes with rote-bench and nothing else."""
+    from . import builtin
+
+    registry = Registry(_manager())
+    registry.add(builtin, PluginInfo("rote_bench", BUILT_IN))
+    return registry
+
+
 def load(files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None = None) -> Registry:
     """Load what is built in, then installed plugins, then single files.
 
@@ -168,11 +177,8 @@ def load(files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None
     Raises:
         UserError: when two plugins claim one name, or a file of ``files`` cannot be loaded.
     """
-    from . import builtin
-
     say = warn or (lambda text: print(text, file=sys.stderr))
-    registry = Registry(_manager())
-    registry.add(builtin, PluginInfo("rote_bench", BUILT_IN))
+    registry = built_in()
     for point in _wanted(metadata.entry_points(group=GROUP), say):
         source = point.dist.name if point.dist else point.value
         version = point.dist.version if point.dist else None

@@ -16,10 +16,10 @@ from .report import build, write
 from .report.provenance import code_version, differing, environment, identity
 
 if TYPE_CHECKING:
-    from .data import Data
     from .models.load import LoadedModel
     from .plugins import Registry
     from .spec.model import TaskSpec
+    from .splits import Data
 
 
 def run_cell(

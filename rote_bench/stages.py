@@ -18,9 +18,9 @@ from .report import write
 from .spec.options import build as build_options
 
 if TYPE_CHECKING:
-    from .data import Data
     from .models.load import LoadedModel
     from .plugins import Registry
+    from .splits import Data
     from .subject import Subject
     from .training import Trained
 
@@ -44,14 +44,12 @@ def find_provider(name: str, registry: Registry) -> Any:
 
 def make_examples(cell: Cell) -> tuple[Any, Data]:
     """The task and its labelled splits, checked against the memory at hand before they are made."""
-    from .data import check_memory, make_data
+    from .splits import check_memory, make_data, make_noise, make_task
 
     spec = cell.spec
-    task_class = cell.registry.table("tasks")[spec.generator]
-    kind_class = cell.registry.table("noise")[spec.noise.kind]
-    task = task_class(build_options(task_class.Parameters, spec.parameters), spec.seeds.data)
+    task = make_task(spec, cell.registry)
     check_memory(task, spec)
-    kind = kind_class(build_options(kind_class.Options, spec.noise.options))
+    kind = make_noise(spec, cell.registry)
     cell.progress.stage("making examples")
     return task, make_data(task, spec, kind, cell.rate, limit=cell.settings.limit)
 

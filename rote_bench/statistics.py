@@ -120,6 +120,23 @@ def interval(draws: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def quotient(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """``a / b``, and not a number where b is zero: a resample that ``from_draws`` leaves out."""
+    top, bottom = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(b, dtype=float))
+    out: NDArray[np.float64] = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom != 0)
+    return out
+
+
+def from_draws(value: ArrayLike, draws: ArrayLike, method: str, n: int) -> Estimate:
+    """A value with the interval of its bootstrap draws; those in which it is not defined are left out."""
+    number, array = float(np.asarray(value)), np.asarray(draws, dtype=float)
+    array = array[np.isfinite(array)]
+    if not math.isfinite(number) or len(array) == 0:
+        return Estimate.missing("the statistic is not defined on these examples", n)
+    low, high = interval(array)
+    return Estimate(number, low, high, method, n)
+
+
 def proportion(hits: ArrayLike, clusters: ArrayLike, rng: np.random.Generator) -> Estimate:
     """The share of hits with an interval that respects clusters.
 
@@ -162,13 +179,8 @@ def bootstrap(
         values: (n, k) whose column means the statistic takes.
     """
     data = np.asarray(values, dtype=float)
-    value = float(statistic(data.mean(0)))
     draws = statistic(resampled_means(data, clusters, rng))
-    draws = draws[np.isfinite(draws)]
-    if not math.isfinite(value) or len(draws) == 0:
-        return Estimate.missing("the statistic is not defined on these examples", len(data))
-    low, high = interval(draws)
-    return Estimate(value, low, high, "cluster bootstrap", len(data))
+    return from_draws(statistic(data.mean(0)), draws, "cluster bootstrap", len(data))
 
 
 def interquartile_mean(values: ArrayLike) -> float:

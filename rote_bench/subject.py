@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import Data
 from .encoding import IGNORED, Encoded, encode
 from .models.anatomy import Anatomy
 from .noise import Labelled
+from .splits import Data
 from .tasks.example import Task
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rote_bench import plugins
-from rote_bench.data import make_data
 from rote_bench.diagnostics import NotApplicable
 from rote_bench.diagnostics.ablation import Ablation
 from rote_bench.diagnostics.circuits import _Nodes, _problem
@@ -34,6 +33,7 @@ from rote_bench.models.anatomy import Anatomy
 from rote_bench.report.compare import decide
 from rote_bench.spec.loader import load_task
 from rote_bench.spec.options import build
+from rote_bench.splits import make_data
 from rote_bench.subject import Subject
 
 

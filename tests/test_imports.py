@@ -18,14 +18,16 @@ FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli"},
     {"api"},
+    {"catalog"},
+    {"testing", "scaffold"},
     {"runner"},
     {"stages"},
     {"builtin"},
     {"diagnostics", "leaderboard"},
     {"cell"},
-    {"measurement", "findings", "report", "subject"},
+    {"measurement", "findings", "report", "subject", "export"},
     {"training", "interventions", "evaluation"},
-    {"spec", "plugins", "data", "encoding", "noise", "models", "optimizers", "progress", "machine", "linear"},
+    {"spec", "plugins", "splits", "encoding", "noise", "models", "optimizers", "progress", "machine", "linear"},
     {"tasks", "statistics", "errors", "hookspecs", "hashing"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
@@ -120,3 +122,9 @@ def test_light_verbs_import_no_torch(arguments: list[str], tmp_path: Path) -> No
     given = [str(task) if a == "TASK" else a for a in arguments]
     done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_no_function_of_the_package_has_the_name_of_a_module() -> None:
+    """Importing the module would put it in the function's place."""
+    modules = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
+    assert not modules & set(rote_bench.__all__)

@@ -65,7 +65,7 @@ def test_examples_that_do_not_fit_in_memory_are_never_made(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = load_task("fda", registry)
-    module = importlib.import_module("rote_bench.data")  # the package has a function of this name
+    module = importlib.import_module("rote_bench.splits")
     monkeypatch.setattr(module, "available_memory", lambda: 1_000_000)
     monkeypatch.setattr(registry.table("tasks")["addition"], "example", None)  # any use of it would fail
     (fault,) = check_drawable(spec, registry)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, resampled_means
+from ..statistics import Estimate, from_draws, quotient, resampled_means
 from . import Diagnostic, Metric, NotApplicable, Result
 
 if TYPE_CHECKING:
@@ -241,7 +241,8 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
     memory = np.stack([intact["memorization_rate"], *(a["memorization_rate"] for a in by_layer)], 1)
 
     def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
-        relative: NDArray[np.float64] = (v[..., 1:] / v[..., :1] - m[..., 1:] / m[..., :1]).mean(-1)
+        kept: NDArray[np.float64] = quotient(v[..., 1:], v[..., :1]) - quotient(m[..., 1:], m[..., :1])
+        relative: NDArray[np.float64] = kept.mean(-1)
         return relative
 
     split = "validation, train_noisy"
@@ -250,10 +251,8 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
         dissociation = Estimate(None, None, None, None, n_noisy, reason)
     else:
         draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
-        draws = draws[np.isfinite(draws)]
-        low, high = np.quantile(draws, [0.025, 0.975])
-        value = float(area(accuracy.mean(0), memory.mean(0)))
-        dissociation = Estimate(value, float(low), float(high), "cluster bootstrap", n_held + n_noisy)
+        value = area(accuracy.mean(0), memory.mean(0))
+        dissociation = from_draws(value, draws, "cluster bootstrap", n_held + n_noisy)
     together = outcome[("mlp", "all_layers")].arrays()
     return {
         "patch_dissociation": Metric(dissociation, split, None),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, resampled_means
+from ..statistics import Estimate, Metric, from_draws, quotient, resampled_means
 from . import Diagnostic, NotApplicable, Result
 
 if TYPE_CHECKING:
@@ -266,10 +266,7 @@ def _reliance(
         return Metric(Estimate.missing("the intact model is never right here"), split)
 
     def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = (m[..., 2] - m[..., 1]) / m[..., 0]
-        return out
+        return quotient(m[..., 2] - m[..., 1], m[..., 0])
 
     draws = relative(resampled_means(columns, clusters, rng))
-    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
-    value = float(relative(columns.mean(0)))
-    return Metric(Estimate(value, float(low), float(high), "cluster bootstrap", len(columns)), split)
+    return Metric(from_draws(relative(columns.mean(0)), draws, "cluster bootstrap", len(columns)), split)

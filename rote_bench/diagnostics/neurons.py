@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, resampled_means
+from ..statistics import Estimate, Metric, from_draws, quotient, resampled_means
 from . import Diagnostic, NotApplicable, Result
 
 if TYPE_CHECKING:
@@ -184,12 +184,12 @@ def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subj
     """Mean absolute shift of classified units on mislabelled examples over that on clean ones, minus 1."""
     rng = subject.rng("neurons-shift")
     a, b = noisy.mean(1), clean.mean(1)
-    draws = resampled_means(a, np.arange(len(a)), rng) / resampled_means(b, np.arange(len(b)), rng) - 1
-    low, high = np.quantile(draws, [0.025, 0.975])
-    value = float(a.mean() / b.mean() - 1)
-    return Metric(
-        Estimate(value, float(low), float(high), "bootstrap over examples", len(a)), "train_noisy, train_clean"
-    )
+    if not b.mean() > 0:
+        reason = "the classified units do not move on clean examples, so that nothing can be compared with them"
+        return Metric(Estimate.missing(reason, len(a)), "train_noisy, train_clean")
+    draws = quotient(resampled_means(a, np.arange(len(a)), rng), resampled_means(b, np.arange(len(b)), rng))
+    value = a.mean() / b.mean() - 1
+    return Metric(from_draws(value, draws - 1, "bootstrap over examples", len(a)), "train_noisy, train_clean")
 
 
 def _patch_units(
@@ -243,7 +243,7 @@ def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.f
     k = len(SHARES)
 
     def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
-        kept = v[..., 1:] / v[..., :1] - m[..., 1:] / m[..., :1]
+        kept = quotient(v[..., 1:], v[..., :1]) - quotient(m[..., 1:], m[..., :1])
         out: NDArray[np.float64] = kept[..., :k].mean(-1) - kept[..., k:].mean(-1)
         return out
 
@@ -251,8 +251,5 @@ def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.f
         resampled_means(held, subject.validation.clusters[: len(held)], rng),
         resampled_means(noisy, subject.noisy.clusters[: len(noisy)], rng),
     )
-    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
-    value = float(area(held.mean(0), noisy.mean(0)))
-    return Metric(
-        Estimate(value, float(low), float(high), "cluster bootstrap", len(held) + len(noisy)), "validation, train_noisy"
-    )
+    value = area(held.mean(0), noisy.mean(0))
+    return Metric(from_draws(value, draws, "cluster bootstrap", len(held) + len(noisy)), "validation, train_noisy")

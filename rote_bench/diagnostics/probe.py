@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, resampled_means
+from ..statistics import Estimate, Metric, from_draws, quotient, resampled_means
 from . import Diagnostic, NotApplicable, Result
 
 if TYPE_CHECKING:
@@ -250,8 +250,7 @@ def _retention(
     def ratio(noisy: NDArray[np.float64], held: NDArray[np.float64]) -> NDArray[np.float64]:
         above_noisy = noisy[..., :k] - noisy[..., k:]
         above_held = held[..., :k] - held[..., k:]
-        out: NDArray[np.float64] = above_noisy.mean(-1) / above_held.mean(-1)
-        return out
+        return quotient(above_noisy.mean(-1), above_held.mean(-1))
 
     noisy, held = columns("noisy"), columns("validation")
     if (held.mean(0)[:k] - held.mean(0)[k:]).mean() < 0.05:
@@ -259,9 +258,8 @@ def _retention(
             Estimate.missing("on held-out questions the probe reads no more than its control"), "train_noisy", True
         )
     draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
-    low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
-    value = float(ratio(noisy.mean(0), held.mean(0)))
-    return Metric(Estimate(value, float(low), float(high), "cluster bootstrap", len(noisy)), "train_noisy", True)
+    value = ratio(noisy.mean(0), held.mean(0))
+    return Metric(from_draws(value, draws, "cluster bootstrap", len(noisy)), "train_noisy", True)
 
 
 def _level(

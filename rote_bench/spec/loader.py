@@ -29,7 +29,7 @@ def shipped() -> dict[str, Path]:
 
 
 def locate(reference: str, registry: Registry) -> Path:
-    """The file that a TASK argument means: a path, a shipped task, or a plugin's task with a file of its own.
+    """The file that a TASK argument means: a path, a folder with a task.yaml, a shipped task, or a plugin's task file.
 
     Raises:
         UserError: when it is none of them.
@@ -41,6 +41,8 @@ def locate(reference: str, registry: Registry) -> Path:
             return path
         if reference in known:
             return known[reference]
+        if (path / "task.yaml").is_file():
+            return path / "task.yaml"
         if path.exists():
             return path
     except OSError:  # no file can have such a name, so it is the name of a task, mistyped

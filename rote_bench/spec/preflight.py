@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..data import check_memory
 from ..errors import Faults, UserError
 from ..noise import label_held_out, label_train
+from ..splits import check_memory, make_noise, make_task
 from .loader import inherit, load_task, locate
 from .model import TaskSpec
-from .options import build
 
 if TYPE_CHECKING:
     from ..noise import NoiseKind
@@ -62,9 +61,7 @@ def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | 
     """
     rates = spec.noise.rates if rates is None else rates
     try:
-        task_class, kind_class = registry.table("tasks")[spec.generator], registry.table("noise")[spec.noise.kind]
-        task = task_class(build(task_class.Parameters, spec.parameters), spec.seeds.data)
-        kind = kind_class(build(kind_class.Options, spec.noise.options))
+        task, kind = make_task(spec, registry), make_noise(spec, registry)
         check_memory(task, spec)
         rows = task.split(spec.splits, spec.seeds.data)
         try:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
 from .noise import Labelled, NoiseKind, label_held_out, label_train
+from .spec.options import build
 from .tasks.example import SPLITS, Example, Task
 
 if TYPE_CHECKING:
+    from .plugins import Registry
     from .spec.model import TaskSpec
 
 SPLIT_NAMES = (*SPLITS, "facts")
@@ -46,6 +49,28 @@ class Data:
             for example, label in zip(part.examples, part.labels, strict=True):
                 digest.update(f"{name}\t{example.prompt}\t{example.answer}\t{label}\n".encode())
         return digest.hexdigest()
+
+
+def make_task(spec: TaskSpec, registry: Registry) -> Task:
+    """The generator that a spec names; paths among its parameters are relative to the task file.
+
+    Raises:
+        UserError: when the generator cannot be made, for example because a file is missing.
+    """
+    cls = registry.table("tasks")[spec.generator]
+    parameters = build(cls.Parameters, spec.parameters)
+    folder = Path(spec.source).parent if spec.source else Path()
+    paths = {f.name: getattr(parameters, f.name) for f in fields(parameters) if f.metadata.get("path")}
+    found = {name: str(folder / value) for name, value in paths.items() if value and (folder / value).exists()}
+    task: Task = cls(replace(parameters, **found), spec.seeds.data)
+    return task
+
+
+def make_noise(spec: TaskSpec, registry: Registry) -> NoiseKind:
+    """The kind of noise that a spec names."""
+    cls = registry.table("noise")[spec.noise.kind]
+    kind: NoiseKind = cls(build(cls.Options, spec.noise.options))
+    return kind
 
 
 def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit: int | None = None) -> Data:

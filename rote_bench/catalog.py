@@ -1,0 +1,231 @@
+"""What there is and what it looks like: listings, examples, schemas, models, and packages to start from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .plugins import KINDS
+from .plugins import load as load_plugins
+
+
+def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, Any]]:
+    """What there is of a kind: tasks, models, noise, diagnostics or plugins.
+
+    Returns:
+        Objects with at least ``name`` and ``source``.
+    """
+    from .spec.loader import shipped
+    from .spec.source import read
+
+    registry = load_plugins(plugins)
+    if kind == "plugins":
+        return [
+            {
+                "name": p.name,
+                "source": p.source,
+                "version": p.version,
+                "status": "failed" if p.error else "loaded",
+                "description": p.error or "",
+            }
+            for p in registry.plugins
+        ]
+    if kind == "tasks":
+        files = {**registry.task_files(), **shipped()}
+        return [
+            {
+                "name": name,
+                "source": "built-in" if name in shipped() else str(file),
+                "generator": (data := read(file).data).get("generator"),
+                "profiles": sorted(data.get("profiles") or {}),
+                "description": data.get("title", ""),
+            }
+            for name, file in sorted(files.items())
+        ] + [
+            {
+                "name": name,
+                "source": registry.source_of("tasks", name),
+                "generator": name,
+                "profiles": [],
+                "description": f"generator: {cls.description}",
+            }
+            for name, cls in sorted(registry.table("tasks").items())
+        ]
+    if kind == "models":
+        return [
+            {"name": name, "source": registry.source_of("models", provider.name), "description": provider.description}
+            for provider in registry.table("models").values()
+            for name in provider.names()
+        ]
+    if kind not in KINDS:
+        raise UserError(f"cannot list {kind!r}", where="list", hint=f"one of {', '.join((*KINDS, 'plugins'))}")
+    return [
+        {"name": name, "source": registry.source_of(kind, name), "description": thing.description}
+        for name, thing in sorted(registry.table(kind).items())
+    ]
+
+
+def _labelled(
+    task: str | Path,
+    noise_rate: float | None,
+    profile: str | None,
+    overrides: Sequence[str],
+    plugins: Sequence[str | Path],
+) -> tuple[Any, Any, float]:
+    """A spec with its labelled splits, and the noise rate; see ``data``."""
+    from .spec.preflight import locate_fault
+    from .splits import check_memory, make_data, make_noise, make_task
+
+    registry = load_plugins(plugins)
+    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
+    rate = spec.noise.rates[0] if noise_rate is None else noise_rate
+    if not 0 <= rate < 1:
+        raise UserError(f"a noise rate must be at least 0 and below 1, not {rate:g}", where="--noise-rate")
+    try:
+        generator = make_task(spec, registry)
+        check_memory(generator, spec)
+        return spec, make_data(generator, spec, make_noise(spec, registry), rate), rate
+    except UserError as error:
+        raise locate_fault(error, spec) from None
+
+
+def data(
+    task: str | Path,
+    *,
+    split: str = "train",
+    n: int = 5,
+    noise_rate: float | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+) -> list[dict[str, Any]]:
+    """Examples of a task as a model would see them, noisy ones first.
+
+    Raises:
+        UserError: for an unknown split.
+    """
+    from .errors import did_you_mean
+    from .splits import SPLIT_NAMES
+
+    if split not in SPLIT_NAMES:
+        raise UserError(f"unknown split {split!r}", where="--split", hint=did_you_mean(split, SPLIT_NAMES))
+    if n < 1:
+        raise UserError(f"must be at least 1, not {n}", where="-n")
+    _, made, _ = _labelled(task, noise_rate, profile, overrides, plugins)
+    part = getattr(made, split)
+    noisy = set(part.noisy) if split == "train" else set()
+    rows = [*sorted(noisy)[: (n + 1) // 2], *(i for i in range(len(part)) if i not in noisy)][:n]
+    return [
+        {
+            "index": part.indices[i],
+            "prompt": (e := part.examples[i]).prompt,
+            "answer": e.answer,
+            "label": part.labels[i] if split == "train" else e.answer,
+            "noisy": i in noisy,
+            "phantom_label": part.labels[i] if split in ("selection", "validation") else None,
+            "positions": {
+                name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()
+            },
+            "intermediates": dict(e.intermediates),
+            "group": e.group,
+        }
+        for i in rows
+    ]
+
+
+def dataset(
+    task: str | Path,
+    *,
+    noise_rate: float | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+) -> Any:
+    """All labelled splits of a task as a ``datasets.DatasetDict``, one row an example."""
+    from .export import to_datasets
+
+    _, made, _ = _labelled(task, noise_rate, profile, overrides, plugins)
+    return to_datasets(made)
+
+
+def export_data(
+    task: str | Path,
+    folder: str | Path,
+    *,
+    noise_rate: float | None = None,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    plugins: Sequence[str | Path] = (),
+) -> Path:
+    """Write a task's splits as Parquet with a dataset card and a task file, so that the folder can be run as a task.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: when the folder holds something else, or cannot be written.
+    """
+    from .export import export
+
+    spec, made, rate = _labelled(task, noise_rate, profile, overrides, plugins)
+    return export(spec, made, rate, Path(folder))
+
+
+def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
+    """A plugin package of its own, with a test: a ``task`` or a ``diagnostic`` to start from.
+
+    Returns:
+        The package's folder.
+
+    Raises:
+        UserError: when the name is no identifier, or the folder is there already.
+    """
+    from .scaffold import create
+
+    return create(kind, name, Path(folder))
+
+
+def schema(which: str) -> dict[str, Any]:
+    """The JSON schema of a ``task`` file or a ``report``."""
+    if which == "task":
+        from .spec.loader import schema as task_schema
+
+        return task_schema()
+    if which == "report":
+        from .report.write import schema as report_schema
+
+        return report_schema()
+    raise UserError(f"no schema of {which!r}", where="schema", hint="task or report")
+
+
+def check_model(
+    name: str, *, plugins: Sequence[str | Path] = (), device: str = "cpu", trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """What the anatomy finds in a model and whether every proof holds.
+
+    Returns:
+        ``model_type``, ``name``, ``status`` (proved, refused or failed), ``reason``, ``parameters``, ``checks``.
+    """
+    from .models.survey import check
+
+    return check(
+        name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code
+    )
+
+
+def check_models(
+    size: str = "nano", *, plugins: Sequence[str | Path] = (), progress: Callable[[str], None] = lambda name: None
+) -> list[dict[str, Any]]:
+    """``check_model`` of every causal model type of the installed transformers, made from scratch at one size.
+
+    Raises:
+        UserError: for an unknown size.
+    """
+    from .models.names import SIZES
+    from .models.survey import survey
+
+    if size not in SIZES:
+        raise UserError(f"unknown size {size!r}", where="--size", hint=f"sizes: {', '.join(SIZES)}")
+    return survey(size, list(load_plugins(plugins).table("models").values()), progress=progress)

@@ -1,0 +1,229 @@
+"""The rules of kinds of noise, diagnostics and model providers."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..tasks.example import Task
+from .rules import NAME, NOISE_RATE, Findings, built, class_rules
+from .small import data_without_noise, small_subject, small_task
+
+
+def check_noise(cls: Any, options: Mapping[str, Any] | None = None, *, task: Task | None = None) -> None:
+    """Check everything that the harness relies on in a kind of noise.
+
+    Args:
+        options: as under ``noise.options`` in a task file.
+        task: the task to draw labels for; a small two-hop task when None.
+
+    Raises:
+        RuleBroken: with a line for each broken rule.
+    """
+    from ..noise import label_held_out, label_train
+
+    found = Findings(f"noise kind {getattr(cls, 'name', cls.__name__)!r}")
+    class_rules(found, cls, "Options")
+    given = built(found, cls, "Options", options)
+    task = task or small_task()
+    parts = task.split({"train": 400, "selection": 50, "validation": 100}, 0)
+    train = [task.example(i) for i in parts["train"]]
+    held = [task.example(i) for i in parts["validation"]]
+
+    def draw(seed: int, rate: float = NOISE_RATE) -> Any:
+        return label_train(task, cls(given), train, parts["train"], rate, seed)
+
+    try:
+        first, again, other = draw(1), draw(1), draw(2)
+    except ValueError as error:
+        found.rule(False, "wrong labels are wrong", str(error), "never draw the true answer")
+        found.raise_all()
+    found.rule(
+        first.labels == again.labels, "determinism", "one seed gives two draws", "use the `rng` that is given, only"
+    )
+    found.rule(first.labels != other.labels, "noise by seed", "two seeds give one draw", "use the `rng` that is given")
+    share = len(first.noisy) / len(train)
+    found.rule(
+        abs(share - NOISE_RATE) <= 0.5 * NOISE_RATE,
+        "rate",
+        f"{share:.3f} of the labels are wrong at rate {NOISE_RATE}",
+        "let `mark` give about rate * n indices",
+    )
+    found.rule(not draw(1, 0.0).noisy, "no noise at rate 0", "labels are wrong", "let `mark` give nothing at rate 0")
+    known = set(task.answers(train[0]))
+    strange = next((first.labels[i] for i in first.noisy if first.labels[i] not in known), None)
+    found.rule(strange is None, "labels are answers", f"{strange!r} is none", "draw from task.answers(example)")
+    before = copy.deepcopy(held)
+    phantom = label_held_out(task, cls(given), held, parts["validation"], NOISE_RATE, 1, train, "validation")
+    found.rule(held == before, "held-out examples untouched", "they changed", "never change an example")
+    found.rule(
+        len(phantom.noisy) > 0,
+        "phantom labels",
+        "no held-out example would be marked",
+        "let `phantom` give the held-out examples that could equally have been marked",
+    )
+    found.raise_all()
+
+
+def check_diagnostic(cls: Any, options: Mapping[str, Any] | None = None) -> Any:
+    """Run a diagnostic on a small trained model, on one without noise, and on one that cannot be looked into.
+
+    Args:
+        options: as in a task file's list of diagnostics.
+
+    Returns:
+        Its ``Result`` on the trained model.
+
+    Raises:
+        RuleBroken: with a line for each broken rule.
+    """
+    from ..diagnostics import NotApplicable, Result
+    from ..models.anatomy import Anatomy
+
+    found = Findings(f"diagnostic {getattr(cls, 'name', cls.__name__)!r}")
+    class_rules(found, cls, "Options")
+    given = built(found, cls, "Options", options)
+    subject = small_subject()
+    states = {name: _state(a.model) for name, a in subject.anatomies.items()}
+    try:
+        result = cls(given).run(subject)
+        again = cls(given).run(dataclasses.replace(subject))
+    except NotApplicable as error:
+        found.rule(
+            False, "applies", f"to nothing in a small GPT-2 on two-hop reasoning: {error}", "check its condition"
+        )
+        found.raise_all()
+    if not found.rule(isinstance(result, Result), "result", f"run gives {type(result).__name__}", "return a Result"):
+        found.raise_all()
+    for name, anatomy in subject.anatomies.items():
+        after = _state(anatomy.model)
+        found.rule(
+            all(bool((after[k] == v).all()) for k, v in states[name].items()),
+            "weights stay",
+            f"those of {name} changed",
+            "work on a copy of the model",
+        )
+        left = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in anatomy.model.modules())
+        found.rule(not left, "hooks", f"{left} are left", "use rote_bench.interventions, which removes its own")
+    found.rule(
+        {k: m.estimate for k, m in result.metrics.items()} == {k: m.estimate for k, m in again.metrics.items()},
+        "determinism",
+        "a second run gives other metrics",
+        "draw with subject.rng(purpose)",
+    )
+    for name in result.metrics:
+        found.rule(NAME.fullmatch(name) is not None, "metric names", repr(name), "use lower case and underscores")
+    try:
+        json.dumps(result.details, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        found.rule(
+            False, "details", f"they are no JSON: {error}", "use plain numbers, text, lists; None for what is not"
+        )
+    lengths = {len(column) for column in result.records.values()}
+    found.rule(len(lengths) < 2, "records", f"columns have lengths {sorted(lengths)}", "give one value per example")
+    if "details" not in found.lines:
+        _draw_rules(found, cls, result)
+    opaque = {name: Anatomy.opaque(a.model, "it cannot be looked into") for name, a in subject.anatomies.items()}
+    for what, changed in (
+        ("without noisy labels", dataclasses.replace(subject, data=data_without_noise())),
+        ("whose parts are unknown", dataclasses.replace(subject, anatomies=opaque)),
+    ):
+        try:
+            cls(given).run(changed)
+        except NotApplicable:
+            pass
+        except Exception as error:  # any other is what this rule is about
+            found.rule(
+                False,
+                f"a model {what}",
+                f"{type(error).__name__}: {error}",
+                "raise NotApplicable with the reason before anything else",
+            )
+    found.raise_all()
+    return result
+
+
+def _draw_rules(found: Findings, cls: Any, result: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figure.png"
+        drawn = cls.draw(json.loads(json.dumps(result.details)), path)
+        found.rule(
+            not drawn or (path.is_file() and path.read_bytes()[:4] == b"\x89PNG"),
+            "figure",
+            "draw says that it wrote a PNG, and there is none",
+            "write to `path`, or return False",
+        )
+
+
+def check_model(provider: Any, name: str) -> Any:
+    """Check everything that the harness relies on in a model provider.
+
+    Args:
+        name: a ``--model`` that the provider knows.
+
+    Returns:
+        The ``LoadedModel``.
+
+    Raises:
+        RuleBroken: with a line for each broken rule.
+    """
+    import torch
+
+    from ..encoding import encode
+    from ..models.load import LoadedModel, ModelRequest
+
+    found = Findings(f"model provider {getattr(provider, 'name', type(provider).__name__)!r}")
+    found.rule(bool(getattr(provider, "name", "")), "name", "there is none", "set `name`")
+    found.rule(bool(getattr(provider, "description", "")), "description", "there is none", "say what it provides")
+    found.rule(provider.matches(name) is True, "matches", f"{name!r} is not known", "return True for its own names")
+    found.rule(
+        provider.matches("no such model") is False, "matches others", "'no such model' too", "return False for others"
+    )
+    found.rule(bool(provider.names()), "names", "there are none", "list what `list models` should show")
+    found.raise_all()
+    subject = small_subject()
+    tokenizer = subject.tokenizer
+    request = ModelRequest(
+        name,
+        vocab_size=len(tokenizer),
+        max_length=16,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        task=subject.task,
+        data=subject.data,
+        tokenizer=tokenizer,
+    )
+    loaded, again = provider.load(request), provider.load(request)
+    if not found.rule(
+        isinstance(loaded, LoadedModel), "load", f"it gives {type(loaded).__name__}", "return a LoadedModel"
+    ):
+        found.raise_all()
+    ids = encode(loaded.tokenizer or tokenizer, subject.data.validation.examples[:4]).input_ids
+    with torch.inference_mode():
+        logits, twin = loaded.model(input_ids=ids).logits, again.model(input_ids=ids).logits
+        shorter = loaded.model(input_ids=ids[:, :-1]).logits
+    found.rule(
+        logits.ndim == 3 and tuple(logits.shape[:2]) == tuple(ids.shape),
+        "logits",
+        f"of shape {tuple(logits.shape)} for ids of shape {tuple(ids.shape)}",
+        "return an object whose logits are (batch, length, vocabulary)",
+    )
+    found.rule(bool(torch.equal(logits, twin)), "determinism", "one seed gives two models", "use request.seed")
+    found.rule(
+        bool(torch.allclose(logits[:, :-1], shorter, atol=1e-4)),
+        "causality",
+        "a later token changes earlier logits",
+        "mask what comes later",
+    )
+    found.rule(not loaded.model.training, "evaluation mode", "it is in training mode", "call .eval()")
+    found.raise_all()
+    return loaded
+
+
+def _state(model: Any) -> dict[str, Any]:
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}

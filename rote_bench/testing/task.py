@@ -1,0 +1,243 @@
+"""The rules of a task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..errors import UserError
+from ..tasks.example import SPLITS, Example, Task
+from .rules import NOISE_RATE, Findings, built, class_rules
+
+
+def check_task(
+    cls: type[Task],
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    rule: Callable[[str], str] | None = None,
+    seed: int = 0,
+    examples: int = 200,
+) -> Task:
+    """Check everything that the harness relies on in a task.
+
+    Args:
+        parameters: as under ``parameters`` in a task file.
+        rule: the true answer to a prompt, found in another way than the generator's.
+        examples: how many questions to look at, spread over the pool.
+
+    Returns:
+        The task that was checked.
+
+    Raises:
+        RuleBroken: with a line for each broken rule.
+    """
+    found = Findings(f"task {getattr(cls, 'name', cls.__name__)!r}")
+    class_rules(found, cls, "Parameters")
+    options = built(found, cls, "Parameters", parameters)
+    task, twin = cls(options, seed), cls(options, seed)
+    total = len(task)
+    if not found.rule(total >= 3, "pool", f"it has {total} questions", "return a larger number from __len__"):
+        found.raise_all()
+    rows = sorted(random.Random(seed).sample(range(total), min(examples, total)))
+    made = {i: task.example(i) for i in rows}
+    again = {i: twin.example(i) for i in reversed(rows)}
+    for i in rows:
+        found.rule(
+            made[i] == again[i],
+            "determinism",
+            f"example({i}) differs when asked again: {made[i].text!r} and {again[i].text!r}",
+            "draw with random.Random of the seed and the index, never of a shared state",
+        )
+    prompts = [e.prompt for e in made.values()]
+    twice = next((p for p in prompts if prompts.count(p) > 1), None)
+    found.rule(twice is None, "unique prompts", f"{twice!r} comes twice", "let each index give another prompt")
+    _split_rules(found, task, seed)
+    for example in made.values():
+        _example_rules(found, task, example, next(iter(made.values())))
+        if rule is not None and (right := rule(example.prompt)) != example.answer:
+            found.rule(False, "answer", f"{example.text!r} should end with {right!r}", "mend `answer` or the rule")
+    clusters = {e.group for e in made.values()}
+    found.rule(
+        len(clusters) > 1,
+        "group",
+        f"every question is in the group {next(iter(clusters))!r}",
+        "set `group` to what makes questions alike, or to the prompt when nothing does",
+    )
+    _word_rules(found, task, list(made.values()))
+    _label_rules(found, task, list(made.values()), rows)
+    _neighbour_rules(found, task, made)
+    found.raise_all()
+    return task
+
+
+def _split_rules(found: Findings, task: Task, seed: int) -> None:
+    total = len(task)
+    sizes = {"train": max(1, total // 2), "selection": max(1, total // 8), "validation": max(1, total // 8)}
+    sizes = {name: min(size, 10_000) for name, size in sizes.items()}
+    try:
+        parts = task.split(sizes, seed)
+        other = task.split(sizes, seed)
+    except UserError:  # a task with splits of its own may not have as many
+        return
+    flat = [i for name in SPLITS for i in parts[name]]
+    found.rule(
+        len(set(flat)) == len(flat),
+        "disjoint splits",
+        "an example is in two splits",
+        "let `split` give every index once",
+    )
+    found.rule(parts == other, "splits by seed", "the same seed gives other splits", "draw with random.Random(seed)")
+    found.rule(
+        all(0 <= i < total for i in flat),
+        "splits within the pool",
+        "an index is outside of it",
+        "give indices below len(task)",
+    )
+    found.rule(
+        all(len(parts[name]) == sizes[name] for name in SPLITS),
+        "split sizes",
+        "a split has another size than asked for",
+        "give as many indices as `sizes` says",
+    )
+
+
+def _example_rules(found: Findings, task: Task, example: Example, first: Example) -> None:
+    shown = repr(example.text)
+    for what in ("prompt", "answer"):
+        text = getattr(example, what)
+        found.rule(
+            bool(text) and text == " ".join(text.split()),
+            f"{what} in words",
+            repr(text),
+            "write words separated by single spaces, and none at the ends",
+        )
+    found.rule(
+        set(example.positions) == set(first.positions),
+        "same positions everywhere",
+        f"{sorted(example.positions)} and {sorted(first.positions)}",
+        "name the same positions in every example",
+    )
+    found.rule(
+        set(example.intermediates) == set(first.intermediates),
+        "same intermediates everywhere",
+        f"{sorted(example.intermediates)} and {sorted(first.intermediates)}",
+        "name the same intermediate results in every example",
+    )
+    for name, (start, stop) in example.positions.items():
+        text = example.prompt[start:stop]
+        inside = 0 <= start < stop <= len(example.prompt)
+        found.rule(
+            inside and text == text.strip() and bool(text),
+            f"position {name!r}",
+            f"characters {start} to {stop} of {example.prompt!r} are {text!r}",
+            "give the half-open span of whole words",
+        )
+        meant = example.features.get(name, example.intermediates.get(name))
+        found.rule(
+            meant is None or meant == text,
+            f"position {name!r} points at what it names",
+            f"it shows {text!r}, but {name} is {meant!r} in {example.prompt!r}",
+            "move the span, or rename the feature",
+        )
+    answers = task.answers(example)
+    listed = answers if len(answers) <= 5000 else [answers[answers.index(example.answer)]]
+    found.rule(
+        example.answer in listed,
+        "answer among the answers",
+        f"{example.answer!r} is none of answers({shown})",
+        "let `answers` hold the true answer too",
+    )
+    found.rule(len(answers) > 1, "wrong answers exist", f"{shown} has one answer", "let `answers` give all of its kind")
+    for label in task.near_misses(example):
+        found.rule(
+            label != example.answer, "near misses are wrong", f"{label!r} is true for {shown}", "leave the answer out"
+        )
+    for name, value in example.intermediates.items():
+        _intermediate_rules(found, task, example, name, value)
+
+
+def _intermediate_rules(found: Findings, task: Task, example: Example, name: str, value: str) -> None:
+    values = task.values(name)
+    if not values:
+        return
+    found.rule(
+        value in values,
+        f"values of {name!r}",
+        f"{value!r} is missing",
+        "let `values` give all that the intermediate can be",
+    )
+    implied = {v: task.answer_if(example, name, v) for v in list(values)[:50]}
+    if all(answer is None for answer in implied.values()):
+        return
+    same = task.answer_if(example, name, value)
+    found.rule(
+        same in (None, example.answer),
+        f"answer_if({name!r}) at the true value",
+        f"{example.text!r} would change to {same!r}",
+        "let the true intermediate result imply the true answer",
+    )
+    answers = task.answers(example)
+    known = set(answers) if len(answers) <= 5000 else None
+    wrong = next((a for a in implied.values() if a is not None and known is not None and a not in known), None)
+    found.rule(
+        wrong is None,
+        f"answer_if({name!r}) gives answers",
+        f"{wrong!r} is none of the answers",
+        "return one of `answers`, or None",
+    )
+
+
+def _word_rules(found: Findings, task: Task, examples: Sequence[Example]) -> None:
+    from ..encoding import build_tokenizer, encode
+
+    facts = list(task.facts())
+    known = set(task.words())
+    for example in (*examples, *facts[:200]):
+        missing = [word for word in example.text.split() if word not in known]
+        if not found.rule(
+            not missing, "words", f"{missing[:3]} of {example.text!r} are missing", "add them to `words`"
+        ):
+            return
+    tokenizer = build_tokenizer(known)
+    encoded = encode(tokenizer, examples)
+    for example, row, target in zip(examples, encoded.input_ids, encoded.targets, strict=True):
+        ids = [*row.tolist(), *target[target != -100].tolist()[-1:]]
+        text = " ".join(tokenizer.decode([i for i in ids if i != tokenizer.pad_token_id]).split())
+        found.rule(
+            text == example.text, "round trip", f"{example.text!r} comes back as {text!r}", "use plain words in prompts"
+        )
+
+
+def _label_rules(found: Findings, task: Task, examples: Sequence[Example], rows: Sequence[int]) -> None:
+    from ..noise import NoOptions, Uniform, label_train
+
+    try:
+        labelled = label_train(task, Uniform(NoOptions()), examples, rows, NOISE_RATE, 0)
+    except (UserError, ValueError) as error:
+        found.rule(False, "wrong labels can be drawn", str(error), "let `answers` give other answers than the true one")
+        return
+    count = round(NOISE_RATE * len(examples))
+    found.rule(
+        len(labelled.noisy) == count,
+        "noise",
+        f"{len(labelled.noisy)} of {len(examples)} labels are wrong, not {count}",
+        "let `answers` name no answer that reads as the true one",
+    )
+
+
+def _neighbour_rules(found: Findings, task: Task, made: Mapping[int, Example]) -> None:
+    for index, example in list(made.items())[:50]:
+        for kind, others in task.neighbours(example).items():
+            found.rule(
+                all(0 <= other < len(task) for other in others),
+                f"neighbours {kind!r} within the pool",
+                f"of {example.text!r}",
+                "give indices below len(task)",
+            )
+            found.rule(
+                index not in others,
+                f"neighbours {kind!r} without the example",
+                f"{example.text!r} is its own",
+                "leave the example's own index out",
+            )
