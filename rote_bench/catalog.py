@@ -75,11 +75,12 @@ def _labelled(
     plugins: Sequence[str | Path],
 ) -> tuple[Any, Any, float]:
     """A spec with its labelled splits, and the noise rate; see ``data``."""
+    from .spec.loader import load_task
     from .spec.preflight import locate_fault
     from .splits import check_memory, make_data, make_noise, make_task
 
     registry = load_plugins(plugins)
-    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
+    spec = load_task(task, registry, profile=profile, overrides=overrides)
     rate = spec.noise.rates[0] if noise_rate is None else noise_rate
     if not 0 <= rate < 1:
         raise UserError(f"a noise rate must be at least 0 and below 1, not {rate:g}", where="--noise-rate")

@@ -111,7 +111,7 @@ class Point:
 
 
 def test_built_in_things_come_through_the_hooks(registry: plugins.Registry) -> None:
-    assert set(registry.table("tasks")) == {"two_hop", "addition"}
+    assert set(registry.table("tasks")) == {"two_hop", "addition", "dataset"}
     assert {registry.source_of("noise", n) for n in registry.table("noise")} == {"built-in"}
     assert {"learning_dynamics", "logit_lens", "activation_patching"} <= set(registry.table("diagnostics"))
 
