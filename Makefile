@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUTPUT ?= runs
 
-.PHONY: help setup demo test test-full lint clean
+.PHONY: help setup demo test test-full lint docs clean
 
 help:
 	@echo "make demo       train and diagnose a small model on two-hop reasoning (minutes, no GPU needed)"
@@ -35,11 +35,22 @@ demo: setup
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-test: lint
+# the example plugins are installed as strangers would install theirs, and tested as such
+PLUGINS := $(wildcard plugins/*/pyproject.toml)
+
+$(VENV)/.plugins: $(PLUGINS) | setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PLUGINS:%/pyproject.toml=--editable %) \
+		|| { echo "the example plugins could not be installed: pip's message above says why" >&2; exit 1; }
+	@touch $@
+
+test: lint $(VENV)/.plugins
 	@$(BIN)/python -m pytest
 
-test-full: lint
+test-full: lint $(VENV)/.plugins
 	@$(BIN)/python -m pytest -m 'slow or not slow'
+
+docs: setup
+	@$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) runs

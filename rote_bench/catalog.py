@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .plugins import KINDS
+from .plugins import KINDS, SLOW
 from .plugins import load as load_plugins
 
 
@@ -27,8 +27,8 @@ def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, 
                 "name": p.name,
                 "source": p.source,
                 "version": p.version,
-                "status": "failed" if p.error else "loaded",
-                "description": p.error or "",
+                "status": "failed" if p.error else "slow" if p.seconds > SLOW else "loaded",
+                "description": p.error or (f"loads in {p.seconds:.1f} s" if p.seconds > SLOW else ""),
             }
             for p in registry.plugins
         ]

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from importlib import metadata
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 GROUP = "rote_bench"
 KINDS = ("tasks", "noise", "models", "diagnostics")
 BUILT_IN = "built-in"
+SLOW = 1.0  # seconds after which loading a plugin is worth a word
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class PluginInfo:
         name: of its entry point or file.
         source: the distribution, or the file's path.
         error: None when it loaded.
+        seconds: how long loading took.
     """
 
     name: str
     source: str
     version: str | None = None
     error: str | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -183,14 +187,21 @@ def load(files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None
         source = point.dist.name if point.dist else point.value
         version = point.dist.version if point.dist else None
         info = PluginInfo(point.name, source, version)
+        start = time.monotonic()
         try:
             added = registry.collect(point.load(), info)
+            info = replace(info, seconds=time.monotonic() - start)
         except (Exception, SystemExit) as error:  # whatever a stranger's code raises must harm nothing but that plugin
             failed = replace(info, error=_reason(error))
             registry.plugins.append(failed)
             say(f"rote-bench: plugin {point.name!r} of {source} did not load: {failed.error}")
         else:
             registry.accept(added, info)
+            if info.seconds > SLOW:
+                say(
+                    f"rote-bench: plugin {point.name!r} of {source} takes {info.seconds:.1f} s to load, with every"
+                    " command; it should import what is heavy inside its functions"
+                )
     for file in {Path(file).resolve(): Path(file) for file in files}.values():
         info = PluginInfo(file.stem, str(file))
         try:

@@ -49,7 +49,7 @@ def run_cell(
         device = choose_device(settings.device)
         loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
         precision = choose_precision(spec.training.precision, device)
-        identified = identity(identity_parts(cell, loaded, precision))
+        identified = identity(identity_parts(cell, loaded, precision, data))
         done = finished(cell, identified)
         if done is not None:
             progress.say(f"already done: {cell.folder / write.FILE}")
@@ -161,13 +161,14 @@ def _learn_and_diagnose(
     return report
 
 
-def identity_parts(cell: Cell, loaded: LoadedModel, precision: str) -> dict[str, Any]:
+def identity_parts(cell: Cell, loaded: LoadedModel, precision: str, data: Data) -> dict[str, Any]:
     """Everything that decides a cell's numbers."""
     spec, registry = cell.spec, cell.registry
     config = build.plain_config(loaded.model.config)
     return {
         "task": {
             "content": spec.content_hash(),
+            "data": data.fingerprint(),
             "code": code_version(registry.table("tasks")[spec.generator]),
             "noise_code": code_version(registry.table("noise")[spec.noise.kind]),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from rote_bench.cli import parser
 from rote_bench.report.view import MEANINGS
 
 ROOT = Path(__file__).parent.parent
-DIAGNOSTICS = sorted(plugins.load().table("diagnostics"))
+DIAGNOSTICS = sorted(plugins.built_in().table("diagnostics"))
 
 
 @pytest.mark.parametrize("name", DIAGNOSTICS)
@@ -39,3 +40,16 @@ def test_files_that_documents_name_are_there() -> None:
     for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name} names {target}"
+
+
+def generated() -> dict[str, str]:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return {name: make().rstrip() + "\n" for name, make in module.PAGES.items()}
+
+
+def test_pages_made_from_the_code_are_up_to_date() -> None:
+    for name, text in generated().items():
+        assert (ROOT / "docs" / name).read_text() == text, f"docs/{name} is old: run `make docs`"

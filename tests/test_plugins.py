@@ -275,3 +275,20 @@ def test_a_plugin_adds_a_verb(
     monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("greets", lambda: Greets)])
     assert main(["greet"]) == 0
     assert capsys.readouterr().out == "hello\n"
+
+
+def test_a_slow_plugin_is_named_once_and_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Nothing:
+        @staticmethod
+        @hookimpl
+        def register_noise(register: Any) -> None:
+            register(type("Slow", (Uniform,), {"name": "slow"}))
+
+    times = iter([0.0, 3.5])
+    monkeypatch.setattr(plugins.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("sluggish", lambda: Nothing)])
+    warned: list[str] = []
+    registry = plugins.load(warn=warned.append)
+    assert len(warned) == 1 and "'sluggish'" in warned[0] and "3.5 s" in warned[0]
+    assert "slow" in registry.table("noise")
+    assert [p.seconds for p in registry.plugins if p.name == "sluggish"] == [3.5]

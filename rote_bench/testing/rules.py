@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..spec.options import OptionFaults, build
@@ -28,6 +28,13 @@ class Findings:
         if not holds and rule not in self.lines:
             self.lines[rule] = f"{rule}: {detail}; {mend}"
         return holds
+
+    def attempt(self, what: str, function: Callable[..., None], *given: Any) -> None:
+        """Check a group of rules; a plugin that fails meanwhile breaks the rule that it works."""
+        try:
+            function(self, *given)
+        except Exception as error:  # whatever a stranger's code raises is what its author must see
+            self.rule(False, what, f"{type(error).__name__}: {error}", "let it work for every example")
 
     def raise_all(self) -> None:
         if self.lines:

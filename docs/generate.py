@@ -1,0 +1,158 @@
+"""Writes the pages that are made from the code: ``python docs/generate.py``; tests compare them with what it makes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import rote_bench
+from rote_bench import plugins
+from rote_bench.cli import parser
+from rote_bench.spec.loader import shipped
+from rote_bench.spec.options import describe
+
+FOLDER = Path(__file__).parent
+NOTE = "*Made by `python docs/generate.py`; change the code, not this page.*"
+
+
+def cell(value: Any) -> str:
+    """Text for one cell of a table."""
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[Any]]) -> list[str]:
+    heads = list(heads)
+    return [
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * len(heads)}",
+        *(f"| {' | '.join(cell(value) for value in row)} |" for row in rows),
+        "",
+    ]
+
+
+def command_line() -> str:
+    """Every verb with its arguments; not argparse's own text, which differs between versions of Python."""
+    lines = ["# Command line", "", NOTE, ""]
+    lines += [
+        "Flags may be written with underscores. Exit codes: 0 done, 1 a run failed or is incomplete, 2 the input is"
+    ]
+    lines += ["wrong, 130 interrupted. Results go to standard output, progress and messages to standard error.", ""]
+    top = parser()
+    verbs = top.get_default("subparsers")
+    helps = {action.dest: action.help for action in verbs._choices_actions}
+    for name, verb in verbs.choices.items():
+        positional = [a for a in verb._actions if not a.option_strings]
+        words = [f"rote-bench {name}"]
+        for action in positional:
+            shown = "|".join(action.choices) if action.choices else action.metavar or action.dest
+            words.append({"?": f"[{shown}]", "+": f"{shown}..."}.get(str(action.nargs), shown))
+        lines += [f"## {name}", "", f"{str(helps[name]).capitalize()}.", "", f"    {' '.join(words)}", ""]
+        rows = []
+        for action in verb._actions:
+            if not action.help or isinstance(action, argparse._HelpAction):
+                continue
+            flag = ", ".join(f"`{o}`" for o in action.option_strings) or f"`{action.metavar or action.dest}`"
+            takes = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
+            rows.append(
+                [flag, f"`{takes}`" if takes and action.option_strings and action.nargs != 0 else "", action.help]
+            )
+        lines += table(["flag", "value", "meaning"], rows)
+    return "\n".join(lines)
+
+
+def options(cls: type, title: str = "key") -> list[str]:
+    """The fields of an options class."""
+    found = describe(cls)
+    if not found:
+        return ["It has no options.", ""]
+    rows = []
+    for option in found:
+        default = "required" if option.required else "null" if option.default is None else option.default
+        if hasattr(default, "__dataclass_fields__"):
+            default = "see below"
+        rows.append([f"`{option.name}`", option.type, default, option.description])
+    return table([title, "type", "default", "meaning"], rows)
+
+
+def spec_keys() -> str:
+    """Every key of a task file, from the schema and from the classes that its sections build."""
+    from rote_bench.spec.model import Recipe, Schedule, Seeds
+
+    schema = rote_bench.schema("task")
+    registry = plugins.built_in()
+    lines = ["# Task files", "", NOTE, "", schema["description"], ""]
+    lines += [
+        "A task file may extend another (`extends`) and be overridden by a profile and by `--set PATH=VALUE`, in this"
+    ]
+    lines += ["order; unknown and duplicate keys are errors. `rote-bench schema task` prints the JSON schema.", ""]
+    required = set(schema["required"])
+    lines += ["## Keys", ""]
+    lines += table(
+        ["key", "required", "meaning"],
+        (
+            [f"`{key}`", "yes" if key in required else "", part["description"]]
+            for key, part in schema["properties"].items()
+        ),
+    )
+    for key in ("splits", "noise", "model"):
+        lines += [f"## {key}", ""]
+        properties = schema["properties"][key]["properties"]
+        lines += table(["key", "meaning"], ([f"`{name}`", part["description"]] for name, part in properties.items()))
+    for title, cls in (("training", Recipe), ("training.schedule", Schedule), ("seeds", Seeds)):
+        lines += [f"## {title}", "", *options(cls)]
+    lines += ["## Generators and their parameters", ""]
+    for name, task in sorted(registry.table("tasks").items()):
+        lines += [f"### {name}", "", task.description, "", *options(task.Parameters)]
+    lines += ["## Kinds of noise and their options", ""]
+    for name, kind in sorted(registry.table("noise").items()):
+        lines += [
+            f"### {name}",
+            "",
+            f"{kind.description[0].upper()}{kind.description[1:]}.",
+            "",
+            *options(kind.Options),
+        ]
+    lines += ["## Diagnostics and their options", ""]
+    for name, diagnostic in sorted(registry.table("diagnostics").items()):
+        text = diagnostic.description
+        lines += [f"### {name}", "", f"[{text[0].upper()}{text[1:]}](diagnostics/{name}.md).", ""]
+        lines += options(diagnostic.Options)
+    return "\n".join(lines)
+
+
+def gallery() -> str:
+    """Every shipped task and profile with three of its examples."""
+    lines = ["# Tasks", "", NOTE, ""]
+    lines += [
+        "Three training questions of each shipped task and profile, wrong labels first. The intermediate results are"
+    ]
+    lines += ["never shown to a model. More tasks are among the [example plugins](../plugins/README.md).", ""]
+    registry = plugins.built_in()
+    for name, file in shipped().items():
+        profiles = next(t for t in rote_bench.listing("tasks") if t["name"] == name)["profiles"]
+        spec = rote_bench.load_task(file, registry=registry)
+        lines += [f"## {name}", "", f"{spec.title}. {spec.description}", ""]
+        for profile in (None, *profiles):
+            if profile is not None:
+                own = rote_bench.load_task(file, profile=profile, registry=registry)
+                lines += [f"### {name} --profile {profile}", "", f"{own.title}.", ""]
+            rows = []
+            for e in rote_bench.data(file, n=3, profile=profile):
+                inner = ", ".join(f"{k} = {v}" for k, v in e["intermediates"].items())
+                rows.append([f"`{e['prompt']}`", e["answer"], e["label"] if e["noisy"] else "", inner])
+            lines += table(["question", "answer", "taught instead", "on the way"], rows)
+    return "\n".join(lines)
+
+
+PAGES = {"cli.md": command_line, "task-files.md": spec_keys, "tasks.md": gallery}
+
+
+def main() -> None:
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(make().rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

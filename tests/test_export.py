@@ -1,0 +1,68 @@
+"""Exported tasks: what is written, and that it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+from conftest import SMALL_THR
+
+import rote_bench
+from rote_bench.cli import main
+from rote_bench.export import COLUMNS
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    file = tmp_path / "task.yaml"
+    file.write_text(SMALL_THR)
+    return file
+
+
+def test_splits_are_datasets(small: Path) -> None:
+    made = rote_bench.dataset(small, noise_rate=0.1)
+    assert isinstance(made, datasets.DatasetDict)
+    assert set(made) == {"train", "selection", "validation", "facts"}
+    assert made["train"].column_names == list(COLUMNS)
+    train = made["train"].to_list()
+    assert sum(row["noisy"] for row in train) == round(0.1 * len(train))
+    assert all(row["noisy"] == (row["label"] != row["answer"]) for row in train)
+    for row in made["validation"].to_list():
+        assert row["label"] == row["answer"] and not row["noisy"] and row["phantom"] not in (None, row["answer"])
+        start, stop = row["positions"]["entity"]
+        assert row["prompt"][start:stop] == row["features"]["entity"]
+
+
+def test_an_exported_folder_is_a_dataset_and_a_task(small: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert main(["data", str(small), "--export", str(folder)]) == 0
+    loaded = datasets.load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))  # by the card's own description
+    assert set(loaded) == {"train", "selection", "validation"}
+    card = (folder / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert {c["config_name"] for c in head["configs"]} == {"default", "facts"}
+    assert rote_bench.validate([folder / "task.yaml"]) == []
+    original = {(e["prompt"], e["answer"]) for e in rote_bench.data(small, n=10_000)}
+    exported = rote_bench.data(folder, n=10_000)
+    assert {(e["prompt"], e["answer"]) for e in exported} == original
+    assert exported[0]["positions"].keys() == {"entity", "relation_1", "relation_2"}
+    arguments = ["--set", "training.max_steps=6", "--set", "training.schedule={warmup: 1, anneal: 3}"]
+    arguments += ["--set", "training.evaluate_every=3", "--set", "diagnostics=[learning_dynamics, logit_lens, probe]"]
+    assert main(["run", str(folder), "--model", "gpt2-nano", "--quiet", "-o", str(tmp_path / "runs"), *arguments]) == 0
+    (report,) = (tmp_path / "runs").rglob("report.json")
+    found = json.loads(report.read_text())
+    assert found["data"]["counts"] == {name: len(part) for name, part in rote_bench.dataset(small).items()}
+    assert found["diagnostics"]["probe"]["status"] == "success"
+
+
+def test_a_folder_that_is_in_use_stays_as_it_is(
+    small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    assert main(["data", str(small), "--export", str(tmp_path / "full")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]

@@ -1,0 +1,80 @@
+"""New packages: they pass their own tests and run as they are generated."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rote_bench.cli import main
+from rote_bench.scaffold import KINDS
+
+SHORT = [
+    "--set",
+    "training.max_steps=20",
+    "--set",
+    "training.evaluate_every=10",
+    "--set",
+    "training.schedule={warmup: 2, anneal: 10}",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_package_passes_its_own_tests(kind: str, tmp_path: Path) -> None:
+    assert main(["new", kind, "my_thing", "--folder", str(tmp_path)]) == 0
+    package = tmp_path / "my_thing"
+    assert not [p for p in package.rglob("*") if p.is_file() and "$" in p.read_text()]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
+        cwd=package,
+        env={**__import__("os").environ, "PYTHONPATH": str(package)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    lint = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "E,F,W",
+        "--line-length",
+        "120",
+        str(package),
+    ]
+    assert subprocess.run(lint, capture_output=True).returncode == 0
+
+
+def test_new_packages_run_at_once(tmp_path: Path) -> None:
+    for kind, name in (("task", "my_task"), ("diagnostic", "my_look")):
+        assert main(["new", kind, name, "--folder", str(tmp_path)]) == 0
+    arguments = ["run", str(tmp_path / "my_task" / "my_task.yaml"), "--model", "gpt2-nano", "--quiet", "--limit", "100"]
+    for name in ("my_task", "my_look"):
+        arguments += ["--plugin", str(tmp_path / name / f"{name}.py")]
+    more = ["--set", "diagnostics=[learning_dynamics, my_look]", "-o", str(tmp_path / "runs")]
+    assert main([*arguments, *SHORT, *more]) == 0
+    (file,) = (tmp_path / "runs").rglob("report.json")
+    report = json.loads(file.read_text())
+    assert report["diagnostics"]["my_look"]["status"] == "success"
+    assert report["metrics"]["my_look_noisy"]["ci_low"] is not None
+    assert (file.parent / "figures" / "my_look.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("My-Task", "cannot name a package"), ("class", "cannot name"), ("../up", "cannot name")]
+)
+def test_bad_names_write_nothing(name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "task", name, "--folder", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine").mkdir()
+    assert main(["new", "task", "mine", "--folder", str(tmp_path)]) == 2
+    assert "is there already" in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""Tables of questions as tasks: files of every format, folders, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import datasets
+import pytest
+
+import rote_bench
+from rote_bench.cli import main
+from rote_bench.errors import UserError
+from rote_bench.tasks.table import Table, TableParameters
+from rote_bench.testing import check_task
+
+ROWS = [
+    {
+        "question": f"what is {a} plus  {b} ?",
+        "sum": f"{a + b:02d}",
+        "a": str(a),
+        "carry": str(int(a + b > 9)),
+        "who": f"p{a}",
+    }
+    for a in range(10)
+    for b in range(10)
+]
+
+
+def write(path: Path, rows: list[dict] = ROWS) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(str(path))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        sep = "\t" if path.suffix == ".tsv" else ","
+        path.write_text("\n".join([sep.join(rows[0]), *(sep.join(row.values()) for row in rows)]) + "\n")
+    return path
+
+
+def task(path: Path, **more: object) -> Table:
+    columns = {"prompt": "question", "answer": "sum", "intermediates": ("carry",), "positions": ("a",), "group": "who"}
+    return Table(TableParameters(str(path), **{**columns, **more}), 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".json", ".jsonl"])
+def test_every_format_gives_the_same_examples(tmp_path: Path, suffix: str) -> None:
+    made = task(write(tmp_path / f"rows{suffix}"))
+    assert len(made) == 100
+    example = made.example(37)
+    assert (example.prompt, example.answer, example.group) == ("what is 3 plus 7 ?", "10", "p3")
+    assert example.intermediates == {"carry": "1"}
+    assert example.prompt[slice(*example.positions["a"])] == "3"
+    assert made.example(4).answer == "04"  # a leading zero is part of an answer
+    assert made.values("carry") == ["0", "1"] and made.answer_if(example, "carry", "0") is None
+
+
+def test_a_table_keeps_the_rules_of_a_task(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.csv")
+    given = {"path": str(path), "prompt": "question", "answer": "sum", "intermediates": ["carry"], "group": "who"}
+
+    def solve(prompt: str) -> str:
+        words = prompt.split()
+        return f"{int(words[2]) + int(words[4]):02d}"
+
+    check_task(Table, given, rule=solve)
+
+
+def test_splits_that_the_files_make_are_kept_apart(tmp_path: Path) -> None:
+    for name, rows in {"train": ROWS[:70], "selection": ROWS[70:80], "validation": ROWS[80:]}.items():
+        write(tmp_path / "rows" / f"{name}.csv", rows)
+    made = task(tmp_path / "rows")
+    parts = made.split({"train": 60, "selection": 10, "validation": 0.2}, 5)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 60, "selection": 10, "validation": 20}
+    assert [made.example(i).prompt for i in parts["selection"]] == [
+        " ".join(row["question"].split()) for row in ROWS[70:80]
+    ]
+    with pytest.raises(UserError, match="has 10 rows, not 11"):
+        made.split({"train": 60, "selection": 11, "validation": 20}, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "qestion"}, "have no column 'qestion'.*question"),
+        ({"positions": ("sum",)}, "does not hold its sum"),
+        ({"path": "nowhere.csv"}, "holds no rows"),
+        ({"split": "test"}, "has no split 'test'"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_key(tmp_path: Path, change: dict, message: str) -> None:
+    path = write(tmp_path / "rows.csv")
+    with pytest.raises(UserError, match=message) as caught:
+        made = task(change.pop("path", None) or path, **change)
+        [made.example(i) for i in range(len(made))]
+    assert (caught.value.where or "").startswith("parameters.")
+
+
+def test_broken_files_are_the_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('{"a": 1}')
+    (tmp_path / "rows.jsonl").write_text('{"a": 1\n')
+    (tmp_path / "rows.parquet").write_text("no parquet")
+    for name in ("rows.json", "rows.jsonl", "rows.parquet"):
+        with pytest.raises(UserError, match="cannot read"):
+            task(tmp_path / name)
+    with pytest.raises(UserError, match="cannot tell which of"):
+        task(tmp_path)
+
+
+def test_a_task_file_names_its_table_relative_to_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "here" / "rows.csv")
+    file = tmp_path / "here" / "sums.yaml"
+    file.write_text(
+        "name: sums\ngenerator: dataset\nsplits: {train: 60, selection: 10, validation: 20}\n"
+        "parameters: {path: rows.csv, prompt: question, answer: sum, intermediates: [carry], group: who}\n"
+        "model: {layers: 1, width: 16, heads: 2}\n"
+        "training: {max_steps: 6, evaluate_every: 3, schedule: {warmup: 1, anneal: 3}}\n"
+        "diagnostics: [learning_dynamics]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert rote_bench.validate([file]) == []
+    assert main(["run", str(file), "--model", "gpt2-nano", "--quiet", "-o", "runs"]) == 0
+    (report,) = (tmp_path / "runs").rglob("report.json")
+    assert json.loads(report.read_text())["task"]["spec"]["parameters"]["path"] == "rows.csv"
+    write(tmp_path / "here" / "rows.csv", [{**row, "sum": row["sum"][::-1]} for row in ROWS])
+    assert main(["run", str(file), "--model", "gpt2-nano", "--quiet", "-o", "runs"]) == 2
+    assert "task.data" in capsys.readouterr().err  # other rows are another cell

@@ -1,0 +1,216 @@
+"""The checks for plugin authors pass what is right and name what is broken, with how to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from rote_bench import plugins
+from rote_bench.diagnostics import Diagnostic, Metric, NoOptions, Result
+from rote_bench.interventions import run
+from rote_bench.models.load import BUILT_IN, FromConfig
+from rote_bench.noise import Uniform
+from rote_bench.statistics import wilson
+from rote_bench.tasks.addition import Addition
+from rote_bench.tasks.two_hop import TwoHop
+from rote_bench.testing import RuleBroken, check_diagnostic, check_model, check_noise, check_task
+
+REGISTRY = plugins.built_in()
+
+
+@pytest.mark.parametrize(
+    ("cls", "parameters"),
+    [
+        (TwoHop, {}),
+        (TwoHop, {"facts": "prompt"}),
+        (TwoHop, {"form": "question"}),
+        (Addition, {}),
+        (Addition, {"digits": 2, "order": "most_first"}),
+    ],
+)
+def test_built_in_tasks_keep_the_rules(cls: Any, parameters: dict) -> None:
+    check_task(cls, parameters)
+
+
+def add(prompt: str) -> str:
+    a, b = prompt.replace(" ", "").rstrip("=").split("+")
+    return " ".join(f"{int(a) + int(b):0{len(a) + 1}d}"[::-1])
+
+
+def test_the_answers_can_be_checked_by_a_rule_of_ones_own() -> None:
+    check_task(Addition, rule=add)
+    with pytest.raises(RuleBroken, match="should end with '9'"):
+        check_task(Addition, rule=lambda prompt: "9")
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY.table("noise")))
+def test_built_in_noise_keeps_the_rules(name: str) -> None:
+    check_noise(REGISTRY.table("noise")[name])
+
+
+@pytest.mark.parametrize("name", sorted(REGISTRY.table("diagnostics")))
+def test_built_in_diagnostics_keep_the_rules(name: str) -> None:
+    check_diagnostic(REGISTRY.table("diagnostics")[name])
+
+
+def test_built_in_models_keep_the_rules() -> None:
+    loaded = check_model(FromConfig(), "gpt2-nano")
+    assert loaded.model_type == "gpt2"
+    assert {type(p).__name__ for p in BUILT_IN} == {"FromConfig", "FromPretrained"}
+
+
+class Broken(Addition):
+    """Changes one thing at a time."""
+
+    name = "broken"
+    change: Any = None
+
+    def example(self, index: int) -> Any:
+        return dataclasses.replace(super().example(index), **self.change(super().example(index)))
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (lambda e: {"answer": random.choice(["0 0", "1 1"])}, "determinism"),
+        (lambda e: {"prompt": e.prompt + " "}, "prompt in words"),
+        (lambda e: {"answer": "x"}, "answer among the answers"),
+        (lambda e: {"positions": {"a0": (5, 5)}}, "position 'a0'"),
+        (lambda e: {"positions": {"a0": (0, 1)}, "features": {"a0": "12"}}, "points at what it names"),
+        (lambda e: {"positions": {e.prompt[0]: (0, 1)}}, "same positions everywhere"),
+        (lambda e: {"intermediates": {"sum_0": "99"}}, "values of 'sum_0'"),
+        (lambda e: {"intermediates": {**e.intermediates, "sum_0": "0"}}, "answer_if('sum_0') at the true value"),
+        (lambda e: {"group": "all"}, "group"),
+        (lambda e: {"prompt": "1 + 1 ="}, "unique prompts"),
+    ],
+)
+def test_a_broken_task_is_told_what_to_mend(change: Any, rule: str) -> None:
+    cls = type("Broken", (Broken,), {"change": staticmethod(change)})
+    with pytest.raises(RuleBroken) as caught:
+        check_task(cls, {"digits": 3})
+    (line,) = (x for x in str(caught.value).splitlines() if x.startswith(rule) or rule in x.partition(": ")[0])
+    assert line.count(";") >= 1, "what, where, and how to mend it"
+
+
+def test_leaking_splits_and_neighbours_are_found() -> None:
+    class Leaking(Addition):
+        def split(self, sizes: Any, seed: int) -> dict[str, list[int]]:
+            return {name: list(range(sizes[name])) for name in ("train", "selection", "validation")}
+
+    with pytest.raises(RuleBroken, match="disjoint splits: an example is in two splits; let"):
+        check_task(Leaking, {"digits": 2})
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"neighbours": lambda self, example: {"far": [10**9]}}, "within the pool"),
+        ({"words": lambda self: [*"0123456789", "+"]}, "are missing; add them"),
+        ({"answers": lambda self, example: [example.answer]}, "wrong answers exist"),
+        ({"values": lambda self, name: 1 // 0}, "ZeroDivisionError"),
+        ({"split": lambda self, sizes, seed: {}}, "KeyError"),
+    ],
+)
+def test_broken_methods_of_a_task_are_named(methods: dict, message: str) -> None:
+    with pytest.raises(RuleBroken, match=message):
+        check_task(type("Broken", (Addition,), methods), {"digits": 2})
+
+
+@pytest.mark.parametrize(
+    ("methods", "rule"),
+    [
+        ({"draw": lambda self, task, examples, rng: [e.answer for e in examples]}, "wrong labels are wrong"),
+        ({"draw": lambda self, task, examples, rng: ["x"] * len(examples)}, "labels are answers"),
+        ({"mark": lambda self, task, examples, rate, rng: list(range(len(examples)))}, "rate"),
+        ({"mark": lambda self, task, examples, rate, rng: list(range(round(rate * len(examples)))),
+          "draw": lambda self, task, examples, rng: Uniform.draw(self, task, examples, random.Random(0))},
+         "noise by seed"),
+        ({"phantom": lambda self, task, held_out, rate, rng, train: []}, "phantom labels"),
+    ],
+)  # fmt: skip
+def test_broken_noise_is_told_what_to_mend(methods: dict, rule: str) -> None:
+    cls = type("Noise", (Uniform,), {"name": "mine", "description": "mine", **methods})
+    with pytest.raises(RuleBroken, match=rule):
+        check_noise(cls)
+
+
+def looks(run_: Any, **more: Any) -> type:
+    values = {"name": "mine", "description": "mine", "Options": NoOptions, "run": run_, **more}
+    return type("Look", (Diagnostic,), values)
+
+
+def metric(value: int = 1) -> dict[str, Metric]:
+    return {"mine": Metric(wilson(value, 3), "validation")}
+
+
+def change_weights(self: Any, subject: Any) -> Result:
+    with torch.no_grad():
+        first = next(subject.anatomy().model.parameters())
+        first[0, 0] += 1e-3
+    return Result(metric())
+
+
+def leave_a_hook(self: Any, subject: Any) -> Result:
+    subject.anatomy().model.register_forward_hook(lambda *a: None)
+    return Result(metric())
+
+
+@pytest.mark.parametrize(
+    ("run_", "rule"),
+    [
+        (lambda self, subject: Result(metric(random.randrange(1000))), "determinism|ValueError"),
+        (lambda self, subject: Result({"My Metric": metric()["mine"]}), "metric names"),
+        (lambda self, subject: Result(metric(), {"x": float("nan")}), "no JSON"),
+        (lambda self, subject: Result(metric(), records={"a": [1], "b": [1, 2]}), "records"),
+        (lambda self, subject: Result(metric(), {"n": 1 // len(subject.noisy)}), "without noisy labels"),
+        (lambda self, subject: Result(metric(), {"w": subject.anatomy().module(0, "mlp") and 1}), "parts are unknown"),
+        (lambda self, subject: None, "return a Result|result"),
+    ],
+)
+def test_a_broken_diagnostic_is_told_what_to_mend(run_: Any, rule: str) -> None:
+    if "determinism" in rule:
+        values = iter(range(100))
+        run_ = lambda self, subject: Result({"mine": Metric(wilson(next(values) % 3, 3), "v")})  # noqa: E731
+    with pytest.raises(RuleBroken, match=rule):
+        check_diagnostic(looks(run_))
+
+
+def test_diagnostics_that_change_the_model_are_found() -> None:
+    from rote_bench.testing import small_subject
+
+    subject = small_subject()
+    first = next(subject.anatomy().model.parameters())
+    before = first.detach().clone()
+    try:
+        with pytest.raises(RuleBroken, match="weights stay"):
+            check_diagnostic(looks(change_weights))
+    finally:
+        first.data.copy_(before)
+    try:
+        with pytest.raises(RuleBroken, match="hooks"):
+            check_diagnostic(looks(leave_a_hook))
+    finally:
+        subject.anatomy().model._forward_hooks.clear()
+    run(subject.anatomy(), subject.noisy.true.input_ids[:2], {})
+
+
+def test_a_broken_provider_is_told_what_to_mend() -> None:
+    class Greedy(FromConfig):
+        def matches(self, model_name: str) -> bool:
+            return True
+
+    with pytest.raises(RuleBroken, match="matches others"):
+        check_model(Greedy(), "gpt2-nano")
+
+    class Training(FromConfig):
+        def load(self, request: Any) -> Any:
+            loaded = super().load(request)
+            loaded.model.train()
+            return loaded
+
+    with pytest.raises(RuleBroken, match="evaluation mode"):
+        check_model(Training(), "gpt2-nano")
