@@ -163,8 +163,12 @@ def run_cells(
     progress: Progress | None = None,
     single: bool = False,
 ) -> list[Report]:
-    """All cells of noise rates times seeds, one after the other; see ``run``."""
+    """All cells of noise rates times seeds, one after the other; see ``run``.
+
+    Started in several processes, as by ``accelerate launch``, all train together and the first returns the reports.
+    """
     from .cell import Settings, cell_folder
+    from .distributed import leave
     from .runner import expand, run_cell
     from .spec.preflight import check_drawable
     from .stages import find_provider
@@ -198,9 +202,13 @@ def run_cells(
         trust_remote_code=trust_remote_code,
     )
     out = []
-    for cell, rate in cells:
-        data = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress)
-        out.append(Report(data, cell_folder(settings.output, cell, model, rate)))
+    try:
+        for cell, rate in cells:
+            data = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress)
+            if data is not None:  # a process that only helps to train has no report
+                out.append(Report(data, cell_folder(settings.output, cell, model, rate)))
+    finally:
+        leave()
     return out
 
 

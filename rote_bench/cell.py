@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .distributed import Processes
 from .progress import Progress
 from .report.provenance import peak_memory_bytes
 
@@ -90,6 +91,7 @@ class Cell:
     registry: Registry
     progress: Progress
     folder: Path
+    processes: Processes = field(default_factory=Processes)
     timings: Timings = field(default_factory=Timings)
     warnings: list[str] = field(default_factory=list)
 

@@ -72,6 +72,8 @@ def _run(options: argparse.Namespace) -> int:
         trust_remote_code=options.trust_remote_code,
         progress=progress,
     )
+    if not reports:  # a process that only helped to train
+        return DONE
     if options.json:
         _dump([dict(r.data) for r in reports] if len(reports) > 1 else dict(reports[0].data))
     elif not options.quiet:
@@ -293,8 +295,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--dtype",
         default="float32",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the weights (default: float32)",
+        choices=("float32", "bfloat16", "float16", "8bit", "4bit"),
+        help="of the weights (default: float32); 8bit and 4bit need bitsandbytes and --no-train",
     )
     run.add_argument(
         "--batch-size",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .tasks.example import Example
+from .tasks.example import Example, Span
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,6 +90,52 @@ class Encoded:
         return hit.all(1)
 
 
+# Words that ordinary text writes without a space in front.
+GLUED = frozenset(["'s", ",", ".", ";", ":", "?", "!", ")", "]"])
+
+
+@dataclass(frozen=True)
+class _Rendered:
+    """A text as a tokenizer sees it, and where each character of the words went."""
+
+    text: str
+    moved: tuple[int, ...] | None = None
+
+    @classmethod
+    def as_text(cls, words: str) -> _Rendered:
+        """Words separated by spaces as ordinary text."""
+        out: list[str] = []
+        moved: list[int] = []
+        for word in words.split(" "):
+            if out and word not in GLUED:
+                out.append(" ")
+            start = sum(map(len, out))
+            if len(moved):
+                moved.append(start)  # the space in front
+            out.append(word)
+            moved += range(start, start + len(word))
+        return cls("".join(out), tuple(moved))
+
+    def span(self, span: Span) -> Span:
+        """Where a span of the words is now."""
+        if self.moved is None:
+            return span
+        return self.moved[span[0]], self.moved[span[1] - 1] + 1
+
+
+def word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer is one of ``build_tokenizer``'s kind, also when it was saved and loaded again."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    return core is not None and type(core.model).__name__ == "WordLevel"
+
+
+def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens that a tokenizer puts in front of every text, such as a beginning-of-text token."""
+    marked: list[int] = tokenizer("a")["input_ids"]
+    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
+    return marked[: marked.index(bare[0])] if bare and bare[0] in marked else []
+
+
 def encode(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
@@ -100,6 +146,9 @@ def encode(
 ) -> Encoded:
     """Tokenise prompts with the given answers (the true ones by default) for teacher forcing.
 
+    A word-level tokenizer gets the words as they are. Any other gets ordinary text, ``Ada's`` for ``Ada 's``, behind
+    whatever token it begins every text with.
+
     Args:
         named: also locate the named positions (slower).
         max_length: refuse longer sequences, such as a model's number of positions.
@@ -108,11 +157,20 @@ def encode(
         UserError: when a prompt or answer has a word that the tokenizer does not know, or is too long.
     """
     answers = [e.answer for e in examples] if answers is None else answers
-    prompts = [e.prompt for e in examples]
-    texts = [f"{p} {a}" for p, a in zip(prompts, answers, strict=True)]
+    plain = word_level(tokenizer)
+    rendered = [_Rendered(e.prompt) if plain else _Rendered.as_text(e.prompt) for e in examples]
+    prompts = [r.text for r in rendered]
+    texts = [f"{p} {a if plain else _Rendered.as_text(a).text}" for p, a in zip(prompts, answers, strict=True)]
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{type(tokenizer).__name__} cannot say which characters its tokens stand for",
+            where="--model",
+            hint="save a fast tokenizer (tokenizer.json) beside the weights",
+        )
     full: Any = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    ids: list[list[int]] = full["input_ids"]
-    offsets: list[list[tuple[int, int]]] = full["offset_mapping"]
+    lead = [] if plain else leading_tokens(tokenizer)
+    ids: list[list[int]] = [[*lead, *row] for row in full["input_ids"]]
+    offsets: list[list[tuple[int, int]]] = [[*[(0, 0)] * len(lead), *row] for row in full["offset_mapping"]]
     if tokenizer.unk_token_id is not None:
         for text, row in zip(texts, ids, strict=True):
             if tokenizer.unk_token_id in row:
@@ -138,8 +196,8 @@ def encode(
         for name in examples[0].positions:
             positions[name] = torch.tensor(
                 [
-                    _last_token(row, e.positions[name], start)
-                    for row, e, start in zip(offsets, examples, starts, strict=True)
+                    _last_token(row, r.span(e.positions[name]), start)
+                    for row, r, e, start in zip(offsets, rendered, examples, starts, strict=True)
                 ]
             )
     return Encoded(input_ids, targets, positions)
@@ -164,9 +222,9 @@ def first_difference(true: Encoded, other: Encoded) -> tuple[Tensor, Tensor, Ten
     """
     width = min(true.max_length, other.max_length)
     a, b = true.targets[:, :width], other.targets[:, :width]
-    differs = a != b
+    differs = (a != b) & (a != IGNORED) & (b != IGNORED)
     if not bool(differs.any(1).all()):
-        raise ValueError("a pair of answers never differs")
+        raise ValueError("in a pair of answers, one is the other or begins with it")
     position = differs.int().argmax(1)
     rows = torch.arange(len(true), device=a.device)
     return position, a[rows, position], b[rows, position]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import stages
 from .cell import POST, PRE, Cell, Settings, cell_folder
+from .distributed import join
 from .errors import UserError
 from .hashing import digest
 from .machine import check_writable, choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
@@ -24,19 +25,20 @@ if TYPE_CHECKING:
 
 def run_cell(
     spec: TaskSpec, model_name: str, rate: float, *, settings: Settings, registry: Registry, progress: Progress
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """Run one cell from spec to report, or find that it is done already.
 
     Returns:
-        The report.
+        The report; None in a process that only helped to train.
 
     Raises:
         UserError: when the input cannot be run, or another cell's report stands in the folder.
         KeyboardInterrupt: after saving the state from which the next run goes on.
     """
-    cell = Cell(
-        spec, model_name, rate, settings, registry, progress, cell_folder(settings.output, spec, model_name, rate)
-    )
+    processes, wanted = join(settings.device)
+    folder = cell_folder(settings.output, spec, model_name, rate)
+    progress.quiet = progress.quiet or not processes.first
+    cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes)
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     check_writable(cell.folder)
     with cell.timings.stage("data"):
@@ -46,10 +48,12 @@ def run_cell(
 
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        device = choose_device(settings.device)
+        device = choose_device(wanted)
         loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
         precision = choose_precision(spec.training.precision, device)
         identified = identity(identity_parts(cell, loaded, precision, data))
+        if settings.train and loaded.source == "pretrained" and not loaded.trainable:
+            raise UserError("quantised weights cannot be trained", where="--model", hint="add --no-train")
         done = finished(cell, identified)
         if done is not None:
             progress.say(f"already done: {cell.folder / write.FILE}")
@@ -75,6 +79,7 @@ def run_cell(
             precision=precision,
             deterministic=device == "cpu",
             remote_code=settings.trust_remote_code,
+            processes=processes.count,
         ),
     )
     try:
@@ -83,6 +88,8 @@ def run_cell(
         raise
     except Exception as error:  # whatever breaks a run belongs into its report, and is raised again
         reason = " ".join(f"{type(error).__name__}: {error}".split())
+        if not processes.first:
+            raise
         failed = build.assemble(
             facts, status="failed", error=reason, timings=cell.timings.entry(), warnings=cell.warnings
         )
@@ -100,7 +107,7 @@ def _learn_and_diagnose(
     tokenizer: Any,
     device: str,
     precision: str,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     from .measurement import evaluate
     from .models.anatomy import Anatomy
     from .subject import Subject
@@ -127,6 +134,8 @@ def _learn_and_diagnose(
     if cell.settings.train and loaded.trainable:
         decided = {k: v for k, v in facts.identity["parts"].items() if k != "diagnostics"}
         trained = stages.learn(cell, subject, loaded, precision, digest(decided))
+        if not cell.processes.first:
+            return None
         subject.curve = trained.curve
         subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
     elif cell.settings.snapshots:

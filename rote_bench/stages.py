@@ -103,6 +103,8 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
     records: list[Mapping[str, Any]] = []
 
     def record(entry: Mapping[str, Any]) -> None:
+        if not cell.processes.first:
+            return
         records.append(entry)
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
@@ -120,6 +122,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
             checkpoint=cell.folder / "training-state.pt",
             identity=identity_hash,
             stop_requested=stop_requested,
+            processes=cell.processes,
         )
     cell.timings.seconds["training"] += trained.seconds - trained.evaluation_seconds
     cell.timings.seconds["evaluation"] += trained.evaluation_seconds

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .distributed import Processes
 from .encoding import IGNORED, Encoded
 from .evaluation import autocast, forward
 from .optimizers import make_optimizer
@@ -21,6 +22,7 @@ from .optimizers import make_optimizer
 if TYPE_CHECKING:
     from .spec.model import Recipe, Schedule
 
+ALONE = Processes()
 SNAPSHOT_RULE = (
     "pre_memorization is the evaluation with the largest P(true answer) - P(noisy label) on the noisy training examples"
     " among those whose accuracy on the selection split is at least {share:g} of its final value;"
@@ -136,11 +138,17 @@ def weights(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
 
 
-def answer_loss(model: Any, batch: Encoded) -> Tensor:
-    """Mean cross-entropy of the answer tokens, in nats; the prompt is not learned."""
+def answer_loss(model: Any, batch: Encoded, tokens: int | None = None) -> Tensor:
+    """Mean cross-entropy of the answer tokens, in nats; the prompt is not learned.
+
+    Args:
+        tokens: how many answer tokens to divide by: those of the whole batch where this is a part of it.
+    """
     logits = forward(model, batch.input_ids)
     wanted = batch.targets != IGNORED
-    return F.cross_entropy(logits[wanted].float(), batch.targets[wanted])
+    if tokens is None:
+        return F.cross_entropy(logits[wanted].float(), batch.targets[wanted])
+    return F.cross_entropy(logits[wanted].float(), batch.targets[wanted], reduction="sum") / tokens
 
 
 def train(
@@ -158,6 +166,7 @@ def train(
     identity: str = "",
     checkpoint_seconds: float = 30.0,
     stop_requested: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
 ) -> Trained:
     """Train until the noisy labels are memorised or the budget of steps is spent.
 
@@ -171,6 +180,7 @@ def train(
         checkpoint: file for the state from which an interrupted run goes on; removed at the end by the caller.
         identity: a checkpoint of another identity is ignored.
         stop_requested: asked before every step; when true the state is saved and ``KeyboardInterrupt`` raised.
+        processes: those that share the work; only the first evaluates, and its records decide.
 
     Raises:
         FloatingPointError: when the loss is no longer finite.
@@ -184,6 +194,7 @@ def train(
         adam_lr=recipe.adam_learning_rate,
         weight_decay=recipe.weight_decay,
     )
+    parameters = list(model.parameters())
     size = min(recipe.batch_size, len(rows))
     order = Batches(rows, size, seed)
     when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
@@ -205,7 +216,7 @@ def train(
     saved = start = time.monotonic()
 
     def save() -> None:
-        if checkpoint is None:
+        if checkpoint is None or not processes.first:
             return
         _save(
             checkpoint,
@@ -229,19 +240,24 @@ def train(
     total = last_step(recipe, settled)
     model.train()
     while step < total:
-        if stop_requested():
+        if processes.any(stop_requested(), str(data.input_ids.device)):
             save()
             raise KeyboardInterrupt
         index = order[step].to(data.input_ids.device)
         width = int(lengths[index].max())
+        shared = None
+        if processes.count > 1:
+            shared = int((data.targets[index] != IGNORED).sum())
+            index = processes.part(index)
         batch = Encoded(data.input_ids[index, :width], data.targets[index, :width], {})
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * multiplier(recipe, step + 1, settled)
         with autocast(data.input_ids.device, precision):
-            loss = answer_loss(model, batch)
+            loss = answer_loss(model, batch, shared)
         torch.autograd.backward(loss)
+        processes.sum_gradients(parameters)
         if recipe.clip is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         running.append(loss.detach())
@@ -250,13 +266,16 @@ def train(
         if step not in when and step < total:
             progress(step, total, curve[-1] if curve else None)
             continue
-        mean_loss = float(torch.stack(running).mean())
+        mean_loss = float(processes.sum(torch.stack(running).mean()))
         running.clear()
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate")
         before = time.monotonic()
-        with autocast(data.input_ids.device, precision):
-            levels = evaluate()
+        levels: Mapping[str, float | None] = {}
+        if processes.first:
+            with autocast(data.input_ids.device, precision):
+                levels = evaluate()
+        levels = processes.agree(levels)
         evaluating += time.monotonic() - before
         entry = {
             "step": step,

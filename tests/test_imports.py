@@ -27,7 +27,19 @@ FLOORS: list[set[str]] = [
     {"cell"},
     {"measurement", "findings", "report", "subject", "export"},
     {"training", "interventions", "evaluation"},
-    {"spec", "plugins", "splits", "encoding", "noise", "models", "optimizers", "progress", "machine", "linear"},
+    {
+        "spec",
+        "plugins",
+        "splits",
+        "encoding",
+        "noise",
+        "models",
+        "optimizers",
+        "progress",
+        "machine",
+        "linear",
+        "distributed",
+    },
     {"tasks", "statistics", "errors", "hookspecs", "hashing"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

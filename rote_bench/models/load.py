@@ -11,6 +11,7 @@ from ..errors import UserError
 from .names import SIZES, known_types, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZED = ("8bit", "4bit")
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class FromConfig:
             eos_token_id=request.eos_token_id,
             overrides=request.overrides,
         )
+        if request.dtype in QUANTIZED:
+            raise UserError(f"random weights cannot be {request.dtype}", where="--dtype", hint="or name hf: weights")
         attention = request.overrides.get("attention", "eager")
         with torch.device("meta"):
             empty = AutoModelForCausalLM.from_config(config)
@@ -121,7 +124,7 @@ class FromConfig:
 
 
 class FromPretrained:
-    """Pretrained weights with their tokenizer: ``hf:gpt2``, ``hf:./folder``, ``hf:name@revision``."""
+    """Pretrained weights with their tokenizer: ``hf:gpt2``, ``hf:./folder``, ``hf:./file.gguf``, ``hf:name@sha``."""
 
     name = "pretrained"
     description = "hf:NAME_OR_PATH[@REVISION]: pretrained weights and tokenizer from a folder, the cache or the hub"
@@ -137,20 +140,25 @@ class FromPretrained:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         name = parse(request.name)
-        folder = Path(name.path)
-        if name.path.startswith((".", "/", "~")) and not folder.expanduser().is_dir():
-            raise UserError(f"no folder {name.path!r}", where="--model")
-        local = folder.expanduser().is_dir()
-        source = str(folder.expanduser()) if local else name.path
+        place = Path(name.path).expanduser()
+        gguf = place.suffix == ".gguf"
+        if name.path.startswith((".", "/", "~")) and not (place.is_file() if gguf else place.is_dir()):
+            raise UserError(f"no {'file' if gguf else 'folder'} {name.path!r}", where="--model")
+        local = place.is_dir() or (gguf and place.is_file())
+        source = str(place.parent if gguf else place) if local else name.path
         common: dict[str, Any] = {"revision": name.revision or "main", "trust_remote_code": request.trust_remote_code}
+        if gguf:
+            _needs("gguf", "accelerate", what="GGUF files")
+            common["gguf_file"] = place.name
+        quantized = _quantization(request)
 
         def fetch(offline: bool) -> tuple[Any, Any]:
             return (
                 AutoTokenizer.from_pretrained(source, local_files_only=offline, **common),
                 AutoModelForCausalLM.from_pretrained(
                     source,
-                    dtype=getattr(torch, request.dtype),
-                    use_safetensors=True,
+                    dtype=getattr(torch, "float32" if quantized else request.dtype),
+                    **({"quantization_config": quantized} if quantized else {} if gguf else {"use_safetensors": True}),
                     attn_implementation=request.overrides.get("attention", "eager"),
                     local_files_only=offline,
                     **common,
@@ -170,9 +178,47 @@ class FromPretrained:
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         tokenizer.padding_side = "right"
+        if gguf:
+            model = _unquantized(model).to(getattr(torch, request.dtype))
         model.config.use_cache = False
         revision = getattr(model.config, "_commit_hash", None) or name.revision
-        return LoadedModel(model.to(request.device).eval(), tokenizer, "pretrained", model.config.model_type, revision)
+        if quantized is None:
+            model = model.to(request.device)
+        kept = getattr(model, "quantization_method", None) is None
+        return LoadedModel(model.eval(), tokenizer, "pretrained", model.config.model_type, revision, trainable=kept)
+
+
+def _needs(*packages: str, what: str) -> None:
+    """Say which packages are missing.
+
+    Raises:
+        UserError: with the command that installs them.
+    """
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{what} need {' and '.join(missing)}", where="--model", hint=f"pip install {' '.join(missing)}"
+        )
+
+
+def _quantization(request: ModelRequest) -> Any:
+    """The settings of 8- or 4-bit weights, or None."""
+    if request.dtype not in QUANTIZED:
+        return None
+    from transformers import BitsAndBytesConfig
+
+    _needs("bitsandbytes", "accelerate", what=f"{request.dtype} weights")
+    return BitsAndBytesConfig(load_in_8bit=request.dtype == "8bit", load_in_4bit=request.dtype == "4bit")
+
+
+def _unquantized(model: Any) -> Any:
+    """The same weights in a model that knows nothing of the file they were read from, so that it can be saved."""
+    config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
+    fresh = type(model)(config)
+    fresh.load_state_dict(model.state_dict())
+    return fresh
 
 
 def _unloadable(path: str, error: Exception) -> UserError:

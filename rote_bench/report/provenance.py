@@ -79,7 +79,14 @@ def _cpu() -> str:
 
 
 def environment(
-    *, device: str, threads: int, dtype: str, precision: str, deterministic: bool, remote_code: bool = False
+    *,
+    device: str,
+    threads: int,
+    dtype: str,
+    precision: str,
+    deterministic: bool,
+    remote_code: bool = False,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """The report's ``environment``."""
     commit, dirty = _commit()
@@ -95,6 +102,7 @@ def environment(
         "device": device,
         "threads": threads,
         "dtype": dtype,
+        "processes": processes,
         "precision": precision,
         "deterministic": deterministic,
         "remote_code": remote_code,
