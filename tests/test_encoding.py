@@ -67,7 +67,7 @@ def test_first_difference_finds_where_answers_part() -> None:
     position, true_token, other_token = first_difference(true, wrong)
     assert position.item() == true.positions["last"].item() + 1
     assert tokenizer.convert_ids_to_tokens([true_token.item(), other_token.item()]) == [digits[1], other[1]]
-    with pytest.raises(ValueError, match="never differs"):
+    with pytest.raises(ValueError, match="begins with it"):
         first_difference(true, true)
 
 
