@@ -20,7 +20,7 @@ def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, 
     from .spec.loader import shipped
     from .spec.source import read
 
-    registry = load_plugins(plugins)
+    registry = load_plugins(plugins, clashes=kind == "plugins")
     if kind == "plugins":
         return [
             {

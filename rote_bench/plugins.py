@@ -44,6 +44,14 @@ class PluginInfo:
     seconds: float = 0.0
 
 
+def _title(info: PluginInfo) -> str:
+    return f"{info.name} ({info.source})"
+
+
+class NameTaken(UserError):
+    """Two plugins register one name."""
+
+
 @dataclass
 class Registry:
     """Everything registered, by kind and name."""
@@ -81,7 +89,7 @@ class Registry:
         Returns:
             (kind, name) -> registered object.
         """
-        name = f"{info.name} ({info.source})"
+        name = _title(info)
         others = self.manager.get_plugins()
         try:
             self.manager.register(module, name=name)
@@ -102,12 +110,13 @@ class Registry:
         """Keep what a plugin registers.
 
         Raises:
-            UserError: when a name is already taken by another plugin.
+            NameTaken: when a name is already taken by another plugin, which is then forgotten as a whole.
         """
         for kind, name in added:
             if (kind, name) in self.sources:
                 other = self.sources[kind, name]
-                raise UserError(
+                self.manager.unregister(name=_title(info))
+                raise NameTaken(
                     f"{kind} {name!r} is registered by both {other} and {info.source}",
                     where=f"plugin {info.name}",
                     hint="remove one, or pick plugins with ROTE_BENCH_PLUGINS",
@@ -171,38 +180,52 @@ def built_in() -> Registry:
     return registry
 
 
-def load(files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None = None) -> Registry:
+def load(
+    files: Sequence[str | Path] = (), *, warn: Callable[[str], None] | None = None, clashes: bool = False
+) -> Registry:
     """Load what is built in, then installed plugins, then single files.
 
     Args:
-        files: Python files given with ``--plugin``.
+        files: Python files given with ``--plugin``; the file of an installed plugin is not loaded again.
         warn: receives one line for each installed plugin that fails; standard error by default.
+        clashes: only list an installed plugin that claims the name of another one, as failed.
 
     Raises:
         UserError: when two plugins claim one name, or a file of ``files`` cannot be loaded.
     """
     say = warn or (lambda text: print(text, file=sys.stderr))
     registry = built_in()
+    installed: set[Path] = set()
     for point in _wanted(metadata.entry_points(group=GROUP), say):
         source = point.dist.name if point.dist else point.value
         version = point.dist.version if point.dist else None
         info = PluginInfo(point.name, source, version)
         start = time.monotonic()
         try:
-            added = registry.collect(point.load(), info)
+            module = point.load()
+            added = registry.collect(module, info)
             info = replace(info, seconds=time.monotonic() - start)
-        except (Exception, SystemExit) as error:  # whatever a stranger's code raises must harm nothing but that plugin
-            failed = replace(info, error=_reason(error))
-            registry.plugins.append(failed)
-            say(f"rote-bench: plugin {point.name!r} of {source} did not load: {failed.error}")
-        else:
             registry.accept(added, info)
+        except NameTaken as error:
+            if not clashes:
+                raise
+            reason = str(error)
+        except (Exception, SystemExit) as error:  # whatever a stranger's code raises must harm nothing but that plugin
+            reason = _reason(error)
+        else:
+            if getattr(module, "__file__", None):
+                installed.add(Path(module.__file__).resolve())
             if info.seconds > SLOW:
                 say(
                     f"rote-bench: plugin {point.name!r} of {source} takes {info.seconds:.1f} s to load, with every"
                     " command; it should import what is heavy inside its functions"
                 )
-    for file in {Path(file).resolve(): Path(file) for file in files}.values():
+            continue
+        registry.plugins.append(replace(info, error=reason))
+        say(f"rote-bench: plugin {point.name!r} of {source} did not load: {reason}")
+    for place, file in {Path(file).resolve(): Path(file) for file in files}.items():
+        if place in installed:
+            continue
         info = PluginInfo(file.stem, str(file))
         try:
             added = registry.collect(_from_file(file), info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,45 @@ def test_an_installed_plugin_may_not_take_a_built_in_name(monkeypatch: pytest.Mo
     monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
     with pytest.raises(UserError, match=r"noise 'uniform' is registered by both built-in and takes:plugin"):
         plugins.load()
+
+
+def test_a_clash_of_installed_plugins_stops_every_verb_but_the_one_that_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Takes:
+        @staticmethod
+        @hookimpl
+        def register_noise(register: Any) -> None:
+            register(type("Mine", (Uniform,), {"name": "mine"}))
+            register(Uniform)
+
+        @staticmethod
+        @hookimpl
+        def register_commands(cli: Any) -> None:
+            raise AssertionError("a plugin that was refused must not be asked again")
+
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
+    both = "noise 'uniform' is registered by both built-in and takes:plugin"
+    assert main(["list", "noise"]) == 2
+    assert both in capsys.readouterr().err
+    assert main(["list", "plugins", "--json"]) == 0
+    shown = capsys.readouterr()
+    (listed,) = (p for p in json.loads(shown.out) if p["name"] == "takes")
+    assert listed["status"] == "failed" and both in listed["description"]
+    assert shown.err.count(both) == 1
+    registry = plugins.load(warn=lambda text: None, clashes=True)
+    assert "mine" not in registry.table("noise") and registry.source_of("noise", "uniform") == "built-in"
+    registry.manager.hook.register_commands(cli=None)
+
+
+def test_the_file_of_an_installed_plugin_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = plugin(tmp_path, PARITY)
+    module = plugins._from_file(file)
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("parity", lambda: module)])
+    registry = plugins.load([file, file.parent / "." / file.name])
+    assert [p.name for p in registry.plugins] == ["rote_bench", "parity"]
+    with pytest.raises(UserError, match="registered by both parity:plugin and "):
+        plugins.load([plugin(tmp_path, PARITY, "copy.py")])
 
 
 def test_two_plugins_with_one_name_are_both_named(tmp_path: Path) -> None:
