@@ -146,7 +146,22 @@ def gallery() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"cli.md": command_line, "task-files.md": spec_keys, "tasks.md": gallery}
+def diagnostics() -> str:
+    """The table of diagnostics, each with the question that its own page opens with."""
+    lines = ["# Diagnostics", "", NOTE, ""]
+    rows = []
+    for name, diagnostic in plugins.built_in().table("diagnostics").items():
+        page = (FOLDER / "diagnostics" / f"{name}.md").read_text(encoding="utf-8")
+        question = " ".join(page.split("\n\n")[1].partition("?")[0].split()) + "?"
+        rows.append([f"[`{name}`]({name}.md)", question, diagnostic.description])
+    lines += table(["name", "question", "what is measured"], rows)
+    lines += ["Each page gives formulas, controls, cost and sources; options stand among the"]
+    lines += ["[keys of a task file](../task-files.md#diagnostics-and-their-options). Adding one: see"]
+    lines += ["[Writing a plugin](../plugins.md#a-diagnostic)."]
+    return "\n".join(lines)
+
+
+PAGES = {"cli.md": command_line, "task-files.md": spec_keys, "tasks.md": gallery, "diagnostics/README.md": diagnostics}
 
 
 def main() -> None:

@@ -107,6 +107,7 @@ def run(
     train: bool = True,
     snapshots: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    track: str | None = None,
     quiet: bool = False,
 ) -> Report:
     """Train (or load) one model on one task under label noise, diagnose it and write its report.
@@ -115,6 +116,7 @@ def run(
         task: a task file or the name of a shipped task.
         model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``.
         noise_rate, seed: the task file's own when None.
+        track: ``tensorboard`` or ``trackio`` writes the curves there while they are made.
 
     Raises:
         UserError: when the input is wrong, or names several noise rates.
@@ -136,6 +138,7 @@ def run(
         train=train,
         snapshots=snapshots,
         trust_remote_code=trust_remote_code,
+        track=track,
         progress=Progress(quiet=quiet),
         single=True,
     )
@@ -160,6 +163,7 @@ def run_cells(
     train: bool = True,
     snapshots: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    track: str | None = None,
     progress: Progress | None = None,
     single: bool = False,
 ) -> list[Report]:
@@ -172,7 +176,10 @@ def run_cells(
     from .runner import expand, run_cell
     from .spec.preflight import check_drawable
     from .stages import find_provider
+    from .tracking import require
 
+    if track is not None:
+        require(track)
     progress = progress or Progress()
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
@@ -200,6 +207,7 @@ def run_cells(
         train=train,
         snapshots={names.get(name, name): folder for name, folder in (snapshots or {}).items()},
         trust_remote_code=trust_remote_code,
+        track=track,
     )
     out = []
     try:

@@ -34,10 +34,16 @@ def listing(kind: str, *, plugins: Sequence[str | Path] = ()) -> list[dict[str, 
         ]
     if kind == "tasks":
         files = {**registry.task_files(), **shipped()}
+        brought_by = {
+            Path(cls.spec_file): registry.source_of("tasks", name)
+            for name, cls in registry.table("tasks").items()
+            if getattr(cls, "spec_file", None)
+        }
         return [
             {
                 "name": name,
-                "source": "built-in" if name in shipped() else str(file),
+                "source": brought_by.get(file, "built-in"),
+                "file": str(file),
                 "generator": (data := read(file).data).get("generator"),
                 "profiles": sorted(data.get("profiles") or {}),
                 "description": data.get("title", ""),

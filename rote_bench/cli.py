@@ -70,6 +70,7 @@ def _run(options: argparse.Namespace) -> int:
         train=not options.no_train,
         snapshots=dict(options.snapshot),
         trust_remote_code=options.trust_remote_code,
+        track=options.track,
         progress=progress,
     )
     if not reports:  # a process that only helped to train
@@ -127,12 +128,8 @@ def _list(options: argparse.Namespace) -> int:
         return DONE
     from tabulate import tabulate
 
-    _say(
-        tabulate(
-            [[i["name"], i["source"], i.get("status", ""), i["description"]] for i in items],
-            headers=["name", "source", "", "description"],
-        )
-    )
+    heads = ["name", "source", *(["status"] if options.kind == "plugins" else []), "description"]
+    _say(tabulate([[i[head] for head in heads] for i in items], headers=heads))
     return DONE
 
 
@@ -315,6 +312,11 @@ def parser() -> argparse.ArgumentParser:
         type=_snapshot,
         metavar="pre|post=DIR",
         help="with --no-train: weights of a snapshot",
+    )
+    run.add_argument(
+        "--track",
+        choices=("tensorboard", "trackio"),
+        help="write the curves there while they are made; needs the package of that name",
     )
     run.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the weights run")
     run.add_argument("--quiet", action="store_true", help="print nothing but warnings")

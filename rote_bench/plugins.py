@@ -112,7 +112,9 @@ class Registry:
         Raises:
             NameTaken: when a name is already taken by another plugin, which is then forgotten as a whole.
         """
-        for kind, name in added:
+        files = (getattr(thing, "spec_file", None) for thing in added.values())
+        claimed = [*added, *(("task file", Path(file).stem) for file in files if file is not None)]
+        for kind, name in claimed:
             if (kind, name) in self.sources:
                 other = self.sources[kind, name]
                 self.manager.unregister(name=_title(info))
@@ -123,7 +125,7 @@ class Registry:
                 )
         for (kind, name), thing in added.items():
             self.tables[kind][name] = thing
-            self.sources[kind, name] = info.source
+        self.sources.update(dict.fromkeys(claimed, info.source))
         self.plugins.append(info)
 
 
@@ -174,8 +176,10 @@ def _lacks(kind: str, thing: Any) -> str | None:
 def built_in() -> Registry:
     """What comes with rote-bench and nothing else."""
     from . import builtin
+    from .spec.loader import shipped
 
     registry = Registry(_manager())
+    registry.sources.update({("task file", name): BUILT_IN for name in shipped()})
     registry.add(builtin, PluginInfo("rote_bench", BUILT_IN))
     return registry
 

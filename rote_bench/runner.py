@@ -13,7 +13,7 @@ from .errors import UserError
 from .hashing import digest
 from .machine import check_writable, choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
 from .progress import Progress
-from .report import build, write
+from .report import build, card, write
 from .report.provenance import code_version, differing, environment, identity
 
 if TYPE_CHECKING:
@@ -159,9 +159,11 @@ def _learn_and_diagnose(
         metrics=metrics,
         diagnostics=diagnostics,
         timings=cell.timings.entry(),
-        artifacts=build.artifacts(cell.folder),
         warnings=cell.warnings,
     )
+    if trained is not None:
+        card.write_cards(cell.folder / "checkpoints", report, trained.curve)
+    report["artifacts"] = build.artifacts(cell.folder)
     found = write.faults(report)
     if found:
         raise ValueError(f"the report does not fit its schema: {found[0]}")

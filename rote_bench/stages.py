@@ -89,6 +89,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
 
     from .encoding import concatenate, encode
     from .measurement import curves
+    from .tracking import following
     from .training import train
 
     data, recipe = subject.data, cell.spec.training
@@ -106,9 +107,11 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         if not cell.processes.first:
             return
         records.append(entry)
+        follow(entry)
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
-    with _interruptible() as stop_requested:
+    track = cell.settings.track if cell.processes.first else None
+    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
         trained = train(
             loaded.model,
             encoded.to(subject.device),

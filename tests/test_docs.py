@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,33 @@ def test_the_readme_shows_only_verbs_that_exist() -> None:
     assert {line.split()[1] for line in lines} <= verbs
 
 
-def test_files_that_documents_name_are_there() -> None:
-    import re
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 
-    for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name} names {target}"
+
+def anchors(page: Path) -> set[str]:
+    """What a repository's page can be linked to: its headings in lower case, spaces as hyphens, no punctuation."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text()):
+        target, _, anchor = link.partition("#")
+        place = (page.parent / target).resolve() if target else page
+        if ":" in link or (ROOT / "plugins") in place.parents:  # the example plugins may go; their own test looks there
+            continue
+        assert place.exists(), f"{page.name} names {target}"
+        assert place.is_relative_to(ROOT), f"{page.name} links out of the repository"
+        assert not anchor or anchor in anchors(place), f"{page.name} names {link}"
+
+
+def test_the_index_names_every_page() -> None:
+    docs = ROOT / "docs"
+    named = {(docs / link.partition("#")[0]).resolve() for link in LINK.findall((docs / "README.md").read_text())}
+    assert {p.resolve() for p in docs.glob("*.md")} - {docs / "README.md"} <= named
+    assert (docs / "diagnostics" / "README.md") in named
 
 
 def generated() -> dict[str, str]:

@@ -39,6 +39,7 @@ FLOORS: list[set[str]] = [
         "machine",
         "linear",
         "distributed",
+        "tracking",
     },
     {"tasks", "statistics", "errors", "hookspecs", "hashing"},
 ]

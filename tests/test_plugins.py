@@ -253,6 +253,13 @@ def test_a_task_with_a_file_of_its_own_is_found_by_name(tmp_path: Path) -> None:
         plugins.load([tmp_path / "extra.py"])
 
 
+def test_a_task_file_may_not_take_the_name_of_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "thr.yaml").write_text("name: thr\ngenerator: parity\n")
+    text = PARITY.replace('    name = "parity"\n', f'    spec_file = "{tmp_path / "thr.yaml"}"\n    name = "parity"\n')
+    with pytest.raises(UserError, match=r"task file 'thr' is registered by both built-in and .*extra.py"):
+        plugins.load([plugin(tmp_path, text)])
+
+
 @pytest.mark.parametrize(("chosen", "found"), [(None, {"a", "b"}), ("", set()), ("b", {"b"}), ("a, b", {"a", "b"})])
 def test_the_environment_picks_plugins(monkeypatch: pytest.MonkeyPatch, chosen: str | None, found: set[str]) -> None:
     def quiet() -> Any:

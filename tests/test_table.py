@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
@@ -98,6 +101,39 @@ def test_what_is_wrong_is_said_with_the_key(tmp_path: Path, change: dict, messag
         made = task(change.pop("path", None) or path, **change)
         [made.example(i) for i in range(len(made))]
     assert (caught.value.where or "").startswith("parameters.")
+
+
+OFFLINE = "import sys; from rote_bench.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def test_a_dataset_of_the_hub_that_cannot_be_reached_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "hub.yaml").write_text(
+        "name: hub\ngenerator: dataset\nparameters: {path: somebody/questions}\n"
+        "splits: {train: 0.8, selection: 0.1, validation: 0.1}\n"
+    )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, "data", str(tmp_path / "hub.yaml")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"rote-bench: {tmp_path / 'hub.yaml'}:3: parameters.path: 'somebody/questions' is no")
+    assert "the hub cannot be reached" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_dataset_of_the_hub_is_asked_for_by_name_and_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple] = []
+
+    def load_dataset(*given: object) -> datasets.DatasetDict:
+        asked.append(given)
+        return datasets.DatasetDict({"test": datasets.Dataset.from_list(ROWS)})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    made = task(Path("somebody/questions"), config="sums", split="test")
+    assert asked == [("somebody/questions", "sums")]
+    assert len(made) == 100 and made.example(37).answer == "10"
 
 
 def test_broken_files_are_the_users_mistake(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from rote_bench import plugins
-from rote_bench.diagnostics import Diagnostic, Metric, NoOptions, Result
+from rote_bench.diagnostics import Diagnostic, Metric, NoOptions, NotApplicable, Result
 from rote_bench.interventions import run
 from rote_bench.models.load import BUILT_IN, FromConfig
 from rote_bench.noise import Uniform
@@ -63,6 +65,10 @@ def test_built_in_models_keep_the_rules() -> None:
     assert {type(p).__name__ for p in BUILT_IN} == {"FromConfig", "FromPretrained"}
 
 
+def own(task: Any, example: Any) -> int:
+    return next(i for i in range(len(task)) if task.example(i) == example)
+
+
 class Broken(Addition):
     """Changes one thing at a time."""
 
@@ -85,6 +91,8 @@ class Broken(Addition):
         (lambda e: {"intermediates": {"sum_0": "99"}}, "values of 'sum_0'"),
         (lambda e: {"intermediates": {**e.intermediates, "sum_0": "0"}}, "answer_if('sum_0') at the true value"),
         (lambda e: {"group": "all"}, "group"),
+        (lambda e: {"intermediates": {f"sum_{e.prompt[0]}": "1"}}, "same intermediates everywhere"),
+        (lambda e: {"answer": e.answer + " "}, "answer in words"),
         (lambda e: {"prompt": "1 + 1 ="}, "unique prompts"),
     ],
 )
@@ -96,13 +104,58 @@ def test_a_broken_task_is_told_what_to_mend(change: Any, rule: str) -> None:
     assert line.count(";") >= 1, "what, where, and how to mend it"
 
 
-def test_leaking_splits_and_neighbours_are_found() -> None:
-    class Leaking(Addition):
-        def split(self, sizes: Any, seed: int) -> dict[str, list[int]]:
-            return {name: list(range(sizes[name])) for name in ("train", "selection", "validation")}
+SIZES = ("train", "selection", "validation")
 
-    with pytest.raises(RuleBroken, match="disjoint splits: an example is in two splits; let"):
-        check_task(Leaking, {"digits": 2})
+
+def pieces(sizes: Any, start: int, less: int = 0) -> dict[str, list[int]]:
+    out = {}
+    for name in SIZES:
+        out[name] = list(range(start, start + sizes[name] - less))
+        start += sizes[name]
+    return out
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (lambda self, sizes, seed: {n: list(range(sizes[n])) for n in SIZES}, "disjoint splits: an example is in two"),
+        (lambda self, sizes, seed: pieces(sizes, next(COUNT)), "splits by seed: .*; draw with random.Random"),
+        (lambda self, sizes, seed: pieces(sizes, len(self)), "splits within the pool: .*; give indices below"),
+        (lambda self, sizes, seed: pieces(sizes, 0, less=1), "split sizes: .*; give as many"),
+    ],
+)
+def test_broken_splits_are_found(split: Any, message: str) -> None:
+    with pytest.raises(RuleBroken, match=message):
+        check_task(type("Splits", (Addition,), {"split": split}), {"digits": 2})
+
+
+COUNT = itertools.count()
+
+
+@dataclasses.dataclass
+class Loose:
+    digits: int = 2
+    order: str = "least_first"
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"name": "My Task"}, "name: it is 'My Task'; set"),
+        ({"description": ""}, "description: there is none; say"),
+        ({"Parameters": dict}, "Parameters: it is .*; set `Parameters` to a frozen dataclass"),
+        ({"Parameters": Loose}, "Parameters frozen: its fields can be changed; write"),
+        ({"__len__": lambda self: 2}, "pool: it has 2 questions; return a larger"),
+    ],
+)
+def test_a_class_that_lacks_something_is_told_so(methods: dict, message: str) -> None:
+    with pytest.raises(RuleBroken, match=message):
+        check_task(type("Lacking", (Addition,), methods), {})
+
+
+def test_parameters_that_do_not_fit_are_named() -> None:
+    with pytest.raises(RuleBroken, match="Parameters: digit: unknown key 'digit'; give values"):
+        check_task(Addition, {"digit": 2})
 
 
 @pytest.mark.parametrize(
@@ -112,6 +165,12 @@ def test_leaking_splits_and_neighbours_are_found() -> None:
         ({"words": lambda self: [*"0123456789", "+"]}, "are missing; add them"),
         ({"answers": lambda self, example: [example.answer]}, "wrong answers exist"),
         ({"values": lambda self, name: 1 // 0}, "ZeroDivisionError"),
+        ({"near_misses": lambda self, example: [example.answer]}, "near misses are wrong: .*; leave"),
+        ({"near_misses": lambda self, example: ["x"]}, "near misses in words: .*; add them"),
+        ({"answer_if": lambda self, example, name, value: "x"}, r"answer_if\('sum_0'\) gives answers: 'x' has words"),
+        ({"answer_if": lambda self, example, name, value: example.answer}, "interventions change the answer: .*; comp"),
+        ({"neighbours": lambda self, example: {"self": [own(self, example)]}}, "without the example: .*; leave"),
+        ({"answers": lambda self, example: [example.answer, f"{example.answer} "]}, "noise|wrong labels can be drawn"),
         ({"split": lambda self, sizes, seed: {}}, "KeyError"),
     ],
 )
@@ -130,6 +189,13 @@ def test_broken_methods_of_a_task_are_named(methods: dict, message: str) -> None
           "draw": lambda self, task, examples, rng: Uniform.draw(self, task, examples, random.Random(0))},
          "noise by seed"),
         ({"phantom": lambda self, task, held_out, rate, rng, train: []}, "phantom labels"),
+        ({"draw": lambda self, task, examples, rng: Uniform.draw(self, task, examples, random.Random(next(COUNT)))},
+         "determinism: one seed gives two draws; use the `rng`"),
+        ({"mark": lambda self, task, examples, rate, rng: list(range(round(max(rate, 0.1) * len(examples))))},
+         "no noise at rate 0: labels are wrong; let `mark`"),
+        ({"phantom": lambda self, task, held_out, rate, rng, train: held_out.pop() and [0]},
+         "held-out examples untouched: they changed; never|phantom|IndexError"),
+        ({"Options": dict}, "Options: it is .*; set `Options`"),
     ],
 )  # fmt: skip
 def test_broken_noise_is_told_what_to_mend(methods: dict, rule: str) -> None:
@@ -141,6 +207,10 @@ def test_broken_noise_is_told_what_to_mend(methods: dict, rule: str) -> None:
 def looks(run_: Any, **more: Any) -> type:
     values = {"name": "mine", "description": "mine", "Options": NoOptions, "run": run_, **more}
     return type("Look", (Diagnostic,), values)
+
+
+def not_here() -> Result:
+    raise NotApplicable("not here")
 
 
 def metric(value: int = 1) -> dict[str, Metric]:
@@ -169,6 +239,7 @@ def leave_a_hook(self: Any, subject: Any) -> Result:
         (lambda self, subject: Result(metric(), {"n": 1 // len(subject.noisy)}), "without noisy labels"),
         (lambda self, subject: Result(metric(), {"w": subject.anatomy().module(0, "mlp") and 1}), "parts are unknown"),
         (lambda self, subject: None, "return a Result|result"),
+        (lambda self, subject: not_here(), "applies: to nothing .*: not here; check its condition"),
     ],
 )
 def test_a_broken_diagnostic_is_told_what_to_mend(run_: Any, rule: str) -> None:
@@ -196,6 +267,54 @@ def test_diagnostics_that_change_the_model_are_found() -> None:
     finally:
         subject.anatomy().model._forward_hooks.clear()
     run(subject.anatomy(), subject.noisy.true.input_ids[:2], {})
+
+
+def test_a_figure_that_is_not_there_is_missed() -> None:
+    look = looks(lambda self, subject: Result(metric()), draw=staticmethod(lambda details, path: True))
+    with pytest.raises(RuleBroken, match="figure: draw says that it wrote a PNG, and there is none; write to"):
+        check_diagnostic(look)
+
+
+class Seesaw(torch.nn.Module):
+    """Adds to the logits of one model: the sum of all tokens, or noise, or nothing; or drops a dimension."""
+
+    def __init__(self, model: Any, fault: str) -> None:
+        super().__init__()
+        self.model, self.fault, self.own = model, fault, next(COUNT)
+
+    def forward(self, input_ids: torch.Tensor) -> Any:
+        logits = self.model(input_ids=input_ids).logits
+        if self.fault == "causality":
+            logits = logits + input_ids.sum()
+        if self.fault == "determinism":
+            logits = logits + self.own
+        return SimpleNamespace(logits=logits[0] if self.fault == "logits" else logits)
+
+
+@pytest.mark.parametrize("fault", ["causality", "determinism", "logits"])
+def test_models_that_answer_wrongly_are_found(fault: str) -> None:
+    class Wrong(FromConfig):
+        def load(self, request: Any) -> Any:
+            loaded = super().load(request)
+            return dataclasses.replace(loaded, model=Seesaw(loaded.model, fault).eval())
+
+    with pytest.raises(RuleBroken, match=f"{fault}: .*; (mask|use|return)"):
+        check_model(Wrong(), "gpt2-nano")
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"name": ""}, "name: there is none; set"),
+        ({"description": ""}, "description: there is none; say"),
+        ({"matches": lambda self, name: False}, "matches: 'gpt2-nano' is not known; return True"),
+        ({"names": lambda self: []}, "names: there are none; list"),
+        ({"load": lambda self, request: None}, "load: it gives NoneType; return a LoadedModel"),
+    ],
+)
+def test_a_provider_that_lacks_something_is_told_so(methods: dict, message: str) -> None:
+    with pytest.raises(RuleBroken, match=message):
+        check_model(type("Lacking", (FromConfig,), methods)(), "gpt2-nano")
 
 
 def test_a_broken_provider_is_told_what_to_mend() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..statistics import Estimate, across_seeds
+from .view import MEANINGS
 
 COLUMNS: tuple[tuple[str, str], ...] = (
     ("validation_accuracy", "held-out accuracy"),
@@ -25,8 +26,16 @@ def task_label(report: Mapping[str, Any]) -> str:
     return f"{spec['name']}-{spec['profile']}" if spec.get("profile") else str(spec["name"])
 
 
+def columns(reports: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    """(metric, title) of every column: the main metrics, then those that only plugins measure."""
+    more = sorted({name for report in reports for name in report["metrics"]} - MEANINGS.keys())
+    return (*COLUMNS, *((name, name.replace("_", " ")) for name in more))
+
+
 def rows(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row for each task, model and noise rate, with every column's estimate over seeds."""
+    reports = list(reports)
+    shown = columns(reports)
     groups: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
     for report in reports:
         key = (task_label(report), report["model"]["name"], report["data"]["noise_rate"])
@@ -42,7 +51,7 @@ def rows(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "parameters": members[0]["model"]["parameters"],
             "failed": len(members) - len(done),
         }
-        for name, _ in COLUMNS:
+        for name, _ in shown:
             row[name] = _aggregate([r["metrics"].get(name) for r in done])
         out.append(row)
     return out
@@ -68,7 +77,9 @@ def render(reports: Iterable[Mapping[str, Any]], style: str = "simple") -> str:
             return "-"
         return f"{e.value:.3f}" if e.ci_low is None else f"{e.value:.3f} [{e.ci_low:.2f}, {e.ci_high:.2f}]"
 
-    header = ["task", "model", "parameters", "noise", "seeds", *(title for _, title in COLUMNS)]
+    reports = list(reports)
+    shown = columns(reports)
+    header = ["task", "model", "parameters", "noise", "seeds", *(title for _, title in shown)]
     body = [
         [
             r["task"],
@@ -77,7 +88,7 @@ def render(reports: Iterable[Mapping[str, Any]], style: str = "simple") -> str:
             f"{r['noise']:g}",
             r["seeds"] if not r["failed"] else f"{r['seeds']} (+{r['failed']} failed)",
         ]
-        + [cell(r[name]) for name, _ in COLUMNS]
+        + [cell(r[name]) for name, _ in shown]
         for r in rows(reports)
     ]
     return str(tabulate(body, headers=header, tablefmt=style, disable_numparse=True))

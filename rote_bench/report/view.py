@@ -100,8 +100,10 @@ def render(report: Mapping[str, Any], *, width: int | None = None, color: bool =
     metrics.add_column("metric")
     metrics.add_column("value [95 % interval]", no_wrap=True)
     metrics.add_column("what it says")
+    measured_by = {metric: name for name, d in report["diagnostics"].items() for metric in d["metrics"]}
     for name, entry in report["metrics"].items():
-        shown = entry["reason_if_null"] if entry["value"] is None else MEANINGS.get(name, "")
+        meaning = MEANINGS.get(name) or f"measured by {measured_by.get(name, 'a plugin')}"
+        shown = entry["reason_if_null"] if entry["value"] is None else meaning
         metrics.add_row(Text(name), Text(with_interval(entry)), Text(shown or ""))
     console.print()
     console.print(metrics)

@@ -207,6 +207,12 @@ def _read(path: str, config: str | None, key: str) -> dict[str, Any]:
         return {str(name): rows for name, rows in loaded.items()}
     except UserError:
         raise
+    except ConnectionError as error:
+        raise UserError(
+            f"{path!r} is no file here, and the hub cannot be reached for a dataset of that name",
+            where=key,
+            hint="mend the path; or load the dataset once where there is a network, after which its copy is used",
+        ) from error
     except Exception as error:  # files, formats, networks: whatever the library meets is the reason for the user
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"cannot read {path!r}: {reason}", where=key, hint="is the path right?") from error

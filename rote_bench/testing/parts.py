@@ -207,12 +207,13 @@ def check_model(provider: Any, name: str) -> Any:
     with torch.inference_mode():
         logits, twin = loaded.model(input_ids=ids).logits, again.model(input_ids=ids).logits
         shorter = loaded.model(input_ids=ids[:, :-1]).logits
-    found.rule(
+    if not found.rule(
         logits.ndim == 3 and tuple(logits.shape[:2]) == tuple(ids.shape),
         "logits",
         f"of shape {tuple(logits.shape)} for ids of shape {tuple(ids.shape)}",
         "return an object whose logits are (batch, length, vocabulary)",
-    )
+    ):
+        found.raise_all()
     found.rule(bool(torch.equal(logits, twin)), "determinism", "one seed gives two models", "use request.seed")
     found.rule(
         bool(torch.allclose(logits[:, :-1], shorter, atol=1e-4)),

@@ -65,6 +65,7 @@ def check_task(
         "set `group` to what makes questions alike, or to the prompt when nothing does",
     )
     found.raise_all()  # what follows would only repeat it
+    found.attempt("answer_if", _intervention_rules, task, list(made.values()))
     found.attempt("words", _word_rules, task, list(made.values()))
     found.attempt("labels", _label_rules, task, list(made.values()), rows)
     found.attempt("neighbours", _neighbour_rules, task, made)
@@ -142,9 +143,8 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
             "move the span, or rename the feature",
         )
     answers = task.answers(example)
-    listed = answers if len(answers) <= 5000 else [answers[answers.index(example.answer)]]
     found.rule(
-        example.answer in listed,
+        _among(answers, example.answer),
         "answer among the answers",
         f"{example.answer!r} is none of answers({shown})",
         "let `answers` hold the true answer too",
@@ -156,6 +156,16 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
         )
     for name, value in example.intermediates.items():
         _intermediate_rules(found, task, example, name, value)
+
+
+def _among(answers: Sequence[str], label: str) -> bool:
+    """Whether a label is one of the answers, without walking through a long lazy sequence of them."""
+    if len(answers) <= 5000:
+        return label in answers
+    try:
+        return answers[answers.index(label)] == label
+    except ValueError:
+        return False
 
 
 def _intermediate_rules(found: Findings, task: Task, example: Example, name: str, value: str) -> None:
@@ -188,6 +198,24 @@ def _intermediate_rules(found: Findings, task: Task, example: Example, name: str
     )
 
 
+def _intervention_rules(found: Findings, task: Task, examples: Sequence[Example]) -> None:
+    """An intermediate result that an answer can be asked of must be able to change it."""
+    moves: dict[str, bool] = {}
+    for example in examples:
+        for name, value in example.intermediates.items():
+            others = (task.answer_if(example, name, v) for v in list(task.values(name))[:50] if v != value)
+            implied = [a for a in others if a is not None]
+            if implied and not moves.get(name):
+                moves[name] = any(a != example.answer for a in implied)
+    still = next((name for name, moved in moves.items() if not moved), None)
+    found.rule(
+        still is None,
+        "interventions change the answer",
+        f"answer_if({still!r}) gives the true answer whatever the value",
+        "compute the answer from the value that is given, or return None",
+    )
+
+
 def _word_rules(found: Findings, task: Task, examples: Sequence[Example]) -> None:
     from ..encoding import build_tokenizer, encode
 
@@ -199,6 +227,12 @@ def _word_rules(found: Findings, task: Task, examples: Sequence[Example]) -> Non
             not missing, "words", f"{missing[:3]} of {example.text!r} are missing", "add them to `words`"
         ):
             return
+    for example in examples:
+        for label in task.near_misses(example):
+            missing = [word for word in label.split() if word not in known]
+            found.rule(
+                not missing, "near misses in words", f"{missing[:3]} of {label!r} are missing", "add them to `words`"
+            )
     tokenizer = build_tokenizer(known)
     encoded = encode(tokenizer, examples)
     for example, row, target in zip(examples, encoded.input_ids, encoded.targets, strict=True):
