@@ -167,7 +167,8 @@ def _data(options: argparse.Namespace) -> int:
             _say(f"    phantom     {example['phantom_label']}  (never taught)")
         if example["intermediates"]:
             _say("    on the way  " + ", ".join(f"{k} = {v}" for k, v in example["intermediates"].items()))
-        _say("    positions   " + ", ".join(f"{k} = {v['text']!r}" for k, v in example["positions"].items()))
+        if example["positions"]:
+            _say("    positions   " + ", ".join(f"{k} = {v['text']!r}" for k, v in example["positions"].items()))
     return DONE
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import rote_bench
 from rote_bench import plugins
 from rote_bench.cli import parser
 from rote_bench.report.view import MEANINGS
+from rote_bench.testing import check_diagnostic, check_task
 
 ROOT = Path(__file__).parent.parent
 DIAGNOSTICS = sorted(plugins.built_in().table("diagnostics"))
@@ -62,6 +64,20 @@ def test_the_index_names_every_page() -> None:
     named = {(docs / link.partition("#")[0]).resolve() for link in LINK.findall((docs / "README.md").read_text())}
     assert {p.resolve() for p in docs.glob("*.md")} - {docs / "README.md"} <= named
     assert (docs / "diagnostics" / "README.md") in named
+
+
+def test_the_code_on_the_page_for_plugin_authors_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "plugins.md").read_text()
+    code = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "@hookimpl" in block]
+    files = [tmp_path / f"block_{i}.py" for i in range(len(code))]
+    for file, block in zip(files, code, strict=True):
+        file.write_text(block)
+    registry = plugins.load(files)
+    check_task(registry.table("tasks")["parity"], rule=lambda prompt: ["even", "odd"][prompt.count("1") % 2])
+    assert set(check_diagnostic(registry.table("diagnostics")["label_rate"]).metrics) == {"label_rate"}
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "parity" in block)
+    (tmp_path / "parity.yaml").write_text(text)
+    assert rote_bench.validate([tmp_path / "parity.yaml"], plugins=files) == []
 
 
 def generated() -> dict[str, str]:

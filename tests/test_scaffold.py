@@ -50,6 +50,14 @@ def test_a_new_package_passes_its_own_tests(kind: str, tmp_path: Path) -> None:
     assert subprocess.run(lint, capture_output=True).returncode == 0
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_package_loads_fast(kind: str, tmp_path: Path) -> None:
+    assert main(["new", kind, "my_thing", "--folder", str(tmp_path)]) == 0
+    code = "import sys, my_thing; sys.exit(bool({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "my_thing", capture_output=True)
+    assert done.returncode == 0, "every command loads every installed plugin"
+
+
 def test_new_packages_run_at_once(tmp_path: Path) -> None:
     for kind, name in (("task", "my_task"), ("diagnostic", "my_look")):
         assert main(["new", kind, name, "--folder", str(tmp_path)]) == 0
