@@ -39,7 +39,8 @@ lint: setup
 PLUGINS := $(wildcard plugins/*/pyproject.toml)
 
 $(VENV)/.plugins: $(PLUGINS) | setup
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PLUGINS:%/pyproject.toml=--editable %) \
+	@test -z "$(PLUGINS)" \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(PLUGINS:%/pyproject.toml=--editable %) \
 		|| { echo "the example plugins could not be installed: pip's message above says why" >&2; exit 1; }
 	@touch $@
 

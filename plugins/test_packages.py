@@ -16,7 +16,7 @@ PACKAGES = sorted(file.parent.name for file in FOLDER.glob("*/pyproject.toml"))
 
 def test_links_lead_somewhere() -> None:
     for page in FOLDER.rglob("README.md"):
-        for target in re.findall(r"\]\(([^)#:\s]+)\)", page.read_text()):
+        for target in re.findall(r"\]\(([^)#:\s]+)[#)]", page.read_text()):
             assert (page.parent / target).exists(), f"{page.parent.name} names {target}"
 
 

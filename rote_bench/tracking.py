@@ -89,4 +89,4 @@ def _trackio(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapp
         yield lambda values, step: run.log(dict(values), step=step)
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
-            run.finish()
+            module.finish()

@@ -13,6 +13,7 @@ import torch
 
 from rote_bench import plugins
 from rote_bench.diagnostics import Diagnostic, Metric, NoOptions, NotApplicable, Result
+from rote_bench.encoding import PAD
 from rote_bench.interventions import run
 from rote_bench.models.load import BUILT_IN, FromConfig
 from rote_bench.noise import Uniform
@@ -170,13 +171,31 @@ def test_parameters_that_do_not_fit_are_named() -> None:
         ({"answer_if": lambda self, example, name, value: "x"}, r"answer_if\('sum_0'\) gives answers: 'x' has words"),
         ({"answer_if": lambda self, example, name, value: example.answer}, "interventions change the answer: .*; comp"),
         ({"neighbours": lambda self, example: {"self": [own(self, example)]}}, "without the example: .*; leave"),
-        ({"answers": lambda self, example: [example.answer, f"{example.answer} "]}, "noise|wrong labels can be drawn"),
+        (
+            {"answers": lambda self, example: [example.answer, f"{example.answer} "]},
+            "read otherwise: .*; let `answers`",
+        ),
+        ({"answers": lambda self, example: [example.answer] * 2}, "wrong labels can be drawn: .*; let `answers`"),
+        ({"answers": lambda self, example: [example.answer, "x"]}, "answers in words: .*; add them"),
         ({"split": lambda self, sizes, seed: {}}, "KeyError"),
     ],
 )
 def test_broken_methods_of_a_task_are_named(methods: dict, message: str) -> None:
     with pytest.raises(RuleBroken, match=message):
         check_task(type("Broken", (Addition,), methods), {"digits": 2})
+
+
+def test_words_that_a_tokenizer_takes_for_its_own_are_found() -> None:
+    class Padded(Addition):
+        def example(self, index: int) -> Any:
+            example = super().example(index)
+            return dataclasses.replace(example, prompt=example.prompt.replace("+", PAD), positions={})
+
+        def words(self) -> list[str]:
+            return [*super().words(), PAD]
+
+    with pytest.raises(RuleBroken, match="round trip: .* comes back as .*; use plain words"):
+        check_task(Padded, {"digits": 2})
 
 
 @pytest.mark.parametrize(

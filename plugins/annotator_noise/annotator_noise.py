@@ -56,7 +56,8 @@ class AnnotatorNoise(NoiseKind):
 
     def _label(self, task: Task, example: Example, rng: random.Random, seed: int) -> str:
         wrong: Any = task.answers(example)
-        annotator = rng.randrange(self.options.annotators)
+        # whose error it is: the careless make most of them
+        (annotator,) = rng.choices(range(self.options.annotators), weights=self.rates(1.0))
         favourite = wrong[random.Random(f"habit-{seed}-{annotator}").randrange(len(wrong))]
         if favourite != example.answer and rng.random() < self.options.habit:
             return str(favourite)

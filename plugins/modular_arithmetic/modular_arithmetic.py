@@ -39,8 +39,7 @@ class Parameters:
 class ModularArithmetic(Task):
     """``12 + 90 =`` leads to ``5`` modulo 97.
 
-    Two intermediate results: ``whole``, the result before the modulus was taken (its multiple of the modulus, which
-    says how often the numbers wrap), and ``parity``, whether the first operand is odd.
+    The intermediate result ``wraps`` says how often the modulus was taken off the plain result.
     """
 
     name = "modular_arithmetic"

@@ -251,13 +251,17 @@ def _label_rules(found: Findings, task: Task, examples: Sequence[Example], rows:
     except (UserError, ValueError) as error:
         found.rule(False, "wrong labels can be drawn", str(error), "let `answers` give other answers than the true one")
         return
-    count = round(NOISE_RATE * len(examples))
-    found.rule(
-        len(labelled.noisy) == count,
-        "noise",
-        f"{len(labelled.noisy)} of {len(examples)} labels are wrong, not {count}",
-        "let `answers` name no answer that reads as the true one",
-    )
+    known = set(task.words())
+    for i in labelled.noisy:
+        label, answer = labelled.labels[i], examples[i].answer
+        found.rule(
+            label.split() != answer.split(),
+            "wrong labels read otherwise",
+            f"{label!r} stands for {answer!r}",
+            "let `answers` name no answer twice",
+        )
+        missing = [word for word in label.split() if word not in known]
+        found.rule(not missing, "answers in words", f"{missing[:3]} of {label!r} are missing", "add them to `words`")
 
 
 def _neighbour_rules(found: Findings, task: Task, made: Mapping[int, Example]) -> None:
