@@ -189,12 +189,16 @@ def test_words_that_a_tokenizer_takes_for_its_own_are_found() -> None:
     class Padded(Addition):
         def example(self, index: int) -> Any:
             example = super().example(index)
-            return dataclasses.replace(example, prompt=example.prompt.replace("+", PAD), positions={})
+            prompt = example.prompt.replace("+", PAD)
+            return dataclasses.replace(example, prompt=prompt, positions={}, intermediates={}, group=prompt)
+
+        def neighbours(self, example: Any) -> dict[str, list[int]]:
+            return {}
 
         def words(self) -> list[str]:
             return [*super().words(), PAD]
 
-    with pytest.raises(RuleBroken, match="round trip: .* comes back as .*; use plain words"):
+    with pytest.raises(RuleBroken, match=r"round trip: .* comes back as .*; use plain words"):
         check_task(Padded, {"digits": 2})
 
 
