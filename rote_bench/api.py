@@ -196,6 +196,8 @@ def run_cells(
         raise UserError(f"must be at least 2, not {limit}", where="--limit")
     if batch_size is not None and batch_size < 1:
         raise UserError(f"must be at least 1, not {batch_size}", where="--batch-size")
+    if snapshots and train:
+        raise UserError("a model that is trained makes its own", where="--snapshot", hint="add --no-train")
     names = {"pre": "pre_memorization", "post": "post_memorization"}
     settings = Settings(
         output=Path(output_path),

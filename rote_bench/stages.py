@@ -169,19 +169,41 @@ def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dic
 
 
 def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, Any]:
-    """Snapshots from folders that the user names."""
+    """Snapshots from folders that the user names, as the model itself is kept.
+
+    Raises:
+        UserError: when a folder holds no weights of the same architecture and size.
+    """
     from transformers import AutoModelForCausalLM
 
+    like = next(loaded.model.parameters())
+    shapes = {name: p.shape for name, p in loaded.model.named_parameters()}
     found = {}
     for name, folder in cell.settings.snapshots.items():
         if name not in (PRE, POST):
             raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre or post")
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=like.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=cell.settings.trust_remote_code,
+                attn_implementation=loaded.model.config._attn_implementation,
+            )
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot load {folder!r}: {str(error).splitlines()[0]}", where="--snapshot") from error
+            raise UserError(
+                f"cannot load {folder!r}: {str(error).splitlines()[0]}",
+                where="--snapshot",
+                hint="a snapshot is a folder with config.json and weights in safetensors",
+            ) from error
+        if {key: p.shape for key, p in model.named_parameters()} != shapes:
+            raise UserError(
+                f"{folder!r} is no snapshot of {cell.model_name}: its weights have other names or sizes",
+                where="--snapshot",
+            )
         model.config.use_cache = False
-        found[name] = anatomy.on(model.eval())
+        found[name] = anatomy.on(model.to(like.device).eval())
     found.setdefault(POST, anatomy)
     return found
 

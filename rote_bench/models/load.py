@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
+from ..hashing import digest, sha256
 from .names import SIZES, known_types, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -51,7 +52,7 @@ class LoadedModel:
         model: a causal language model in evaluation mode.
         tokenizer: its own tokenizer, or None when the task's is used.
         source: ``scratch``, ``pretrained`` or ``plugin``.
-        revision: the commit of pretrained weights where known.
+        revision: the commit of pretrained weights where known; for a folder or file, what its weights hash to.
     """
 
     model: Any
@@ -182,6 +183,8 @@ class FromPretrained:
             model = _unquantized(model).to(getattr(torch, request.dtype))
         model.config.use_cache = False
         revision = getattr(model.config, "_commit_hash", None) or name.revision
+        if local:
+            revision = _content(place)
         if quantized is None:
             model = model.to(request.device)
         kept = getattr(model, "quantization_method", None) is None
@@ -213,6 +216,12 @@ def _quantization(request: ModelRequest) -> Any:
     return BitsAndBytesConfig(load_in_8bit=request.dtype == "8bit", load_in_4bit=request.dtype == "4bit")
 
 
+def _content(place: Path) -> str:
+    """The hash of local weights: a folder trained further must not pass for what it was."""
+    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    return f"sha256:{digest([sha256(file) for file in files])}"
+
+
 def _unquantized(model: Any) -> Any:
     """The same weights in a model that knows nothing of the file they were read from, so that it can be saved."""
     config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
@@ -222,12 +231,21 @@ def _unquantized(model: Any) -> Any:
 
 
 def _unloadable(path: str, error: Exception) -> UserError:
-    reason = str(error).strip().splitlines()[0]
-    return UserError(
-        f"cannot load {path!r}: {reason}",
-        where="--model",
-        hint="a folder needs config.json, a tokenizer and weights in safetensors",
-    )
+    """What is wrong with weights that could not be loaded, and what to do about it."""
+    reason = str(error).strip().splitlines()[0].rstrip(": ")
+    hint = "a folder needs config.json, a tokenizer and weights in safetensors"
+    place = Path(path).expanduser()
+    pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in place.glob(pattern))
+    if "trust_remote_code" in str(error):
+        reason = "it comes with code of its own"
+        hint = "read that code, then add --trust-remote-code to let it run"
+    elif pickled and not any(place.glob("*.safetensors")):
+        reason = f"its weights are pickled ({pickled[0]}), and loading those can run code"
+        hint = "save them with save_pretrained(), which writes safetensors"
+    elif place.is_dir() and not any(place.glob("tokenizer*")):
+        reason = f"it has no tokenizer ({reason})"
+        hint = "save one into the folder with tokenizer.save_pretrained()"
+    return UserError(f"cannot load {path!r}: {reason}", where="--model", hint=hint)
 
 
 def _check_hub(path: str, revision: str | None) -> None:

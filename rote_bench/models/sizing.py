@@ -318,7 +318,10 @@ def _sized(config: Any, quantities: Sized) -> dict[str, Any]:
         elif isinstance(value, int) and name.endswith("_layer_offset"):
             out[name] = 1
     held = {QUANTITY.get(name) for name in out if not name.startswith("shared")}
-    if "experts" in held and "expert_width" not in held:
+    dense = any(
+        value is False for name, value in fields.items() if name.endswith("moe")
+    )  # experts that are switched off
+    if "experts" in held and "expert_width" not in held and not dense:
         out.update({name: quantities["expert_width"] for name in out if QUANTITY.get(name) == "mlp_width"})
     if "expand" in fields and "num_heads" in out and "head_dim" in out:
         out["num_heads"] = fields["expand"] * quantities["width"] // quantities["head_width"]

@@ -31,6 +31,7 @@ def check(
     from .names import parse
 
     transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
     provider = next((p for p in providers if p.matches(name)), None)
     if provider is None:
         parse(name)
