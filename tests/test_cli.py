@@ -26,6 +26,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         ([*GOOD, "--seed", "-1"], "a seed must be 0 or more"),
         ([*GOOD, "--profile", "compac"], "has no profile 'compac' (did you mean 'compact'?)"),
         ([*GOOD, "--limit", "1"], "--limit"),
+        ([*GOOD, "--snapshot", "pre=FILE"], "--snapshot: a model that is trained makes its own (add --no-train)"),
         ([*GOOD, "--batch-size", "0"], "--batch-size"),
         ([*GOOD, "--device", "tpu9"], "no device 'tpu9'"),
         ([*GOOD, "-o", "FILE/x"], "cannot be written"),

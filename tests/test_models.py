@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from rote_bench.errors import UserError
+from rote_bench.models.anatomy import Anatomy
 from rote_bench.models.load import FromConfig, FromPretrained, ModelRequest
 from rote_bench.models.names import known_types, parse
 from rote_bench.models.sizing import config_for
@@ -94,6 +97,88 @@ def test_weights_come_back_from_a_folder(tmp_path: Path) -> None:
     ids = torch.tensor([[1, 2, 3]])
     with torch.no_grad():
         assert torch.allclose(loaded.model(input_ids=ids).logits, model(input_ids=ids).logits, atol=1e-6)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small Llama with its tokenizer, saved."""
+    from rote_bench.encoding import build_tokenizer
+
+    where = tmp_path / "llama"
+    FromConfig().load(request("llama-nano", overrides={"layers": 1, "width": 16, "heads": 2})).model.save_pretrained(
+        where
+    )
+    build_tokenizer(["a", "b"]).save_pretrained(where)
+    return where
+
+
+def pickled(folder: Path) -> None:
+    torch.save({}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def without_tokenizer(folder: Path) -> None:
+    for file in folder.glob("tokenizer*"):
+        file.unlink()
+
+
+def with_code(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.OwnForCausalLM"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('this code ran')")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (pickled, r"weights are pickled \(pytorch_model.bin\).*save_pretrained"),
+        (without_tokenizer, "has no tokenizer.*tokenizer.save_pretrained"),
+        (with_code, "comes with code of its own.*--trust-remote-code"),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_one_line(folder: Path, change: Callable[[Path], None], says: str) -> None:
+    change(folder)
+    with pytest.raises(UserError, match=says) as raised:
+        FromPretrained().load(request(f"hf:{folder}"))
+    assert "\n" not in str(raised.value)
+
+
+def test_local_weights_are_known_by_their_content(folder: Path) -> None:
+    first = FromPretrained().load(request(f"hf:{folder}"))
+    assert first.revision is not None and first.revision.startswith("sha256:")
+    assert FromPretrained().load(request(f"hf:{folder}")).revision == first.revision
+    with torch.no_grad():
+        next(first.model.parameters()).add_(1)
+    first.model.save_pretrained(folder)
+    assert FromPretrained().load(request(f"hf:{folder}")).revision != first.revision
+
+
+def test_the_hub_is_not_asked_when_it_is_switched_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=r"nobody/nothing.*neither a folder nor in the local cache.*switched off"):
+        FromPretrained().load(request("hf:nobody/nothing"))
+
+
+@pytest.mark.parametrize("dtype", ["8bit", "4bit"])
+def test_quantised_weights_say_what_they_need(folder: Path, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "bitsandbytes" else find(name))
+    with pytest.raises(UserError, match=f"{dtype} weights need.*bitsandbytes.*pip install"):
+        FromPretrained().load(request(f"hf:{folder}", dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_weights_are_kept_in_the_type_that_was_asked_for(folder: Path, dtype: str) -> None:
+    model = FromPretrained().load(request(f"hf:{folder}", dtype=dtype)).model
+    assert {p.dtype for p in model.parameters()} == {getattr(torch, dtype)}
+    assert Anatomy.of(model).supports("lens").ok
 
 
 def test_a_folder_that_is_not_there_is_one_line() -> None:

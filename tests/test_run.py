@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.encoding import encode
+from rote_bench.errors import UserError
 from rote_bench.evaluation import matches
 from rote_bench.hashing import sha256
 from rote_bench.interventions import Site, capture, replace, run
@@ -277,3 +278,21 @@ def test_no_train_diagnoses_given_snapshots(thr_cell: Path, tmp_path: Path) -> N
     for name in ("validation_accuracy", "counterfactual_memorization", "patch_dissociation", "override_depth"):
         assert report.value(name) == pytest.approx(original.value(name), abs=0.02), name
     assert report.data["diagnostics"]["learning_dynamics"]["status"] == "not_applicable"
+
+
+def test_a_snapshot_of_another_model_is_refused(thr_cell: Path, tmp_path: Path) -> None:
+    task = tmp_path / "task.yaml"
+    task.write_text(SMALL_THR)
+    post = thr_cell / "checkpoints" / "post_memorization"
+    other = AutoModelForCausalLM.from_pretrained(post, n_layer=1, ignore_mismatched_sizes=True)
+    other.save_pretrained(tmp_path / "other")
+    for folder, says in ((tmp_path / "other", "is no snapshot of hf:"), (tmp_path / "nowhere", "cannot load")):
+        with pytest.raises(UserError, match=f"--snapshot: .*{says}"):
+            rote_bench.run(
+                task,
+                model=f"hf:{post}",
+                train=False,
+                snapshots={"pre": str(folder)},
+                output_path=tmp_path / "runs",
+                quiet=True,
+            )

@@ -99,6 +99,25 @@ def test_patching_works_where_blocks_are_unusual(model_type: str) -> None:
     assert float(pairs[sites[1]][1].abs().max()) > 0
 
 
+def test_windows_shorter_than_the_text_are_no_obstacle() -> None:
+    """Two layers that look two tokens back carry a token four tokens ahead, and every part is found all the same."""
+    overrides = {"layers": 2, "width": 32, "heads": 2, "config": {"sliding_window": 3}}
+    found = Anatomy.of(
+        FromConfig().load(ModelRequest("mistral-nano", 40, 16, pad_token_id=0, overrides=overrides)).model
+    )
+    assert [name for name, c in found.checks.items() if not c.ok] == []
+    a = torch.randint(1, 39, (2, 10), generator=torch.Generator().manual_seed(0))
+    b = a.clone()
+    b[:, 0] += 1
+    with torch.no_grad():
+        _, donor = capture(found, b, [Site(0, "block")])
+        logits, _ = capture(found, a, [])
+        changed = (run(found, b, {}) - logits).abs().amax((0, 2)) > 1e-6
+        patched = run(found, a, {Site(0, "block"): replace(donor[Site(0, "block")])})
+    assert changed.tolist() == [True] * 5 + [False] * 5
+    assert torch.allclose(patched, run(found, b, {}), atol=1e-6)
+
+
 @pytest.mark.parametrize("model_type", ["deepseek_v4", "gemma3n_text"])
 def test_several_residual_streams_are_one_state(model_type: str) -> None:
     found = Anatomy.of(FromConfig().load(ModelRequest(f"{model_type}-nano", 40, 16, pad_token_id=0)).model)
@@ -143,6 +162,10 @@ def test_the_page_of_all_types_is_of_the_installed_version_or_says_which() -> No
     assert "of transformers 5." in page
     if f"transformers {transformers.__version__}," in page:
         assert all(f"| `{model_type}` |" in page for model_type in known_types())
+        rows = [[c.strip() for c in line.split("|")] for line in page.splitlines() if " | proved | " in line]
+        sizes = {row[1].strip("`"): float(row[3].removesuffix("M")) for row in rows}
+        assert len(sizes) >= 175
+        assert all(0.5 <= size / sizes["gpt2"] <= 2 for size in sizes.values()), "sizes are comparable"
 
 
 def test_the_page_says_what_was_not_found(results: dict[str, dict]) -> None:
