@@ -1,8 +1,8 @@
 """rote-bench: how language models memorise wrong labels and still reason well.
 
 Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``dataset``,
-``export_data``, ``listing``, ``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``
-and ``new``.
+``export_data``, ``listing``, ``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``,
+``new`` and ``sweep_cells``.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         run_cells,
         schema,
         show,
+        sweep_cells,
         validate,
     )
     from .errors import UserError
@@ -49,6 +50,7 @@ __all__ = [
     "run_cells",
     "schema",
     "show",
+    "sweep_cells",
     "validate",
 ]
 

@@ -29,6 +29,7 @@ __all__ = [
     "run_cells",
     "schema",
     "show",
+    "sweep_cells",
     "validate",
 ]
 
@@ -222,12 +223,68 @@ def run_cells(
     return out
 
 
+def sweep_cells(
+    file: str | Path,
+    *,
+    output_path: str | Path = "runs",
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Mapping[str, Any]:
+    """All cells of a sweep file, several at a time; those that are done already are left alone.
+
+    Args:
+        executor: ``local`` or ``ray``.
+        workers: how many cells at a time; None as many as the machine holds.
+        address: of a running Ray cluster.
+
+    Returns:
+        The summary that also stands in the output folder: what became of each cell.
+
+    Raises:
+        UserError: when the input is wrong, with every fault; nothing has been run then.
+        KeyboardInterrupt: once the cells have saved their state.
+    """
+    from .machine import check_writable
+    from .sweep import cells, cluster, conduct, definition, local, record
+    from .sweep.board import Board
+
+    if executor not in ("local", "ray"):
+        raise UserError(f"unknown executor {executor!r}", where="--executor", hint="local or ray")
+    if workers is not None and workers < 1:
+        raise UserError(f"must be at least 1, not {workers}", where="--workers")
+    if address is not None and executor != "ray":
+        raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
+    registry, output = load_plugins(plugins), Path(output_path).absolute()
+    wanted = definition.load(Path(file))
+    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, overwrite=overwrite, workers=workers)
+    check_writable(output)
+
+    def pool() -> conduct.Pool:
+        if executor == "ray":
+            return cluster.Cluster(workers=workers, address=address, jobs=jobs)
+        return local.Local(workers=workers, device=wanted.run.device)
+
+    with Board(wanted.title, quiet=quiet) as board:
+        states = conduct.conduct(jobs, pool, board, registry, lambda states: record.keep(wanted, output, states))
+    return record.entry(wanted, states)
+
+
 def validate(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[UserError]:
-    """Every fault of every task file and of all its profiles; an empty list when there is none."""
+    """Every fault of every task or sweep file, and of all profiles; an empty list when there is none."""
     from .spec.preflight import validate_file
+    from .sweep import cells
+    from .sweep.definition import is_sweep
 
     registry = load_plugins(plugins)
-    found = {str(fault): fault for file in files for fault in validate_file(file, registry)}
+    found = {
+        str(fault): fault
+        for file in files
+        for fault in (cells.validate_file(Path(file), registry) if is_sweep(file) else validate_file(file, registry))
+    }
     return list(found.values())
 
 

@@ -195,7 +195,7 @@ def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
 
 
 def schema(which: str) -> dict[str, Any]:
-    """The JSON schema of a ``task`` file or a ``report``."""
+    """The JSON schema of a ``task`` file, a ``sweep`` file or a ``report``."""
     if which == "task":
         from .spec.loader import schema as task_schema
 
@@ -204,7 +204,11 @@ def schema(which: str) -> dict[str, Any]:
         from .report.write import schema as report_schema
 
         return report_schema()
-    raise UserError(f"no schema of {which!r}", where="schema", hint="task or report")
+    if which == "sweep":
+        from .sweep.definition import schema as sweep_schema
+
+        return sweep_schema()
+    raise UserError(f"no schema of {which!r}", where="schema", hint="task, sweep or report")
 
 
 def check_model(

@@ -228,6 +228,28 @@ def _new(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _sweep(options: argparse.Namespace) -> int:
+    from . import api
+
+    result = api.sweep_cells(
+        options.sweep_file,
+        output_path=options.output_path,
+        executor=options.executor,
+        workers=options.workers,
+        address=options.address,
+        plugins=options.plugin,
+        overwrite=options.overwrite,
+        quiet=options.quiet or options.json,
+    )
+    if options.json:
+        _dump(result)
+    elif not options.quiet:
+        from .sweep.record import closing
+
+        _say(closing(result, options.output_path))
+    return DONE if result["complete"] else INCOMPLETE
+
+
 def _schema(options: argparse.Namespace) -> int:
     from . import api
 
@@ -323,8 +345,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="print nothing but warnings")
     run.add_argument("--json", action="store_true", help="print the report as JSON")
 
-    validate = verb("validate", _validate, "list every fault of task files")
-    validate.add_argument("task_file", nargs="+", metavar="TASK_FILE")
+    validate = verb("validate", _validate, "list every fault of task or sweep files")
+    validate.add_argument("task_file", nargs="+", metavar="FILE")
 
     listing = verb("list", _list, "what there is")
     listing.add_argument("kind", choices=("tasks", "models", "noise", "diagnostics", "plugins"))
@@ -358,7 +380,17 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("path", metavar="PATH")
 
     schema = verb("schema", _schema, "print a JSON schema")
-    schema.add_argument("which", choices=("task", "report"))
+    schema.add_argument("which", choices=("task", "sweep", "report"))
+
+    sweep = verb("sweep", _sweep, "run all cells of a sweep file, several at a time")
+    sweep.add_argument("sweep_file", metavar="SWEEP_FILE")
+    sweep.add_argument("-o", "--output-path", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
+    sweep.add_argument("--executor", default="local", choices=("local", "ray"), help="who runs cells (default: local)")
+    sweep.add_argument("--workers", type=int, metavar="N", help="cells at a time (default: as many as fit)")
+    sweep.add_argument("--address", metavar="A", help="with --executor ray: of a cluster that runs already")
+    sweep.add_argument("--overwrite", action="store_true", help="run again what is done")
+    sweep.add_argument("--quiet", action="store_true", help="print nothing but failures")
+    sweep.add_argument("--json", action="store_true", help="print what became of each cell as JSON")
 
     new = verb("new", _new, "start a plugin package of your own, with its test")
     new.add_argument("kind", choices=("task", "diagnostic"))

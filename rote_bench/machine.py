@@ -61,14 +61,33 @@ def choose_precision(wanted: str, device: str) -> str:
     return "bfloat16" if fast else "float32"
 
 
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_at_hand() -> int | None:
+    """Bytes that new processes can use, within the limit of a container; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+    try:
+        group = Path("/sys/fs/cgroup")
+        limit = int((group / "memory.max").read_text(encoding="ascii"))
+        return min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return free
+
+
 def choose_threads(wanted: int | None, model: Any) -> int:
     """One thread for a small model, which more only slow down beside other work; all cores for a large one."""
     import torch
 
     parameters = sum(p.numel() for p in model.parameters())
     named = os.environ.get("OMP_NUM_THREADS")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    count = wanted or (int(named) if named and named.isdecimal() else 1 if parameters < LARGE else cores)
+    count = wanted or (int(named) if named and named.isdecimal() else 1 if parameters < LARGE else count_cores())
     torch.set_num_threads(max(1, count))
     return torch.get_num_threads()
 

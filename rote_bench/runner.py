@@ -174,27 +174,32 @@ def _learn_and_diagnose(
 
 def identity_parts(cell: Cell, loaded: LoadedModel, precision: str, data: Data) -> dict[str, Any]:
     """Everything that decides a cell's numbers."""
-    spec, registry = cell.spec, cell.registry
+    parts = planned_parts(cell.spec, cell.model_name, cell.rate, cell.settings, cell.registry)
     config = build.plain_config(loaded.model.config)
+    parts["task"]["data"] = data.fingerprint()
+    parts["model"]["revision"] = loaded.revision
+    parts["model"]["config"] = {k: v for k, v in config.items() if k not in ("transformers_version", "_name_or_path")}
+    parts["precision"] = precision
+    return parts
+
+
+def planned_parts(
+    spec: TaskSpec, model_name: str, rate: float, settings: Settings, registry: Registry
+) -> dict[str, Any]:
+    """The identity as far as it is known before examples and model are made."""
     return {
         "task": {
             "content": spec.content_hash(),
-            "data": data.fingerprint(),
             "code": code_version(registry.table("tasks")[spec.generator]),
             "noise_code": code_version(registry.table("noise")[spec.noise.kind]),
         },
-        "noise_rate": cell.rate,
-        "model": {
-            "name": cell.model_name,
-            "revision": loaded.revision,
-            "config": {k: v for k, v in config.items() if k not in ("transformers_version", "_name_or_path")},
-        },
-        "snapshots": dict(cell.settings.snapshots),
-        "recipe": spec.resolved()["training"] if cell.settings.train else None,
-        "precision": precision,
-        "dtype": cell.settings.dtype,
+        "noise_rate": rate,
+        "model": {"name": model_name},
+        "snapshots": dict(settings.snapshots),
+        "recipe": spec.resolved()["training"] if settings.train else None,
+        "dtype": settings.dtype,
         "seeds": spec.resolved()["seeds"],
-        "limit": cell.settings.limit,
+        "limit": settings.limit,
         "diagnostics": {
             d.name: {"code": code_version(registry.table("diagnostics")[d.name]), "options": dict(d.options)}
             for d in spec.diagnostics

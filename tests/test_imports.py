@@ -20,6 +20,7 @@ FLOORS: list[set[str]] = [
     {"api"},
     {"catalog"},
     {"testing", "scaffold"},
+    {"sweep"},
     {"runner"},
     {"stages"},
     {"builtin"},

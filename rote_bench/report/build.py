@@ -138,8 +138,8 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject) ->
 
 
 def artifacts(folder: Path) -> list[dict[str, Any]]:
-    """Every file of a cell but the report and what follows its training, with its hash."""
-    skipped = {"report.json", "training-state.pt"}
+    """Every file of a cell with its hash, but the report and what is written while the cell runs."""
+    skipped = {"report.json", "training-state.pt", "run.log"}
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in skipped and not p.name.startswith("."))
     files = [p for p in files if p.relative_to(folder).parts[0] != TRACKING]
     return [{"path": p.relative_to(folder).as_posix(), "sha256": sha256(p), "bytes": p.stat().st_size} for p in files]

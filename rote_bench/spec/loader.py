@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..plugins import Registry
 
 PACKAGE = Path(__file__).parent.parent
+ONLY_IN_FILES = ("extends", "profiles")
 
 
 def shipped() -> dict[str, Path]:
@@ -51,14 +52,14 @@ def locate(reference: str, registry: Registry) -> Path:
 
 
 def load_task(
-    reference: str | Path, registry: Registry, *, profile: str | None = None, overrides: Sequence[str] = ()
+    reference: str | Path, registry: Registry, *, profile: str | None = None, overrides: Sequence[str | Source] = ()
 ) -> TaskSpec:
     """Load, resolve and validate a task.
 
     Args:
         reference: a path, or the name of a task.
         profile: one of the file's profiles.
-        overrides: ``path.to.key=VALUE`` texts, strongest of all.
+        overrides: ``path.to.key=VALUE`` texts, or data with its places; strongest of all, the last strongest.
 
     Raises:
         UserError: for one fault.
@@ -72,7 +73,7 @@ def load_task(
     faults: list[UserError] = []
     for text in overrides:
         try:
-            given.append(_override(text))
+            given.append(text if isinstance(text, Source) else override(text))
         except Faults as error:
             faults += error.faults
         except UserError as error:
@@ -115,17 +116,26 @@ def _with_profile(source: Source, path: Path, profile: str) -> Source:
     return merge(source, Source(profiles[profile], places))
 
 
-def _override(text: str) -> Source:
+def override(text: str, place: str | None = None) -> Source:
+    """A ``path.to.key=VALUE`` text as data.
+
+    Args:
+        place: where the text stands; the flag ``--set`` when None.
+
+    Raises:
+        UserError: when the text is something else, or names a key that only a task file has.
+    """
     dotted, equals, value = text.partition("=")
     keys = dotted.split(".")
     if not equals or not all(keys):
-        raise UserError(f"cannot understand {text!r}", where="--set", hint="write --set path.to.key=VALUE")
-    if keys[0] in ("extends", "profiles"):
-        raise UserError(f"{keys[0]} can only stand in a task file", where=f"--set {dotted}")
-    data: Any = parse_value(value, f"--set {dotted}")
+        raise UserError(f"cannot understand {text!r}", where=place or "--set", hint="write path.to.key=VALUE")
+    place = place or f"--set {dotted}"
+    if keys[0] in ONLY_IN_FILES:
+        raise UserError(f"{keys[0]} can only stand in a task file", where=place)
+    data: Any = parse_value(value, place)
     for key in reversed(keys):
         data = {key: data}
-    places: dict[Path_, str] = {tuple(keys[:n]): f"--set {dotted}" for n in range(1, len(keys) + 1)}
+    places: dict[Path_, str] = {tuple(keys[:n]): place for n in range(1, len(keys) + 1)}
     return Source(data, places)
 
 
@@ -198,7 +208,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
     seeds = checks.build(Seeds, checks.section("seeds"), ("seeds",))
     diagnostics, splits = checks.diagnostics(), checks.splits()
     if checks.faults:
-        raise Faults(sorted((_located(source, fault) for fault in _unique(checks.faults)), key=_line))
+        raise Faults(located(source, checks.faults))
     assert parameters is not None and options is not None  # a fault would have been raised
     return TaskSpec(
         name=data["name"],
@@ -238,6 +248,11 @@ def _fits(recipe: Recipe) -> list[Fault]:
     return faults
 
 
+def located(source: Source, faults: Sequence[Fault]) -> list[UserError]:
+    """Faults with their file and line, in the order of the file, one for each path."""
+    return sorted((_located(source, fault) for fault in _unique(faults)), key=line)
+
+
 def _unique(faults: Sequence[Fault]) -> list[Fault]:
     """One fault for each path: the first, which is the schema's."""
     seen: dict[tuple[Path_, str], Fault] = {}
@@ -246,7 +261,7 @@ def _unique(faults: Sequence[Fault]) -> list[Fault]:
     return list(seen.values())
 
 
-def _line(fault: UserError) -> tuple[str, int]:
+def line(fault: UserError) -> tuple[str, int]:
     """For sorting: the file of a fault, then its line."""
     file, _, line = (fault.where or "").rpartition(":")
     return (file, int(line)) if line.isdigit() else (fault.where or "", 0)

@@ -1,0 +1,212 @@
+"""From blocks to cells: every task, model and rate looked up, every folder one cell's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..cell import Settings, cell_folder
+from ..errors import Faults, UserError, did_you_mean
+from ..machine import LARGE, count_cores
+from ..models.names import SIZES, parse
+from ..plugins import BUILT_IN
+from ..spec.loader import line, load_task, shipped
+from ..spec.preflight import check_drawable
+from ..stages import find_provider
+from .definition import load
+
+if TYPE_CHECKING:
+    from ..plugins import Registry
+    from ..spec.model import TaskSpec
+    from .definition import Block, Definition, TaskEntry
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Job:
+    """One cell of a sweep with all that a process needs to run it; plain data, so that it can be sent there.
+
+    Attributes:
+        settings: with the absolute folder of all cells, and the threads of this one.
+        plugins: absolute paths of plugin files.
+        gpus: how many, a share of one when below 1; None is one where there are any.
+        size: rough number of parameters of a model made from scratch, else None.
+    """
+
+    spec: TaskSpec
+    model: str
+    rate: float
+    settings: Settings
+    plugins: tuple[str, ...] = ()
+    gpus: float | None = None
+    size: float | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the cell's report and files go."""
+        return cell_folder(self.settings.output, self.spec, self.model, self.rate)
+
+    @property
+    def name(self) -> str:
+        """The folder below that of all cells."""
+        return self.folder.relative_to(self.settings.output).as_posix()
+
+    @property
+    def threads(self) -> int:
+        """Processor threads."""
+        return self.settings.threads or 1
+
+    @property
+    def memory(self) -> float:
+        """Bytes that the cell is expected to need: the libraries, and weights, gradients, optimizer and copies."""
+        return GIB + 60 * (self.size or 0.0)
+
+
+def plan(
+    definition: Definition,
+    registry: Registry,
+    *,
+    output: Path,
+    plugins: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    workers: int | None = None,
+) -> list[Job]:
+    """All cells in the order of the file.
+
+    Raises:
+        Faults: every task, profile, override, model or rate that is wrong, and entries that share a folder.
+    """
+    faults: dict[str, UserError] = {}
+    files = tuple(str(Path(file).absolute()) for file in plugins)
+    base = Settings(
+        output=output.absolute(),
+        device=definition.run.device,
+        dtype=definition.run.dtype,
+        batch_size=definition.run.batch_size,
+        limit=definition.run.limit,
+        overwrite=overwrite,
+    )
+    taken: dict[Path, tuple[str, str]] = {}
+    jobs: list[Job] = []
+    for block in definition.blocks:
+        models = [(name, place) for name, place in block.models if _holds(_check_model, name, registry, place, faults)]
+        for entry in block.tasks:
+            specs = _specs(entry, block, definition.file, registry, faults)
+            for model, place in models:
+                size = approximate_size(model, specs[0].model) if specs else None
+                threads = definition.run.threads_per_cell or _threads(size, workers)
+                for spec in specs:
+                    for rate in block.rates or spec.noise.rates:
+                        settings = replace(base, threads=threads)
+                        job = Job(spec, model, rate, settings, files, definition.run.gpus_per_cell, size)
+                        here = (entry.place, place)
+                        if job.folder in taken:
+                            fault = _twice(job, here, taken[job.folder])
+                            faults.setdefault(f"{fault.where} {fault.hint}", fault)
+                        else:
+                            taken[job.folder] = here
+                            jobs.append(job)
+    if faults:
+        raise Faults(sorted(faults.values(), key=line))
+    return jobs
+
+
+def validate_file(path: Path, registry: Registry) -> list[UserError]:
+    """Every fault of a sweep file and of the tasks and models that it names; empty when there is none."""
+    try:
+        plan(load(path), registry, output=Path("runs"))
+    except Faults as error:
+        return list(error.faults)
+    except UserError as error:
+        return [error]
+    return []
+
+
+def _holds(check: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether a check raises nothing; its faults are kept, each once, in the last argument."""
+    *given, faults = arguments
+    try:
+        check(*given)
+    except Faults as error:
+        faults.update((str(fault), fault) for fault in error.faults)
+        return False
+    except UserError as error:
+        faults[str(error)] = error
+        return False
+    return True
+
+
+def _check_model(name: str, registry: Registry, place: str) -> None:
+    """Whether there is such a model, as far as that can be known without making it."""
+    try:
+        provider = find_provider(name, registry)
+        if registry.source_of("models", provider.name) == BUILT_IN:
+            path = Path(parse(name).path).expanduser()
+            if name.startswith(("hf:.", "hf:/", "hf:~")) and not path.exists():
+                raise UserError(f"no folder or file {str(path)!r}")
+    except UserError as error:
+        raise UserError(error.what, where=place, hint=error.hint) from None
+
+
+def _specs(
+    entry: TaskEntry, block: Block, file: Path, registry: Registry, faults: dict[str, UserError]
+) -> list[TaskSpec]:
+    """A task with each of the block's seeds; none when it has faults."""
+    found: list[TaskSpec] = []
+
+    def look() -> None:
+        known = {**registry.task_files(), **shipped()}
+        beside = file.parent / entry.reference
+        reference = str(beside)
+        if beside.suffix not in (".yaml", ".yml") and not beside.is_file() and entry.reference in known:
+            reference = entry.reference
+        try:
+            spec = load_task(reference, registry, profile=entry.profile, overrides=entry.overrides)
+        except UserError as error:  # of the reference and not of what stands in the file
+            if error.where == "TASK":
+                hint = did_you_mean(entry.reference, known)
+                raise UserError(f"unknown task {entry.reference!r}", where=entry.place, hint=hint) from None
+            if error.where in (reference, "--profile"):
+                what = error.what if error.where == "--profile" else f"{entry.reference}: {error.what}"
+                raise UserError(what, where=entry.place, hint=error.hint) from None
+            raise
+        specs = [spec.replace(seeds=seeds) for seeds in block.seeds or (spec.seeds,)]
+        wrong = check_drawable(specs[0], registry, block.rates)
+        if wrong:
+            raise Faults(wrong)
+        found.extend(specs)
+
+    _holds(look, faults)
+    return found
+
+
+def approximate_size(model: str, overrides: Mapping[str, Any]) -> float | None:
+    """Rough number of parameters of a model made from scratch, 12 x layers x width squared; None of any other."""
+    try:
+        name = parse(model)
+    except UserError:  # a plugin's model
+        return None
+    if name.source != "scratch":
+        return None
+    size = SIZES[name.size]
+    layers, width = overrides.get("layers", size.layers), overrides.get("width", size.width)
+    return float(12 * layers * width**2)
+
+
+def _threads(size: float | None, workers: int | None) -> int:
+    """One for a small model; for a large one or one of unknown size all cores, or this worker's part of them."""
+    if size is not None and size < LARGE:
+        return 1
+    return max(1, count_cores() // (workers or 1))
+
+
+def _twice(job: Job, here: tuple[str, str], there: tuple[str, str]) -> UserError:
+    task = here[0] != there[0] or here[1] == there[1]
+    return UserError(
+        f"makes cells that another entry makes too, such as {job.name}",
+        where=here[0] if task else here[1],
+        hint=f"see {there[0] if task else there[1]}; give one of them another profile, or another noise rate or seed",
+    )

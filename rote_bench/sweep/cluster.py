@@ -1,0 +1,198 @@
+"""Cells on a Ray cluster: one that runs already, or one of this machine's cores for as long as the sweep takes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError
+from ..machine import count_cores
+from .cells import Job
+from .local import THREADS
+from .work import LOG, Outcome, perform
+
+ATTEMPTS = 3  # of a cell that is lost with its worker
+SENT = ("ROTE_BENCH_PLUGINS", "ROTE_BENCH_CACHE", "HF_HUB_OFFLINE", "HF_HOME")  # what workers elsewhere must know too
+
+
+class Cluster:
+    """Ray tasks, one a cell, each in a process of its own.
+
+    Args:
+        workers: how many cells at a time; None as many as fit.
+        address: of a running cluster; None starts one here, on the loopback interface.
+
+    Raises:
+        UserError: when Ray is not installed, or nothing answers at the address.
+    """
+
+    def __init__(self, *, workers: int | None, address: str | None, jobs: list[Job]) -> None:
+        if find_spec("ray") is None:
+            raise UserError(
+                "Ray is not installed",
+                where="--executor ray",
+                hint="pip install 'reason-to-rote-bench[ray]', or from a checkout pip install -e '.[ray]'",
+            )
+        self.workers = workers
+        self.running: dict[Any, Job] = {}
+        self.attempts: dict[Path, int] = {}
+        self.stopping = False
+        self.ray, self.ours = _connect(address, max(count_cores(), workers or 0, *(job.threads for job in jobs)))
+        try:
+            self.cores, self.gpus = _resources(self.ray, jobs)
+        except UserError:
+            self.close()
+            raise
+
+    def share(self, job: Job) -> float:
+        """The part of the cluster that a cell takes."""
+        return 1 / self.workers if self.workers else min(1.0, job.threads / self.cores)
+
+    def room(self, job: Job) -> bool:
+        """Whether the cell can be handed to Ray, which starts it when it has room."""
+        if self.workers is not None or not self.running:
+            return self.workers is None or len(self.running) < self.workers
+        cells = [*self.running.values(), job]
+        return sum(c.threads for c in cells) <= self.cores and sum(map(self._gpus, cells)) <= self.gpus
+
+    def _gpus(self, job: Job) -> float:
+        if job.gpus is not None:
+            return job.gpus
+        return 1.0 if self.gpus and job.settings.device != "cpu" else 0.0
+
+    def start(self, job: Job) -> None:
+        """Hand a cell to Ray."""
+        self.attempts[job.folder] = self.attempts.get(job.folder, 0) + 1
+        # a process serves one cell, so that it measures its own memory and harms no other
+        task = self.ray.remote(num_cpus=job.threads, num_gpus=self._gpus(job), max_calls=1, max_retries=0)(_perform)
+        around = {name: os.environ[name] for name in SENT if name in os.environ}
+        around |= dict.fromkeys(THREADS, str(job.threads))
+        self.running[task.remote(job, around, os.getcwd())] = job
+
+    def ended(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Cells that have ended, after waiting so long at most; a lost one is handed to Ray again."""
+        if not self.running:
+            return []
+        ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        out = []
+        for reference in ready:
+            job = self.running.pop(reference)
+            outcome = self._outcome(reference)
+            if outcome.lost and not self.stopping and self.attempts[job.folder] < ATTEMPTS:
+                with (job.folder / LOG).open("a", encoding="utf-8") as log:
+                    log.write(f"rote-bench: {outcome.reason}; trying again\n")
+                self.start(job)
+            else:
+                out.append((job, outcome))
+        return out
+
+    def _outcome(self, reference: Any) -> Outcome:
+        errors = self.ray.exceptions
+        try:
+            outcome: Outcome = self.ray.get(reference)
+            return outcome
+        except errors.TaskCancelledError:
+            return Outcome("interrupted", "interrupted; the same command goes on from here")
+        except errors.RayTaskError as error:  # raised by the task around the cell: a cluster without this package, say
+            lines = str(error).strip().splitlines()
+            return Outcome("failed", lines[-1] if lines else type(error).__name__)
+        except errors.RayError as error:
+            first = str(error).strip().splitlines()[0]
+            return Outcome("failed", f"lost with its worker: {first}", lost=True)
+
+    def stop(self) -> None:
+        """Ask all cells to save their state and end; those that have not begun do not."""
+        self.stopping = True
+        for reference in self.running:
+            self.ray.cancel(reference, force=False)
+
+    def kill(self) -> None:
+        """End all cells at once."""
+        self.stopping = True
+        for reference in self.running:
+            self.ray.cancel(reference, force=True)
+
+    def close(self) -> None:
+        """End what still runs, and the cluster if it was started here."""
+        self.kill()
+        self.running.clear()
+        if self.ours:
+            self.ray.shutdown()
+
+
+def _connect(address: str | None, cores: int) -> tuple[Any, bool]:
+    """Ray, connected; and whether it is ours to shut down."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        return ray, False
+    quiet: Mapping[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    with _own_signals():
+        try:
+            if address is not None:
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(num_cpus=cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+            where = "--address" if address else "--executor ray"
+            raise UserError(f"no Ray cluster: {str(error).strip().splitlines()[0]}", where=where) from error
+    return ray, True
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of this process: Ray puts one of its own in the place of that for SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _resources(ray: Any, jobs: list[Job]) -> tuple[float, float]:
+    """Cores and GPUs of the cluster.
+
+    Raises:
+        UserError: when a cell asks for more than any machine there has, and would wait for ever.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    threads, gpus = max(job.threads for job in jobs), max(job.gpus or 0.0 for job in jobs)
+    if not any(node.get("CPU", 0) >= threads and node.get("GPU", 0) >= gpus for node in nodes):
+        raise UserError(
+            f"no machine of the cluster has {threads} cores and {gpus:g} GPUs for a cell",
+            where="run",
+            hint="lower threads_per_cell or gpus_per_cell",
+        )
+    total = ray.cluster_resources()
+    return total.get("CPU", 1.0), total.get("GPU", 0.0)
+
+
+def _perform(job: Job, around: Mapping[str, str], folder: str) -> Outcome:
+    """``perform`` in a worker of Ray, which may be on another machine that sees the same files."""
+    os.environ.update(around)
+    if Path(folder).is_dir():
+        os.chdir(folder)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with (job.folder / LOG).open("ab") as log:
+        streams = [(stream, os.dup(stream)) for stream in (1, 2)]
+        for stream, _ in streams:
+            os.dup2(log.fileno(), stream)
+        try:
+            return perform(job)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for stream, kept in streams:
+                os.dup2(kept, stream)
+                os.close(kept)

@@ -1,0 +1,177 @@
+"""The sweep itself: hand cells to workers, keep what becomes of each, stop when told to."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .board import Board, State
+from .finished import Finished, Took, predict, report_of, took
+from .work import LOG, PROGRESS, Outcome
+
+if TYPE_CHECKING:
+    from ..plugins import Registry
+    from .cells import Job
+
+TICK = 0.25  # seconds between looks at the workers
+LAST_LINES = 10  # of a log, for a cell that died without a report
+
+
+class Pool(Protocol):
+    """Whoever runs cells: ``Local`` or ``Cluster``."""
+
+    def share(self, job: Job) -> float:
+        """The part of all its room that a cell takes."""
+
+    def room(self, job: Job) -> bool:
+        """Whether a cell can start now."""
+
+    def start(self, job: Job) -> None:
+        """Start a cell."""
+
+    def ended(self, seconds: float) -> list[tuple[Job, Outcome]]:
+        """Cells that have ended, after waiting so long at most."""
+
+    def stop(self) -> None:
+        """Ask all cells to save their state and end."""
+
+    def kill(self) -> None:
+        """End all cells at once."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+
+
+def conduct(
+    jobs: Sequence[Job],
+    open_pool: Callable[[], Pool],
+    board: Board,
+    registry: Registry,
+    record: Callable[[Sequence[State]], object],
+) -> list[State]:
+    """Run all cells that are not done yet.
+
+    Args:
+        open_pool: called when there is something to run.
+        record: keeps the states, called whenever one changes.
+
+    Raises:
+        KeyboardInterrupt: after all workers have stopped; the same sweep goes on from there.
+    """
+    states = [State(job) for job in jobs]
+    known = _look_back(states, board, registry)
+    waiting = [each for each in states if each.state == "waiting"]
+    record(states)
+    if not waiting:
+        return states
+    pool = open_pool()
+    by_folder = {each.job.folder: each for each in states}
+    share = {job.name: pool.share(job) for job in jobs}
+    try:
+        with _interrupts() as interrupts:
+            told = 0
+            while waiting or any(each.state == "running" for each in states):
+                for _ in interrupts[told:]:  # the first asks the workers to stop, the second ends them
+                    told += 1
+                    (pool.stop if told == 1 else pool.kill)()
+                while waiting and not interrupts and pool.room(waiting[0].job):
+                    _start(waiting.pop(0), pool, board)
+                if interrupts and not any(each.state == "running" for each in states):
+                    break
+                for job, outcome in pool.ended(TICK):
+                    each = by_folder[job.folder]
+                    _end(each, outcome, known)
+                    board.changed(each)
+                    record(states)
+                for each in states:
+                    if each.state == "running":
+                        _look(each)
+                    if each.state in ("waiting", "running"):
+                        each.predicted = predict(each.job, known)
+                board.show(states, share)
+            if interrupts:
+                raise KeyboardInterrupt
+    finally:
+        pool.close()
+        record(states)
+    return states
+
+
+def _look_back(states: Sequence[State], board: Board, registry: Registry) -> list[Took]:
+    """Find out which cells are done, and what they took."""
+    finished, known = Finished(registry), list[Took]()
+    for each in states:
+        report = report_of(each.job)
+        if report is None or report["status"] != "success":
+            continue
+        known.append(took(each.job, report))
+        if finished(each.job, report):
+            each.state, each.skipped, each.seconds = "done", True, known[-1].seconds
+            board.changed(each)
+    for each in states:
+        each.predicted = predict(each.job, known)
+    return known
+
+
+def _start(each: State, pool: Pool, board: Board) -> None:
+    (each.job.folder / PROGRESS).unlink(missing_ok=True)  # of a worker that was killed
+    each.state, each.where, each.since = "running", "", time.monotonic()
+    pool.start(each.job)
+    board.changed(each)
+
+
+def _look(each: State) -> None:
+    """What a running cell is doing, by the small file that it writes."""
+    try:
+        said = json.loads((each.job.folder / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it has not begun, or has just ended
+        return
+    each.where = said["stage"] + (f" {said['step']}/{said['steps']}" if "step" in said else "")
+
+
+def _end(each: State, outcome: Outcome, known: list[Took]) -> None:
+    each.state, each.reason, each.exit_code = outcome.state, outcome.reason, outcome.exit_code
+    each.where = ""
+    if each.since is not None:
+        each.seconds = time.monotonic() - each.since
+    if outcome.state == "done":
+        report = report_of(each.job)
+        if report is None:
+            each.state, each.reason = "failed", "it left no report"
+        else:
+            known.append(took(each.job, report))
+            each.seconds = known[-1].seconds
+    if each.state == "failed":
+        each.log = _last_lines(each.job.folder / LOG)
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    except OSError:  # the worker died before it had a log
+        return []
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """Interrupts that have arrived; nothing is done about them here."""
+    seen: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield seen
+        return
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+
+    previous = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield seen
+    finally:
+        for each, handler in previous.items():
+            signal.signal(each, handler)

@@ -1,0 +1,101 @@
+"""Which cells have been done before, and what they took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..report import write
+from ..report.provenance import differing
+from ..runner import planned_parts
+from ..splits import make_data, make_noise, make_task
+from .cells import Job
+
+if TYPE_CHECKING:
+    from ..plugins import Registry
+
+NOT_PLANNED = {"task.data", "model.revision", "model.config", "precision"}  # known once examples and model are made
+
+
+@dataclass(frozen=True)
+class Took:
+    """What a finished cell took.
+
+    Attributes:
+        size: as ``Job.size``.
+        seconds: of all its parts, those before an interruption included as far as they are known.
+    """
+
+    task: str
+    model: str
+    size: float | None
+    seconds: float
+
+
+def report_of(job: Job) -> Mapping[str, Any] | None:
+    """The report in the cell's folder, or None when there is none that can be used."""
+    try:
+        return write.load_report(job.folder)
+    except UserError:  # missing, or damaged: then the cell is run again
+        return None
+
+
+def took(job: Job, report: Mapping[str, Any]) -> Took:
+    """What a cell took by its report."""
+    timings = report["timings"]
+    parts = sum(timings[name] for name in ("data", "training", "evaluation", "diagnostics", "figures"))
+    return Took(_task(job), job.model, job.size, max(timings["total"], parts))
+
+
+def _task(job: Job) -> str:
+    return job.name.partition("/")[0]
+
+
+class Finished:
+    """Looks whether cells are done, making each set of examples once.
+
+    A report counts when everything that decides its numbers agrees and is known without the model. Pretrained weights
+    and models of plugins may have changed under the same name: their cells go to a worker, which compares all of it.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.registry = registry
+        self.fingerprints: dict[tuple[Any, ...], str] = {}
+
+    def __call__(self, job: Job, report: Mapping[str, Any]) -> bool:
+        if job.settings.overwrite or report["status"] != "success" or report["model"]["source"] != "scratch":
+            return False
+        parts = report["identity"]["parts"]
+        planned = planned_parts(job.spec, job.model, job.rate, job.settings, self.registry)
+        if set(differing(planned, parts)) - NOT_PLANNED:
+            return False
+        return bool(parts["task"]["data"] == self._fingerprint(job))
+
+    def _fingerprint(self, job: Job) -> str:
+        spec = job.spec
+        key = (spec.content_hash(), spec.seeds.data, spec.seeds.noise, job.rate, job.settings.limit)
+        if key not in self.fingerprints:
+            task, kind = make_task(spec, self.registry), make_noise(spec, self.registry)
+            self.fingerprints[key] = make_data(task, spec, kind, job.rate, limit=job.settings.limit).fingerprint()
+        return self.fingerprints[key]
+
+
+def predict(job: Job, known: Sequence[Took]) -> float | None:
+    """Seconds that a cell will take, by cells of the same task.
+
+    Those of the same model say it best, else those of the nearest size, in proportion to the parameters; None when
+    nothing is known.
+    """
+    same = [each for each in known if each.task == _task(job)]
+    own = [each.seconds for each in same if each.model == job.model]
+    if own:
+        return median(own)
+    sized = [(each.size, each.seconds) for each in same if each.size]
+    if not sized or not job.size:
+        return None
+    size = job.size
+    nearest = min((s for s, _ in sized), key=lambda s: max(s, size) / min(s, size))
+    return median(seconds for s, seconds in sized if s == nearest) * size / nearest
