@@ -270,6 +270,8 @@ def _snapshot(text: str) -> tuple[str, str]:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all built-in verbs."""
+    from .tracking import MODULES
+
     top = _Parser(
         prog="rote-bench",
         description="How language models memorise wrong labels and still reason well.",
@@ -338,7 +340,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--track",
-        choices=("tensorboard", "trackio"),
+        choices=tuple(MODULES),
         help="write the curves there while they are made; needs the package of that name",
     )
     run.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the weights run")
@@ -437,6 +439,4 @@ def _add_plugin_verbs(top: argparse.ArgumentParser, given: Sequence[str]) -> Non
         return
     from .plugins import load
 
-    manager = load().manager
-    if manager is not None:
-        manager.hook.register_commands(cli=verbs)
+    load().add_verbs(verbs)

@@ -128,6 +128,16 @@ class Registry:
         self.sources.update(dict.fromkeys(claimed, info.source))
         self.plugins.append(info)
 
+    def add_verbs(self, cli: Any, say: Callable[[str], None] | None = None) -> None:
+        """Let each plugin add its verbs to the command line; one that fails is named and harms no other."""
+        loaded = self.manager.list_name_plugin()
+        for name, module in loaded:
+            others = [other for _, other in loaded if other is not module]
+            try:
+                self.manager.subset_hook_caller("register_commands", remove_plugins=others)(cli=cli)
+            except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+                (say or _to_standard_error)(f"rote-bench: plugin {name} did not add its verbs: {_reason(error)}")
+
 
 # What the harness relies on in each kind of thing: a dataclass of options, and what can be called.
 OPTIONS = {"tasks": "Parameters", "noise": "Options", "diagnostics": "Options"}
@@ -197,7 +207,7 @@ def load(
     Raises:
         UserError: when two plugins claim one name, or a file of ``files`` cannot be loaded.
     """
-    say = warn or (lambda text: print(text, file=sys.stderr))
+    say = warn or _to_standard_error
     registry = built_in()
     installed: set[Path] = set()
     for point in _wanted(metadata.entry_points(group=GROUP), say):
@@ -247,6 +257,10 @@ def _manager() -> pluggy.PluginManager:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     return manager
+
+
+def _to_standard_error(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _reason(error: BaseException) -> str:

@@ -163,7 +163,7 @@ def test_a_plugin_that_fails_half_way_registers_nothing(monkeypatch: pytest.Monk
     registry = plugins.load(warn=lambda text: None)
     assert "made" not in registry.table("noise")
     assert [p.error for p in registry.plugins if p.name == "half"] == ["RuntimeError: and then this"]
-    registry.manager.hook.register_commands(cli=None)
+    registry.add_verbs(None, pytest.fail)
 
 
 def test_an_installed_plugin_may_not_take_a_built_in_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ def test_a_clash_of_installed_plugins_stops_every_verb_but_the_one_that_shows_it
     assert shown.err.count(both) == 1
     registry = plugins.load(warn=lambda text: None, clashes=True)
     assert "mine" not in registry.table("noise") and registry.source_of("noise", "uniform") == "built-in"
-    registry.manager.hook.register_commands(cli=None)
+    registry.add_verbs(None, pytest.fail)
 
 
 def test_the_file_of_an_installed_plugin_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,9 +319,18 @@ def test_a_plugin_adds_a_verb(
         def register_commands(cli: Any) -> None:
             cli.add_parser("greet").set_defaults(verb=lambda options: print("hello") or 0)
 
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("greets", lambda: Greets)])
+    class Fails:
+        @staticmethod
+        @hookimpl
+        def register_commands(cli: Any) -> None:
+            raise RuntimeError("no verbs today")
+
+    points = [Point("fails", lambda: Fails), Point("greets", lambda: Greets)]
+    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: points)
     assert main(["greet"]) == 0
-    assert capsys.readouterr().out == "hello\n"
+    shown = capsys.readouterr()
+    assert shown.out == "hello\n"
+    assert shown.err == "rote-bench: plugin fails (fails:plugin) did not add its verbs: RuntimeError: no verbs today\n"
 
 
 def test_a_slow_plugin_is_named_once_and_works(monkeypatch: pytest.MonkeyPatch) -> None:
