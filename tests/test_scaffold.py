@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rote_bench.cli import main
+import rote_bench
+from rote_bench.cli import main, parser
 from rote_bench.scaffold import KINDS
 
 SHORT = [
@@ -56,6 +58,17 @@ def test_a_new_package_loads_fast(kind: str, tmp_path: Path) -> None:
     code = "import sys, my_thing; sys.exit(bool({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "my_thing", capture_output=True)
     assert done.returncode == 0, "every command loads every installed plugin"
+
+
+def test_the_commands_of_a_new_readme_are_accepted(tmp_path: Path) -> None:
+    assert main(["new", "task", "my_thing", "--folder", str(tmp_path)]) == 0
+    package = tmp_path / "my_thing"
+    lines = [line for line in (package / "README.md").read_text().splitlines() if line.startswith("rote-bench run")]
+    assert len(lines) == 2
+    for line in lines:
+        options = parser().parse_args(shlex.split(line)[1:])
+        loaded = rote_bench.load_task(options.task, overrides=options.set, plugins=[package / "my_thing.py"])
+        assert loaded.name == options.task
 
 
 def test_new_packages_run_at_once(tmp_path: Path) -> None:
