@@ -103,7 +103,7 @@ def test_data_shows_what_a_model_would_see(capsys: pytest.CaptureFixture[str]) -
     assert "carry_1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("which", ["task", "report"])
+@pytest.mark.parametrize("which", ["task", "sweep", "report"])
 def test_schemas_are_schemas(which: str, capsys: pytest.CaptureFixture[str]) -> None:
     from jsonschema import Draft202012Validator
 

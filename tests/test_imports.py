@@ -121,19 +121,22 @@ def test_modules_stay_small() -> None:
         ["list", "models"],
         ["list", "diagnostics"],
         ["validate", "TASK"],
+        ["validate", "SWEEP"],
         ["schema", "report"],
     ],
 )
 def test_light_verbs_import_no_torch(arguments: list[str], tmp_path: Path) -> None:
     task = tmp_path / "t.yaml"
     task.write_text("name: t\ngenerator: addition\nsplits: {train: 10, selection: 5, validation: 5}\n")
+    sweep = tmp_path / "s.yaml"
+    sweep.write_text("name: s\ntasks: [t.yaml]\nmodels: [gpt2-nano]\n")
     code = (
         "import sys; from rote_bench.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         "heavy = {'torch', 'transformers', 'datasets', 'matplotlib', 'scipy', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    given = [str(task) if a == "TASK" else a for a in arguments]
+    given = [{"TASK": str(task), "SWEEP": str(sweep)}.get(a, a) for a in arguments]
     done = subprocess.run([sys.executable, "-c", code, *given], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -86,6 +87,8 @@ def conduct(
                     break
                 for job, outcome in pool.ended(TICK):
                     each = by_folder[job.folder]
+                    if told and outcome.lost:  # it was told to stop before it could listen, or did not
+                        outcome = replace(outcome, state="interrupted", reason="ended by the interrupt")
                     _end(each, outcome, known)
                     board.changed(each)
                     record(states)
