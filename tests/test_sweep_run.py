@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from rote_bench.sweep.cluster import Cluster
 from rote_bench.sweep.conduct import conduct
 from rote_bench.sweep.local import Local
 
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra")
 TIMED = {"dynamics.jsonl"}  # its records hold the seconds since the start
 
 
@@ -246,12 +248,10 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", "ray"])
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=needs_ray)])
 def test_eight_cells_killed_in_the_middle_end_as_if_nothing_had_happened(
     eight: tuple[Path, dict[str, Any]], tmp_path: Path, executor: str
 ) -> None:
-    if executor == "ray":
-        pytest.importorskip("ray")
     sweep, undisturbed = eight
     output, how = tmp_path / "runs", ("--executor", executor, "--workers", "2")
     process = subprocess.Popen(command(sweep, output, *how), start_new_session=True)
@@ -266,9 +266,9 @@ def test_eight_cells_killed_in_the_middle_end_as_if_nothing_had_happened(
     assert reports(output) == undisturbed
 
 
+@needs_ray
 @pytest.mark.slow
 def test_ray_gives_the_very_same_reports_and_goes_on_after_an_interrupt(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
     sweep = write(
         tmp_path,
         "name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano]\nseeds: [0, 1]\noverrides: {training: {max_steps: 400}}\n",
@@ -285,13 +285,13 @@ def test_ray_gives_the_very_same_reports_and_goes_on_after_an_interrupt(tmp_path
     assert reports(output) == reports(tmp_path / "local") and len(reports(output)) == 2
 
 
+@needs_ray
 @pytest.mark.slow
 def test_ray_tries_a_lost_cell_again_but_not_for_ever(
     cell: Job,
     registry: Registry,
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("ray")
     once = tmp_path / "once"
     jobs = broken(
         cell,
@@ -304,7 +304,9 @@ def test_ray_tries_a_lost_cell_again_but_not_for_ever(
         ),
         always=plugin(tmp_path, "always", "os.kill(os.getpid(), signal.SIGKILL)"),
     )
-    first, second = run(jobs, Cluster(workers=2, address=None, jobs=jobs), registry)
+    pool = Cluster(workers=2, address=None, jobs=jobs)
+    assert {node["NodeManagerAddress"] for node in pool.ray.nodes()} == {"127.0.0.1"}  # nothing outside can reach it
+    first, second = run(jobs, pool, registry)
     assert first.state == "done" and second.state == "failed" and "lost with its worker" in (second.reason or "")
     assert (jobs[0].folder / "run.log").read_text().count("trying again") == 1
     assert (jobs[1].folder / "run.log").read_text().count("trying again") == 2

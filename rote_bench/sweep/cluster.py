@@ -130,6 +130,8 @@ class Cluster:
 def _connect(address: str | None, cores: int) -> tuple[Any, bool]:
     """Ray, connected; and whether it is ours to shut down."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address is None:  # else Ray takes the machine's own address for 127.0.0.1, and listens on all of its interfaces
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     if ray.is_initialized():
