@@ -232,6 +232,7 @@ tasks: [small.yaml]
 models: [gpt2-nano, llama-nano]
 noise_rates: [0, 0.05]
 seeds: [0, 1]
+overrides: {diagnostics: [learning_dynamics, logit_lens, probe]}
 """
 
 

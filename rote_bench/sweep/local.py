@@ -148,7 +148,7 @@ def visible_devices(device: str) -> Sequence[str]:
         return ()
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [name.strip() for name in named.split(",") if name.strip()]
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
     import torch
 
     return [str(i) for i in range(torch.cuda.device_count())]
