@@ -1,0 +1,231 @@
+"""The leaderboard as one file to read: nothing in it is fetched, and everything that comes from reports is escaped.
+
+Text, tables and notes are written here and can be read without JavaScript. Sorting, filtering and the figures are the
+page's own small script, which reads the series from a block of JSON. Equal boards give equal bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).parent / "templates"
+# The table's columns: metric, heading, and the direction that a first click sorts in.
+COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("noise_transfer", "noise transfer", "ascending"),
+    ("early_clean_peak", "early clean peak", "descending"),
+    ("validation_accuracy", "held-out accuracy", "descending"),
+    ("counterfactual_memorization", "memorization", "descending"),
+    ("memorization_lag", "memorization lag", "descending"),
+    ("override_depth", "override depth", "descending"),
+    ("patch_dissociation", "patch dissociation", "descending"),
+)
+RANKING = "noise_transfer"
+CURVES = ("validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate")
+VERDICTS = ("replicated", "not_replicated", "inconclusive", "not_applicable")
+# A point of a learning curve is left out when no curve would move by more than this; at most so many are kept.
+TOLERANCE, MOST_POINTS = 0.005, 32
+DIGITS = 3
+BAR_WIDTH = 72.0
+
+
+def render(board: Mapping[str, Any]) -> str:
+    """The page of a board in the form of ``leaderboard.json``, as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        number=number, share=share, parameters=parameters, p_value=p_value, words=words, size=significant, exact=exact
+    )
+    sources = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "noscript.css", "page.js")}
+    return environment.get_template("page.html").render(
+        board=board,
+        columns=COLUMNS,
+        ranking=RANKING,
+        verdicts=VERDICTS,
+        bars=[bars(task["rows"]) for task in board["tasks"]],
+        environment_of=environment_of(board["tasks"]),
+        policy=policy(sources),
+        data=htmlsafe_json_dumps(island(board), separators=(",", ":"), allow_nan=False),
+        **{name.replace(".", "_"): Markup(text) for name, text in sources.items()},
+    )
+
+
+def policy(sources: Mapping[str, str]) -> str:
+    """A content security policy under which nothing runs and nothing is styled but these very texts."""
+
+    def digests(suffix: str) -> str:
+        texts = [text.encode() for name, text in sorted(sources.items()) if name.endswith(suffix)]
+        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(t).digest()).decode()}'" for t in texts)
+
+    return (
+        f"default-src 'none'; style-src {digests('.css')}; script-src {digests('.js')}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """A number for reading, with a true minus sign; a dash for what is not known."""
+    if value is None:
+        return "–"
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\u2212")
+
+
+def share(value: float) -> str:
+    """A rate in per cent, with a no-break space."""
+    return f"{100 * value:.4g}\u00a0%"
+
+
+def significant(value: float | None) -> str:
+    """A number to three significant digits, for widths of intervals that span orders of magnitude."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def exact(value: float) -> str:
+    """A number to sort by."""
+    return f"{value:.6g}"
+
+
+def parameters(count: int | None) -> str:
+    """A number of parameters in millions or billions."""
+    if count is None:
+        return "–"
+    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
+
+
+def p_value(value: float | None) -> str:
+    """A p value, never shown as zero."""
+    return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def words(name: str) -> str:
+    """A metric's name as words."""
+    return name.replace("_", " ")
+
+
+def _known(entry: Mapping[str, Any] | None, *keys: str) -> list[float]:
+    return [float(entry[k]) for k in keys if entry is not None and entry[k] is not None]
+
+
+def bars(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, str] | None]:
+    """Where each row's ranking metric and its interval lie on a line common to the task's ranked rows, in pixels.
+
+    A row without a value has none, nor has one that lies off the line: a model that never learns the task would
+    press all others together.
+    """
+    entries = [row["metrics"].get(RANKING) for row in rows]
+    ranked = [e for row, e in zip(rows, entries, strict=True) if row["rank"] is not None]
+    span = [0.0, *(v for e in ranked for v in _known(e, "value", "ci_low", "ci_high"))]
+    low, high = min(span), max(span)
+    if low == high:
+        return [None] * len(rows)
+
+    def place(value: float) -> str:
+        return f"{3 + (BAR_WIDTH - 6) * (value - low) / (high - low):.1f}"
+
+    out: list[Mapping[str, str] | None] = []
+    for entry in entries:
+        around = _known(entry, "value", "ci_low", "ci_high")
+        if not around or min(around) < low or max(around) > high:
+            out.append(None)
+            continue
+        out.append(
+            {"zero": place(0.0), "low": place(min(around)), "high": place(max(around)), "value": place(around[0])}
+        )
+    return out
+
+
+def environment_of(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Every commit, version and processor behind the board, each once."""
+    found: dict[str, set[str]] = {}
+    for task in tasks:
+        for row in task["rows"]:
+            for key, values in row["environment"].items():
+                found.setdefault(key, set()).update(str(v) for v in values if v is not None)
+    return {key: sorted(values) for key, values in sorted(found.items())}
+
+
+def island(board: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page's script draws: columns instead of records, rounded, and learning curves thinned out."""
+    return {"tasks": [{"rows": [_row(row) for row in task["rows"]]} for task in board["tasks"]]}
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    series = row["series"]
+    return {
+        "model": row["model"],
+        "noise": row["noise_rate"],
+        "metrics": {
+            name: [_round(entry[key]) for key in ("value", "ci_low", "ci_high")]
+            for name in ("validation_accuracy", "counterfactual_memorization")
+            if (entry := row["metrics"].get(name)) is not None
+        },
+        "learning": [_learning(one) for one in series.get("learning") or []],
+        "lens": [_rounded(one, ("seed", "layers"), ("true_top1", "label_top1")) for one in series.get("lens") or []],
+        "patching": [
+            {
+                **_rounded(one, ("seed", "layers"), ()),
+                "components": {
+                    name: _rounded(part, (), ("validation_accuracy", "memorization_rate"))
+                    for name, part in one["components"].items()
+                },
+            }
+            for one in series.get("patching") or []
+        ],
+    }
+
+
+def _round(value: float | None) -> float | None:
+    return None if value is None else round(float(value), DIGITS)
+
+
+def _rounded(one: Mapping[str, Any], same: Sequence[str], rounded: Sequence[str]) -> dict[str, Any]:
+    return {key: one[key] for key in same} | {key: [_round(v) for v in one[key]] for key in rounded}
+
+
+def _learning(one: Mapping[str, Any]) -> dict[str, Any]:
+    points, snapshots = one["points"], one["snapshots"]
+    seen = {point["step"]: point["examples_seen"] for point in points}
+    kept = [points[i] for i in thinned(points, set(snapshots.values()))]
+    return {
+        "seed": one["seed"],
+        "snapshots": {name: seen[step] for name, step in snapshots.items() if step in seen},
+        "examples_seen": [point["examples_seen"] for point in kept],
+        **{name: [_round(point[name]) for point in kept] for name in CURVES},
+    }
+
+
+def thinned(points: Sequence[Mapping[str, Any]], steps: set[int]) -> list[int]:
+    """Indices of the points that carry the shape of all curves: both ends, the given steps, then the farthest first."""
+    if not points:
+        return []
+    seen = np.array([point["examples_seen"] for point in points], dtype=float)
+    curves = [np.array([np.nan if p[name] is None else p[name] for p in points], dtype=float) for name in CURVES]
+    kept = {0, len(points) - 1} | {i for i, point in enumerate(points) if point["step"] in steps}
+    while len(kept) < MOST_POINTS:
+        far = np.zeros(len(points))
+        for curve in curves:
+            finite = np.isfinite(curve)
+            known = [i for i in sorted(kept) if finite[i]]
+            drawn = np.interp(seen, seen[known], curve[known]) if known else np.full(len(points), np.inf)
+            far = np.maximum(far, np.where(finite, np.abs(curve - drawn), 0.0))
+        far[list(kept)] = 0.0
+        worst = int(np.argmax(far))
+        if far[worst] <= TOLERANCE:
+            break
+        kept.add(worst)
+    return sorted(kept)
