@@ -6,7 +6,6 @@ import math
 import random
 from typing import Any
 
-NOISE = {0.0: 0, 0.02: 1, 0.05: 2, 0.1: 3, 0.2: 4}
 MODELS = (
     ("gpt2-nano", "gpt2", 0.82, 0.010),
     ("llama-nano", "llama", 1.06, 0.018),
@@ -25,7 +24,7 @@ CLAIMS = {
 
 def estimate(rng: random.Random, value: float | None, spread: float, reason: str | None = None) -> dict[str, Any]:
     if value is None:
-        ends = {"ci_low": None, "ci_high": None, "ci_method": None, "n": None, "item_half_width": None}
+        ends = {"ci_low": None, "ci_high": None, "ci_method": None, "n": 0, "item_half_width": None}
         return {"value": None, **ends, "higher_is_better": None, "reason_if_null": reason}
     low, high = value - spread * (0.5 + rng.random()), value + spread * (0.5 + rng.random())
     return {
@@ -99,9 +98,10 @@ def row(rng: random.Random, task: str, model: tuple[str, str, float, float], rat
         "model_type": kind,
         "source": "scratch",
         "parameters": int(size * 1e6),
+        "setup": f"{rng.getrandbits(256):064x}",
         "noise_rate": rate,
         "rank": None,
-        "reason": "the twin without noise reaches validation accuracy 0.61, below 0.99" if fails else None,
+        "reason": "nothing to memorise" if not noisy else "the twin reaches validation accuracy 0.61" if fails else None,
         "marks": ["one seed failed"] if name == "mamba-nano" else [],
         "seeds": seeds,
         "cells": 3,
@@ -122,11 +122,12 @@ def row(rng: random.Random, task: str, model: tuple[str, str, float, float], rat
             "transformers": ["5.23.0"],
             "cpu": ["x86-64, 2 cores, AVX-512"],
         },
+        "artifacts": {"present": 9, "missing": 0},
         "reports": [
             {
                 "path": f"{task}/{name}/noise-{rate:g}/seed-{seed}/report.json",
                 "sha256": f"{rng.getrandbits(256):064x}",
-                "identity": f"{rng.getrandbits(64):016x}",
+                "identity": f"{rng.getrandbits(256):064x}",
                 "seed": seed,
             }
             for seed in seeds
@@ -142,12 +143,10 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
         task = f"{name}-{profile}" if profile else name
         pool = [(f"{m[0]}{i // 6 or ''}", *m[1:3], m[3] * (1 + i // 6 / 5)) for i, m in enumerate(MODELS * 9)][:models]
         rows = [row(rng, task, model, rate) for rate in rates for model in pool]
-        main = [r for r in rows if r["noise_rate"] == 0.05 and r["reason"] is None]
-        for rank, r in enumerate(sorted(main, key=lambda r: r["metrics"]["noise_transfer"]["value"]), start=1):
-            r["rank"] = rank
-        for r in rows:
-            if r["rank"] is None and r["reason"] is None:
-                r["reason"] = "ranked at noise rate 0.05 only"
+        for rate in rates:
+            ranked = [r for r in rows if r["noise_rate"] == rate > 0 and r["reason"] is None]
+            for rank, r in enumerate(sorted(ranked, key=lambda r: r["metrics"]["noise_transfer"]["value"]), start=1):
+                r["rank"] = rank
         rows.sort(key=lambda r: (r["noise_rate"] != 0.05, r["noise_rate"], r["rank"] is None, r["rank"] or 0))
         comparisons = [
             {
@@ -161,6 +160,7 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
                 "ci_high": a[3] - b[3] + 0.02,
                 "p": 0.0004 if abs(a[3] - b[3]) > 0.04 else 0.2,
                 "p_holm": 0.0009 if abs(a[3] - b[3]) > 0.04 else 0.6,
+                "p_smallest": 0.0002,
             }
             for i, a in enumerate(pool)
             for b in pool[i + 1 :]
@@ -172,6 +172,7 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
                 "profile": profile or None,
                 "title": title,
                 "version": 1,
+                "content_hash": f"{rng.getrandbits(256):064x}",
                 "main_rate": 0.05,
                 "noise_rates": list(rates),
                 "rows": rows,
@@ -197,6 +198,8 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
         "rote_bench": "0.1.0",
         "rule": "By noise transfer at the main noise rate, lowest first; ties by early clean peak, highest first.",
         "gates": {"twin_validation_accuracy": 0.99, "counterfactual_memorization": 0.95},
+        "reports": {"found": 181, "counted": 180, "refused": 0, "barred": 1, "duplicates": 0},
+        "artifacts": {"present": 540, "missing": 0},
         "tasks": tasks,
-        "refused": [{"path": "thr-compact/old/report.json", "reason": "made from another version of the task"}],
+        "refused": [{"path": "thr-compact/old/report.json", "reason": "of another version of the task", "kind": "barred"}],
     }

@@ -133,7 +133,7 @@
     const [left, right, top, bottom] = [34, 12, panel.title ? 40 : 24, 40];
     const height = axes.height;
     const [x0, x1] = axes.x.range;
-    const [y0, y1] = axes.y.range;
+    const [y0, y1] = panel.range ?? axes.y.range;
     const x = (v) => left + ((v - x0) / (x1 - x0 || 1)) * (width - left - right);
     const y = (v) => height - bottom - ((Math.min(Math.max(v, y0), y1) - y0) / (y1 - y0)) * (height - top - bottom);
     const name = `${panel.title ? `${panel.title}. ` : ""}${axes.y.label} against ${axes.x.label}. ${summary(panel)}.`;
@@ -152,13 +152,8 @@
       svg.append(shape("text", { x: x(v), y: height - bottom + 17, "text-anchor": "middle" }, axes.x.format(v)));
     }
     svg.append(shape("text", { x: width - right, y: height - 6, "text-anchor": "end" }, axes.x.label));
-    for (const moment of panel.moments ?? []) {
-      svg.append(shape("path", { class: "moment", d: `M${x(moment.at).toFixed(1)} ${top}V${height - bottom}` }));
-      if (moment.label) {
-        const after = x(moment.at) < width * 0.6;
-        svg.append(shape("text", { x: x(moment.at) + (after ? 5 : -5), y: height - bottom - 8, "text-anchor": after ? "start" : "end" }, moment.label));
-      }
-    }
+    for (const moment of panel.moments ?? [])
+      svg.append(shape("path", { class: "moment", d: `M${x(moment).toFixed(1)} ${top}V${height - bottom}` }));
     for (const series of panel.series) svg.append(curve(series, x, y));
     return svg;
   };
@@ -238,8 +233,8 @@
         points: one.examples_seen.map((at, i) => [at, one[name][i]]),
       })).filter((s) => s.points.some((p) => p[1] !== null)),
     );
-    const moments = row.learning.flatMap((one, i) =>
-      one.snapshots.pre_memorization === undefined ? [] : [{ at: one.snapshots.pre_memorization, label: i ? "" : "before memorization" }],
+    const moments = row.learning.flatMap((one) =>
+      one.snapshots.pre_memorization === undefined ? [] : [one.snapshots.pre_memorization],
     );
     const end = Math.max(1, ...row.learning.flatMap((one) => one.examples_seen));
     return figure({
@@ -293,6 +288,8 @@
     narrowest: 230,
   });
 
+  const NEAR = 0.8;
+
   const noise = (task) => {
     const models = new Map();
     for (const row of task.rows) models.set(row.model, [...(models.get(row.model) ?? []), row]);
@@ -304,19 +301,21 @@
         points: rows.filter((r) => r.metrics[name]).map((r) => [r.noise, ...r.metrics[name]]).sort((a, b) => a[0] - b[0]),
       })),
     }));
-    const values = panels.flatMap((p) => p.series.flatMap((s) => s.points.flatMap((q) => q.slice(1)))).filter((v) => v !== null);
-    const low = Math.min(0.95, ...values);
-    const step = low > 0.8 ? 0.05 : 0.25;
+    // Near 1 the differences are small: panels that stay there share a narrow axis, and the others have the whole one.
+    const lowest = (panel) => Math.min(1, ...panel.series.flatMap((s) => s.points.flatMap((q) => q.slice(1))).filter((v) => v !== null));
+    const near = panels.map(lowest).filter((v) => v >= NEAR);
+    const floor = near.length ? Math.floor(Math.min(0.95, ...near) * 20 + 1e-9) / 20 : 0;
+    const apart = panels.filter((panel) => floor > 0 && lowest(panel) < NEAR);
+    for (const panel of apart) panel.range = [Math.min(0, lowest(panel)), 1];
     const rates = [...new Set(task.rows.map((row) => row.noise))].sort((a, b) => a - b);
     const pad = (rates.at(-1) - rates[0]) * 0.06 || 0.01;
-    const floor = Math.floor(low / step + 1e-9) * step;
     return figure({
       title: "Held-out accuracy and memorization as more labels are wrong",
-      note: `One panel for each model, with intervals.${floor > 0 ? ` The vertical axis starts at ${+floor.toFixed(2)}.` : ""}`,
+      note: `One panel for each model, with intervals.${floor ? ` Vertical axes start at ${floor}` : ""}${floor ? (apart.length ? `, where a model falls below ${NEAR} at 0.` : ".") : ""}`,
       axes: {
         height: 210,
         x: { label: "wrong labels (%)", range: [rates[0] - pad, rates.at(-1) + pad], ticks: rates, format: percent },
-        y: { label: "share of questions", range: [+floor.toFixed(2), Math.max(1, ...values)] },
+        y: { label: "share of questions", range: [floor, 1] },
       },
       panels,
       narrowest: 210,
