@@ -78,6 +78,7 @@
       form.querySelector("output").value = `${shown} of ${entries.length} rows`;
     };
     form.addEventListener("input", apply);
+    form.addEventListener("change", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
     apply();
@@ -130,17 +131,19 @@
       .join("; ");
 
   const plot = (panel, axes, width) => {
-    const [left, right, top, bottom] = [34, 12, panel.title ? 40 : 24, 40];
-    const height = axes.height;
     const [x0, x1] = axes.x.range;
     const [y0, y1] = panel.range ?? axes.y.range;
+    const marks = ticks(y0, y1, 4);
+    const left = 13 + 6.5 * Math.max(...marks.map((v) => String(v).length));
+    const [right, top, bottom] = [12, panel.title ? 40 : 24, 40];
+    const height = axes.height;
     const x = (v) => left + ((v - x0) / (x1 - x0 || 1)) * (width - left - right);
     const y = (v) => height - bottom - ((Math.min(Math.max(v, y0), y1) - y0) / (y1 - y0)) * (height - top - bottom);
     const name = `${panel.title ? `${panel.title}. ` : ""}${axes.y.label} against ${axes.x.label}. ${summary(panel)}.`;
     const svg = shape("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name });
     if (panel.title) svg.append(shape("text", { class: "panel-title", x: 0, y: 11 }, panel.title));
     svg.append(shape("text", { x: 0, y: top - 13 }, axes.y.label));
-    for (const v of ticks(y0, y1, 4)) {
+    for (const v of marks) {
       svg.append(shape("path", { class: v === y0 ? "axis" : "grid", d: `M${left} ${y(v).toFixed(1)}H${width - right}` }));
       svg.append(shape("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, String(v)));
     }
@@ -181,7 +184,7 @@
     }
     const header = element("thead", {}, element("tr", {}, ...columns.map((text) => element("th", { scope: "col" }, text))));
     const table = element("table", { class: "plain" }, element("caption", { class: "unseen" }, title), header, body);
-    const region = element("div", { class: "scroll numbers", role: "region", tabindex: "0", "aria-label": `Numbers: ${title}` }, table);
+    const region = element("div", { class: "scroll numbers", role: "group", tabindex: "0", "aria-label": `Numbers: ${title}` }, table);
     return element("details", {}, element("summary", {}, "Numbers"), region);
   };
 
@@ -215,7 +218,8 @@
       const width = Math.floor(area.clientWidth);
       if (!width || width === before) return;
       before = width;
-      const across = Math.max(1, Math.min(drawn.length, Math.floor((width + 19) / (narrowest + 19))));
+      const fit = Math.max(1, Math.min(drawn.length, Math.floor((width + 19) / (narrowest + 19))));
+      const across = Math.ceil(drawn.length / Math.ceil(drawn.length / fit));
       const each = Math.floor((width - 19.2 * (across - 1)) / across);
       area.style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`;
       area.replaceChildren(...drawn.map((panel) => plot(panel, axes, each)));
