@@ -31,8 +31,9 @@ COLUMNS: tuple[tuple[str, str, str], ...] = (
 RANKING = "noise_transfer"
 CURVES = ("validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate")
 VERDICTS = ("replicated", "not_replicated", "inconclusive", "not_applicable")
-# A point of a learning curve is left out when no curve would move by more than this; at most so many are kept.
-TOLERANCE, MOST_POINTS = 0.005, 32
+# A point of a learning curve is left out when no curve would move by more than this. Of one run at most so many are
+# kept, and fewer, down to the least, on a board whose runs would together exceed what a page can carry.
+TOLERANCE, MOST_POINTS, LEAST_POINTS, POINTS_OF_A_PAGE = 0.005, 48, 16, 9000
 DIGITS = 3
 BAR_WIDTH = 72.0
 
@@ -48,7 +49,7 @@ def render(board: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        number=number, share=share, parameters=parameters, p_value=p_value, words=words, size=significant, exact=exact
+        number=number, share=share, parameters=parameters, p_value=p_value, words=words, exact=exact
     )
     sources = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "noscript.css", "page.js")}
     return environment.get_template("page.html").render(
@@ -88,11 +89,6 @@ def number(value: float | None, digits: int = DIGITS) -> str:
 def share(value: float) -> str:
     """A rate in per cent, with a no-break space."""
     return f"{100 * value:.4g}\u00a0%"
-
-
-def significant(value: float | None) -> str:
-    """A number to three significant digits, for widths of intervals that span orders of magnitude."""
-    return "–" if value is None else f"{value:.3g}"
 
 
 def exact(value: float) -> str:
@@ -161,10 +157,12 @@ def environment_of(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def island(board: Mapping[str, Any]) -> dict[str, Any]:
     """What the page's script draws: columns instead of records, rounded, and learning curves thinned out."""
-    return {"tasks": [{"rows": [_row(row) for row in task["rows"]]} for task in board["tasks"]]}
+    runs = sum(len(row["series"]["learning"]) for task in board["tasks"] for row in task["rows"])
+    most = min(MOST_POINTS, max(LEAST_POINTS, POINTS_OF_A_PAGE // max(runs, 1)))
+    return {"tasks": [{"rows": [_row(row, most) for row in task["rows"]]} for task in board["tasks"]]}
 
 
-def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], most: int) -> dict[str, Any]:
     series = row["series"]
     return {
         "model": row["model"],
@@ -174,8 +172,8 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
             for name in ("validation_accuracy", "counterfactual_memorization")
             if (entry := row["metrics"].get(name)) is not None
         },
-        "learning": [_learning(one) for one in series.get("learning") or []],
-        "lens": [_rounded(one, ("seed", "layers"), ("true_top1", "label_top1")) for one in series.get("lens") or []],
+        "learning": [_learning(one, most) for one in series["learning"]],
+        "lens": [_rounded(one, ("seed", "layers"), ("true_top1", "label_top1")) for one in series["lens"]],
         "patching": [
             {
                 **_rounded(one, ("seed", "layers"), ()),
@@ -184,7 +182,7 @@ def _row(row: Mapping[str, Any]) -> dict[str, Any]:
                     for name, part in one["components"].items()
                 },
             }
-            for one in series.get("patching") or []
+            for one in series["patching"]
         ],
     }
 
@@ -197,10 +195,10 @@ def _rounded(one: Mapping[str, Any], same: Sequence[str], rounded: Sequence[str]
     return {key: one[key] for key in same} | {key: [_round(v) for v in one[key]] for key in rounded}
 
 
-def _learning(one: Mapping[str, Any]) -> dict[str, Any]:
+def _learning(one: Mapping[str, Any], most: int) -> dict[str, Any]:
     points, snapshots = one["points"], one["snapshots"]
     seen = {point["step"]: point["examples_seen"] for point in points}
-    kept = [points[i] for i in thinned(points, set(snapshots.values()))]
+    kept = [points[i] for i in thinned(points, set(snapshots.values()), most)]
     return {
         "seed": one["seed"],
         "snapshots": {name: seen[step] for name, step in snapshots.items() if step in seen},
@@ -209,14 +207,14 @@ def _learning(one: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def thinned(points: Sequence[Mapping[str, Any]], steps: set[int]) -> list[int]:
+def thinned(points: Sequence[Mapping[str, Any]], steps: set[int], most: int = MOST_POINTS) -> list[int]:
     """Indices of the points that carry the shape of all curves: both ends, the given steps, then the farthest first."""
     if not points:
         return []
     seen = np.array([point["examples_seen"] for point in points], dtype=float)
     curves = [np.array([np.nan if p[name] is None else p[name] for p in points], dtype=float) for name in CURVES]
     kept = {0, len(points) - 1} | {i for i, point in enumerate(points) if point["step"] in steps}
-    while len(kept) < MOST_POINTS:
+    while len(kept) < most:
         far = np.zeros(len(points))
         for curve in curves:
             finite = np.isfinite(curve)

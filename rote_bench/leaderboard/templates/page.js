@@ -39,7 +39,10 @@
   for (const table of document.querySelectorAll("table.sortable")) {
     const given = rowsOf(table);
     const headings = [...table.tHead.rows[0].cells];
-    const valueOf = (row, column) => (row.rows ? row.rows[0] : row).cells[column].dataset.value;
+    const valueOf = (row, column) => {
+      const cell = (row.rows ? row.rows[0] : row).cells[column];
+      return headings[column].classList.contains("numeric") ? cell.dataset.value : cell.textContent.trim();
+    };
     for (const [column, heading] of headings.entries()) {
       heading.querySelector(".sort")?.addEventListener("click", () => {
         const now = heading.ariaSort ?? heading.getAttribute("aria-sort");
