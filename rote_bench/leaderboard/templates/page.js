@@ -45,7 +45,7 @@
     };
     for (const [column, heading] of headings.entries()) {
       heading.querySelector(".sort")?.addEventListener("click", () => {
-        const now = heading.ariaSort ?? heading.getAttribute("aria-sort");
+        const now = heading.getAttribute("aria-sort");
         const next = now === "none" ? heading.dataset.first : now === "ascending" ? "descending" : "ascending";
         for (const other of headings) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
         heading.setAttribute("aria-sort", next);
@@ -195,12 +195,9 @@
     const list = element("ul", { class: "legend", "aria-label": "Legend" });
     const seen = new Map(panels.flatMap((p) => p.series).map((s) => [s.name, s]));
     for (const { name, style, marker } of seen.values()) {
-      const sample = { name, style, marker, points: [[0, 0], [17, 0], [34, 0]] };
-      const key = shape("svg", { width: 36, height: 12, "aria-hidden": "true" });
-      const line = curve({ ...sample, points: [[1, 0], [35, 0]] }, (v) => v, () => 6);
-      line.querySelectorAll(".marker").forEach((node) => node.remove());
-      line.append(shape("path", { class: "marker", d: MARKERS[marker], transform: "translate(18 6)" }));
-      key.append(line);
+      const line = shape("path", { d: "M1 6H35" });
+      const mark = shape("path", { class: "marker", d: MARKERS[marker], transform: "translate(18 6)" });
+      const key = shape("svg", { width: 36, height: 12, "aria-hidden": "true" }, shape("g", { class: `curve ${style}` }, line, mark));
       list.append(element("li", {}, key, name));
     }
     return list;
