@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .evaluation import decode, matches
+import numpy as np
+
 from .statistics import Estimate, Metric, difference, proportion
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .subject import Subject, View
+
+PURPOSE = "evaluate"  # names the generator of the intervals
+OF_NOISE = ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization")
 
 
 def curves(subject: Subject, model: Any, cap: int) -> Callable[[], dict[str, float | None]]:
@@ -17,6 +23,7 @@ def curves(subject: Subject, model: Any, cap: int) -> Callable[[], dict[str, flo
 
     Held-out examples are halved between what is reported and what snapshots are chosen on, as the splits say.
     """
+    from .evaluation import matches
 
     def part(view: View) -> tuple[Any, Any]:
         rows = slice(min(cap, len(view)))
@@ -54,6 +61,8 @@ def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]
     Returns:
         The metrics by name, and the columns of ``samples.parquet``.
     """
+    from .evaluation import decode
+
     columns: dict[str, list[Any]] = {
         key: []
         for key in ("split", "index", "group", "prompt", "answer", "label", "prediction", "is_answer", "is_label")
@@ -79,7 +88,26 @@ def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]
         columns["prediction"] += texts
         columns["is_answer"] += right.tolist()
         columns["is_label"] += taught.tolist()
-    rng = subject.rng("evaluate")
+    marked = np.array(
+        [
+            label != e.answer
+            for e, label in zip(subject.data.validation.examples, subject.data.validation.labels, strict=True)
+        ]
+    )
+    return score(hits, marked, subject.rng(PURPOSE)), columns
+
+
+def score(
+    hits: Mapping[str, tuple[Any, Any, Any]], marked: NDArray[np.bool_], rng: np.random.Generator
+) -> dict[str, Metric]:
+    """The metrics that follow from which answers are right.
+
+    Args:
+        hits: split -> per example: is the answer the true one, is it the label, and the example's cluster. Without
+            ``train_noisy`` there are no wrong labels.
+        marked: per held-out example, whether it has a phantom label.
+        rng: of the bootstrap.
+    """
     accurate, phantom, held = hits["validation"]
     metrics = {
         "validation_accuracy": Metric(proportion(accurate, held, rng), "validation", True),
@@ -87,23 +115,16 @@ def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]
             proportion(hits["train_clean"][0], hits["train_clean"][2], rng), "train_clean", True
         ),
     }
-    if "train_noisy" in hits:
-        true, memorized, groups = hits["train_noisy"]
-        marked = [
-            label != e.answer
-            for e, label in zip(subject.data.validation.examples, subject.data.validation.labels, strict=True)
-        ]
-        phantom, held = phantom[marked], held[marked]
-        metrics |= {
-            "memorization_rate": Metric(proportion(memorized, groups, rng), "train_noisy"),
-            "noisy_true_rate": Metric(proportion(true, groups, rng), "train_noisy"),
-            "phantom_rate": Metric(proportion(phantom, held, rng), "validation"),
-            "counterfactual_memorization": Metric(
-                difference(memorized, groups, phantom, held, rng), "train_noisy, validation"
-            ),
-        }
-    else:
+    if "train_noisy" not in hits:
         reason = "no noisy labels at this noise rate"
-        for name in ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization"):
-            metrics[name] = Metric(Estimate.missing(reason), "train_noisy")
-    return metrics, columns
+        return metrics | {name: Metric(Estimate.missing(reason), "train_noisy") for name in OF_NOISE}
+    true, memorized, groups = hits["train_noisy"]
+    phantom, held = phantom[marked], held[marked]
+    return metrics | {
+        "memorization_rate": Metric(proportion(memorized, groups, rng), "train_noisy"),
+        "noisy_true_rate": Metric(proportion(true, groups, rng), "train_noisy"),
+        "phantom_rate": Metric(proportion(phantom, held, rng), "validation"),
+        "counterfactual_memorization": Metric(
+            difference(memorized, groups, phantom, held, rng), "train_noisy, validation"
+        ),
+    }

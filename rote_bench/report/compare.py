@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..findings import INCONCLUSIVE, NOT_APPLICABLE, NOT_REPLICATED, REPLICATED
-from ..statistics import Estimate, paired_difference
+from ..statistics import Estimate, across_seeds
 
 BENIGN = 0.2
 SOLVED = MEMORISED = 0.9
@@ -26,33 +26,41 @@ def _value(report: Mapping[str, Any], metric: str) -> float | None:
     return value
 
 
+def twin_key(report: Mapping[str, Any]) -> tuple[int, ...]:
+    """The seeds that a cell shares with its twin at noise rate 0."""
+    return tuple(int(report["seeds"][name]) for name in ("data", "init", "order"))
+
+
+def with_twins(reports: Reports, twins: Reports) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Every cell with its twin at noise rate 0, where both know their held-out accuracy."""
+    by_seed = {twin_key(twin): twin for twin in twins if _value(twin, "validation_accuracy") is not None}
+    known = [r for r in reports if twin_key(r) in by_seed and _value(r, "validation_accuracy") is not None]
+    return [(r, by_seed[twin_key(r)]) for r in known]
+
+
+def transfer(report: Mapping[str, Any], twin: Mapping[str, Any]) -> float:
+    """(error on V at rho - error on V at 0) / rho of one pair of cells."""
+    clean, noisy = _value(twin, "validation_accuracy"), _value(report, "validation_accuracy")
+    assert clean is not None and noisy is not None
+    return (clean - noisy) / float(report["data"]["noise_rate"])
+
+
 def noise_transfer(reports: Reports, twins: Reports) -> Estimate:
     """(error on V at rho - error on V at 0) / rho over pairs of equal data, init and order seeds.
 
     ``twins`` are the same cells at noise rate 0. Near 0 memorization is benign; near 1 every wrong label costs as much
     as it would cost a nearest-neighbour model. A model that never solved the task, or ignored the noise, says nothing.
     """
-    rates = {r["data"]["noise_rate"] for r in reports}
     if any((_value(r, "counterfactual_memorization") or 0.0) < MEMORISED for r in reports):
         return Estimate.missing("the noise was not memorised, so it cannot be told what memorising it costs")
     if any((_value(r, "validation_accuracy") or 0.0) < SOLVED for r in twins):
         return Estimate.missing("the task was not solved at noise rate 0")
-    by_seed = {tuple(r["seeds"][k] for k in ("data", "init", "order")): _value(r, "validation_accuracy") for r in twins}
-    pairs = [
-        (by_seed[key], _value(r, "validation_accuracy"))
-        for r in reports
-        if by_seed.get(key := tuple(r["seeds"][k] for k in ("data", "init", "order"))) is not None
-    ]
-    if not pairs:
-        return Estimate.missing("no run at noise rate 0 with the same seeds")
-    if len(rates) != 1:
+    if len({r["data"]["noise_rate"] for r in reports}) > 1:
         raise ValueError("reports of one noise rate are compared at a time")
-    rate = rates.pop()
-    clean, noisy = [float(a or 0) for a, _ in pairs], [float(b or 0) for _, b in pairs]
-    e = paired_difference(clean, noisy, np.random.default_rng(0))
-    if e.value is None or e.ci_low is None or e.ci_high is None:
-        return Estimate(None if e.value is None else e.value / rate, None, None, e.ci_method, e.n, e.reason_if_null)
-    return Estimate(e.value / rate, e.ci_low / rate, e.ci_high / rate, e.ci_method, e.n)
+    values = [transfer(report, twin) for report, twin in with_twins(reports, twins)]
+    if not values:
+        return Estimate.missing("no run at noise rate 0 with the same seeds")
+    return across_seeds(values, np.random.default_rng(0))
 
 
 def decide(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

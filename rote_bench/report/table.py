@@ -52,19 +52,21 @@ def rows(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "failed": len(members) - len(done),
         }
         for name, _ in shown:
-            row[name] = _aggregate([r["metrics"].get(name) for r in done])
+            row[name] = aggregate([r["metrics"].get(name) for r in done])
         out.append(row)
     return out
 
 
-def _aggregate(entries: Sequence[Mapping[str, Any] | None]) -> Estimate:
-    """Over seeds; with one seed its own interval over examples."""
+def aggregate(entries: Sequence[Mapping[str, Any] | None]) -> Estimate:
+    """One metric over seeds; with one seed its own interval over examples."""
     known = [e for e in entries if e is not None and e["value"] is not None]
     if len(known) == 1 == len(entries):
         e = known[0]
         return Estimate(e["value"], e["ci_low"], e["ci_high"], e["ci_method"], e["n"])
     if not known or len(known) < len(entries):
-        return Estimate.missing(f"known for {len(known)} of {len(entries)} seeds")
+        reasons = sorted({str(e["reason_if_null"]) for e in entries if e is not None and e["value"] is None})
+        why = f": {reasons[0]}" if len(reasons) == 1 else ""
+        return Estimate.missing(f"known for {len(known)} of {len(entries)} seeds{why}")
     return across_seeds([float(e["value"]) for e in known], np.random.default_rng(0))
 
 

@@ -1,0 +1,127 @@
+"""The answers behind a report, as ``samples.parquet`` holds them, and the metrics that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..statistics import Metric
+
+SPLITS = ("validation", "train_noisy", "train_clean")
+TEXTS = ("group", "prompt", "answer", "label", "prediction")
+FLAGS = ("is_answer", "is_label")
+
+
+class Unreadable(Exception):
+    """A file beside a report that does not hold what it should; the message says in what."""
+
+
+def read_table(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of a Parquet file.
+
+    Raises:
+        Unreadable: when it is no such file or lacks a column.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(path, columns=list(columns))
+        out: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in columns}
+    except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
+        raise Unreadable(f"cannot be read: {str(error).splitlines()[0][:120]}") from None
+    return out
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Every example that was asked, split by split, in the order in which it was.
+
+    Attributes:
+        splits: split -> column -> one value per example.
+    """
+
+    splits: dict[str, dict[str, list[Any]]]
+
+    @classmethod
+    def load(cls, path: Path) -> Answers:
+        """The answers of a file.
+
+        Raises:
+            Unreadable: when the file is none of that kind.
+        """
+        columns = read_table(path, ("split", "index", *TEXTS, *FLAGS))
+        if not set(columns["split"]) <= set(SPLITS):
+            raise Unreadable("names a split that there is not")
+        for names, kind in ((TEXTS, str), (FLAGS, bool), (("index",), int)):
+            for name in names:
+                if not all(isinstance(value, kind) for value in columns[name]):
+                    raise Unreadable(f"has a column {name} that is not {kind.__name__} throughout")
+        rows: dict[str, list[int]] = {}
+        for row, split in enumerate(columns["split"]):
+            rows.setdefault(split, []).append(row)
+        if "validation" not in rows or "train_clean" not in rows:
+            raise Unreadable("lacks the held-out or the clean training examples")
+        return cls({split: {name: [columns[name][i] for i in at] for name in columns} for split, at in rows.items()})
+
+    def flags(self, split: str, name: str) -> NDArray[np.bool_]:
+        """(n,) ``is_answer`` or ``is_label`` of a split."""
+        return np.array(self.splits[split][name], dtype=bool)
+
+    def clusters(self, split: str) -> NDArray[np.int64]:
+        """(n,) the cluster of each example."""
+        codes: dict[str, int] = {}
+        return np.array([codes.setdefault(g, len(codes)) for g in self.splits[split]["group"]], dtype=np.int64)
+
+    def marked(self) -> NDArray[np.bool_]:
+        """(n,) whether each held-out example has a phantom label."""
+        held = self.splits["validation"]
+        return np.array([label != answer for label, answer in zip(held["label"], held["answer"], strict=True)])
+
+    def values(self) -> dict[str, float]:
+        """The metrics without their intervals, which take a thousand times as long."""
+        out = {
+            "validation_accuracy": float(self.flags("validation", "is_answer").mean()),
+            "train_clean_accuracy": float(self.flags("train_clean", "is_answer").mean()),
+        }
+        marked = self.marked()
+        if "train_noisy" in self.splits and marked.any():
+            out["memorization_rate"] = float(self.flags("train_noisy", "is_label").mean())
+            out["noisy_true_rate"] = float(self.flags("train_noisy", "is_answer").mean())
+            out["phantom_rate"] = float(self.flags("validation", "is_label")[marked].mean())
+            out["counterfactual_memorization"] = out["memorization_rate"] - out["phantom_rate"]
+        return out
+
+    def score(self, rng: np.random.Generator) -> dict[str, Metric]:
+        """The metrics with their intervals, as the run computed them."""
+        from ..measurement import score
+
+        hits = {
+            split: (self.flags(split, "is_answer"), self.flags(split, "is_label"), self.clusters(split))
+            for split in self.splits
+        }
+        return score(hits, self.marked(), rng)
+
+    def contradictions(self) -> Iterator[str]:
+        """Examples whose prediction does not go with what is said about it.
+
+        A greedy answer is cut to as many tokens as the true answer has, and to as many as the label has when it is
+        compared with that; of two such texts one begins with the other.
+        """
+        for split, columns in self.splits.items():
+            for row in zip(*(columns[name] for name in ("prompt", "answer", "label", "prediction", *FLAGS)), strict=True):
+                prompt, answer, label, prediction = ("".join(str(text).split()) for text in row[:4])
+                is_answer, is_label = row[4:]
+                if is_answer != (prediction == answer):
+                    yield f"{split}: {row[0]!r} is said to be {'right' if is_answer else 'wrong'} with {row[3]!r}"
+                elif is_label and not (prediction.startswith(label) or label.startswith(prediction)):
+                    yield f"{split}: {row[0]!r} is said to give {row[2]!r} with {row[3]!r}"
+                elif not is_label and prediction == label:
+                    yield f"{split}: {row[0]!r} is said not to give {row[2]!r} with {row[3]!r}"
