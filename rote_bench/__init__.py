@@ -2,7 +2,7 @@
 
 Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``dataset``,
 ``export_data``, ``listing``, ``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``,
-``new`` and ``sweep_cells``.
+``new``, ``sweep_cells``, ``build_leaderboard`` and ``check_report``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .api import (
         Report,
+        build_leaderboard,
         check_model,
         check_models,
+        check_report,
         data,
         dataset,
         export_data,
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Report",
     "UserError",
+    "build_leaderboard",
     "check_model",
     "check_models",
+    "check_report",
     "data",
     "dataset",
     "export_data",

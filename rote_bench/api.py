@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .errors import Faults, UserError
@@ -13,10 +13,15 @@ from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
 
+if TYPE_CHECKING:
+    from .leaderboard.check import Check
+
 __all__ = [
     "Report",
+    "build_leaderboard",
     "check_model",
     "check_models",
+    "check_report",
     "data",
     "dataset",
     "export_data",
@@ -334,3 +339,67 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
         return draw_figures(report.data["diagnostics"], load_plugins(plugins), report.folder / "figures")
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None
+
+
+def build_leaderboard(
+    reports: Sequence[str | Path],
+    output_path: str | Path,
+    *,
+    export: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Rank the models of many reports and write ``leaderboard.json``, ``.md``, ``.tex`` and ``index.html``.
+
+    Args:
+        reports: ``report.json`` files, and folders that hold some.
+        export: ``every-eval-ever`` writes each counted report in that interchange schema too.
+        workers: processes that read reports; more than one needs a main module that can be imported.
+
+    Returns:
+        The content of ``leaderboard.json``; what was left out, and why, stands under ``refused``.
+
+    Raises:
+        UserError: when there is no report, or the output cannot be written.
+    """
+    from .leaderboard.build import build
+
+    progress = progress or Progress()
+    return build(
+        reports,
+        Path(output_path),
+        registry=load_plugins(plugins),
+        export=export,
+        workers=workers,
+        say=progress.say,
+        warn=progress.warn,
+    )
+
+
+def check_report(
+    path: str | Path, *, rerun: bool = False, plugins: Sequence[str | Path] = (), progress: Progress | None = None
+) -> Check:
+    """Compute a report's numbers again from the files beside it, and its examples from its task and seeds.
+
+    Args:
+        path: the file, or the folder that holds ``report.json``.
+        rerun: train and diagnose the cell again too, in a temporary folder, and compare every metric.
+
+    Raises:
+        UserError: when there is no report to check.
+    """
+    from .leaderboard.check import check
+
+    registry = load_plugins(plugins)
+    progress = progress or Progress()
+
+    def run_again(spec: Any, model: str, rate: float, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+        from .cell import Settings
+        from .runner import run_cell
+
+        report = run_cell(spec, model, rate, settings=Settings(**settings), registry=registry, progress=progress)
+        assert report is not None  # one process trains here
+        return report
+
+    return check(Path(path), registry, run_again if rerun else None)

@@ -195,7 +195,7 @@ def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
 
 
 def schema(which: str) -> dict[str, Any]:
-    """The JSON schema of a ``task`` file, a ``sweep`` file or a ``report``."""
+    """The JSON schema of a ``task`` file, a ``sweep`` file, a ``report`` or a ``leaderboard``."""
     if which == "task":
         from .spec.loader import schema as task_schema
 
@@ -208,7 +208,11 @@ def schema(which: str) -> dict[str, Any]:
         from .sweep.definition import schema as sweep_schema
 
         return sweep_schema()
-    raise UserError(f"no schema of {which!r}", where="schema", hint="task, sweep or report")
+    if which == "leaderboard":
+        from .leaderboard.build import schema as leaderboard_schema
+
+        return leaderboard_schema()
+    raise UserError(f"no schema of {which!r}", where="schema", hint="task, sweep, report or leaderboard")
 
 
 def check_model(

@@ -257,6 +257,58 @@ def _schema(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _leaderboard(options: argparse.Namespace) -> int:
+    building = options.action == "build"
+    for flag, given, fits in (
+        ("-o", options.output_path is not None, building),
+        ("--export", options.export is not None, building),
+        ("--rerun", options.rerun, not building),
+    ):
+        if given and not fits:
+            raise UserError(f"does not go with `leaderboard {options.action}`", where=flag)
+    return _build_leaderboard(options) if building else _check_reports(options)
+
+
+def _build_leaderboard(options: argparse.Namespace) -> int:
+    from . import api
+    from .leaderboard import build, tables
+    from .progress import Progress
+
+    if options.output_path is None:
+        raise UserError("says where the leaderboard goes and is missing", where="-o")
+    board = api.build_leaderboard(
+        options.reports,
+        options.output_path,
+        export=options.export,
+        plugins=options.plugin,
+        workers=build.cores(),
+        progress=Progress(quiet=options.quiet or options.json, debug=options.debug),
+    )
+    if options.json:
+        _dump(board)
+    elif not options.quiet:
+        _say(tables.plain(board, options.format))
+        for name in build.FILES:
+            _say(f"written  {os.path.join(options.output_path, name)}")
+    return DONE if board["reports"]["counted"] else INCOMPLETE
+
+
+def _check_reports(options: argparse.Namespace) -> int:
+    from . import api
+    from .progress import Progress
+
+    progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
+    checks = [
+        api.check_report(report, rerun=options.rerun, plugins=options.plugin, progress=progress)
+        for report in options.reports
+    ]
+    if options.json:
+        _dump([check.entry() for check in checks])
+    elif not options.quiet:
+        _say("\n\n".join(check.table(options.format) for check in checks))
+    return DONE if all(check.holds for check in checks) else INCOMPLETE
+
+
 def _batch_size(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
@@ -382,7 +434,7 @@ def parser() -> argparse.ArgumentParser:
     plot.add_argument("path", metavar="PATH")
 
     schema = verb("schema", _schema, "print a JSON schema")
-    schema.add_argument("which", choices=("task", "sweep", "report"))
+    schema.add_argument("which", choices=("task", "sweep", "report", "leaderboard"))
 
     sweep = verb("sweep", _sweep, "run all cells of a sweep file, several at a time")
     sweep.add_argument("sweep_file", metavar="SWEEP_FILE")
@@ -393,6 +445,16 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--overwrite", action="store_true", help="run again what is done")
     sweep.add_argument("--quiet", action="store_true", help="print nothing but failures")
     sweep.add_argument("--json", action="store_true", help="print what became of each cell as JSON")
+
+    board = verb("leaderboard", _leaderboard, "build a leaderboard from reports, or check a report by computing it again")
+    board.add_argument("action", choices=("build", "check"))
+    board.add_argument("reports", nargs="+", metavar="REPORT", help="a report.json, or a folder that holds some")
+    board.add_argument("-o", "--output-path", metavar="DIR", help="build: folder of the leaderboard's files")
+    board.add_argument("--format", default="simple", metavar="F", help="of printed tables: simple, github, latex, ...")
+    board.add_argument("--export", metavar="SCHEMA", help="build: also write each report as every-eval-ever has it")
+    board.add_argument("--rerun", action="store_true", help="check: train and diagnose the cell again and compare")
+    board.add_argument("--quiet", action="store_true", help="print nothing but warnings")
+    board.add_argument("--json", action="store_true", help="print as JSON")
 
     new = verb("new", _new, "start a plugin package of your own, with its test")
     new.add_argument("kind", choices=("task", "diagnostic"))

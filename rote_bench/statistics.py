@@ -217,19 +217,28 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def paired_differences(differences: ArrayLike, rng: np.random.Generator) -> list[Estimate]:
+    """Means of differences over pairs, such as seeds: one for each row of (rows, pairs), with intervals over pairs."""
+    table = np.asarray(differences, dtype=float)
+    n = table.shape[1]
+    if n == 0:
+        return [Estimate.missing("no pairs") for _ in table]
+    if n < 2:
+        return [Estimate(float(row[0]), None, None, None, 1) for row in table]
+    drawn = rng.integers(0, n, size=(RESAMPLES, n))
+    out = []
+    for row in table:
+        low, high = interval(row[drawn].mean(1))
+        out.append(Estimate(float(row.mean()), low, high, "bootstrap over pairs", n))
+    return out
+
+
 def paired_difference(first: Sequence[float], second: Sequence[float], rng: np.random.Generator) -> Estimate:
     """Mean of ``first - second`` over pairs, such as seeds, with a bootstrap interval over the pairs."""
     if len(first) != len(second):
         raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
-    if not first:
-        return Estimate.missing("no pairs")
-    differences = np.asarray(first, dtype=float) - np.asarray(second, dtype=float)
-    value = float(differences.mean())
-    if len(differences) < 2:
-        return Estimate(value, None, None, None, 1)
-    rows = rng.integers(0, len(differences), size=(RESAMPLES, len(differences)))
-    low, high = interval(differences[rows].mean(1))
-    return Estimate(value, low, high, "bootstrap over pairs", len(differences))
+    (estimate,) = paired_differences([np.subtract(first, second)], rng)
+    return estimate
 
 
 EXACT_PAIRS = 12  # up to which all 2^n choices of signs are tried
