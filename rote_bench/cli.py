@@ -295,13 +295,12 @@ def _build_leaderboard(options: argparse.Namespace) -> int:
 
 def _check_reports(options: argparse.Namespace) -> int:
     from . import api
+    from .leaderboard.check import reports_of
     from .progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
-    checks = [
-        api.check_report(report, rerun=options.rerun, plugins=options.plugin, progress=progress)
-        for report in options.reports
-    ]
+    reports = [report for place in options.reports for report in reports_of(place)]
+    checks = [api.check_report(r, rerun=options.rerun, plugins=options.plugin, progress=progress) for r in reports]
     if options.json:
         _dump([check.entry() for check in checks])
     elif not options.quiet:
@@ -446,7 +445,9 @@ def parser() -> argparse.ArgumentParser:
     sweep.add_argument("--quiet", action="store_true", help="print nothing but failures")
     sweep.add_argument("--json", action="store_true", help="print what became of each cell as JSON")
 
-    board = verb("leaderboard", _leaderboard, "build a leaderboard from reports, or check a report by computing it again")
+    board = verb(
+        "leaderboard", _leaderboard, "build a leaderboard from reports, or check a report by computing it again"
+    )
     board.add_argument("action", choices=("build", "check"))
     board.add_argument("reports", nargs="+", metavar="REPORT", help="a report.json, or a folder that holds some")
     board.add_argument("-o", "--output-path", metavar="DIR", help="build: folder of the leaderboard's files")

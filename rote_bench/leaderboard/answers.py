@@ -116,8 +116,10 @@ class Answers:
         compared with that; of two such texts one begins with the other.
         """
         for split, columns in self.splits.items():
-            for row in zip(*(columns[name] for name in ("prompt", "answer", "label", "prediction", *FLAGS)), strict=True):
-                prompt, answer, label, prediction = ("".join(str(text).split()) for text in row[:4])
+            for row in zip(
+                *(columns[name] for name in ("prompt", "answer", "label", "prediction", *FLAGS)), strict=True
+            ):
+                answer, label, prediction = ("".join(str(text).split()) for text in row[1:4])
                 is_answer, is_label = row[4:]
                 if is_answer != (prediction == answer):
                     yield f"{split}: {row[0]!r} is said to be {'right' if is_answer else 'wrong'} with {row[3]!r}"

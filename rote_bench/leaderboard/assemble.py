@@ -187,9 +187,7 @@ def _row(row: Row) -> dict[str, Any]:
             "present": sum(cell.artifacts[0] for cell in cells),
             "missing": sum(cell.artifacts[1] for cell in cells),
         },
-        "reports": [
-            {"path": c.path, "sha256": c.sha256, "identity": c.identity, "seed": c.seed} for c in cells
-        ],
+        "reports": [{"path": c.path, "sha256": c.sha256, "identity": c.identity, "seed": c.seed} for c in cells],
     }
 
 

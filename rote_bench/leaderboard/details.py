@@ -43,13 +43,16 @@ def differing(report: Mapping[str, Any]) -> list[str]:
     out = []
     for name, implied in recompute(report).items():
         claimed = report["metrics"].get(name, {}).get("value")
-        if claimed is None or implied is None:
-            agrees = claimed is implied
-        else:
-            agrees = abs(claimed - implied) <= TOLERANCE * max(1.0, abs(implied))
-        if not agrees:
+        if not agree(claimed, implied):
             out.append(f"{name} is {shown(claimed)}, but the details of its diagnostic give {shown(implied)}")
     return out
+
+
+def agree(claimed: float | None, implied: float | None) -> bool:
+    """Whether a claimed value is the implied one, but for rounding."""
+    if claimed is None or implied is None:
+        return claimed is implied
+    return abs(claimed - implied) <= TOLERANCE * max(1.0, abs(implied))
 
 
 def shown(value: float | None) -> str:

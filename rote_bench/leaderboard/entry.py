@@ -92,9 +92,7 @@ class Entry:
         }
 
 
-def make(
-    report: Mapping[str, Any], *, path: str, sha256: str, artifacts: tuple[int, int], barred: str | None
-) -> Entry:
+def make(report: Mapping[str, Any], *, path: str, sha256: str, artifacts: tuple[int, int], barred: str | None) -> Entry:
     """The entry of a report that was found to be sound."""
     task, model, environment = report["task"], report["model"], report["environment"]
     parts, diagnostics = report["identity"]["parts"], report["diagnostics"]

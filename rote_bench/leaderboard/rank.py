@@ -115,7 +115,9 @@ def _transfer(row: Row) -> None:
         both = [half_width(e.metric("validation_accuracy")) for e in (cell, twin) if e is not None]
         known = [w for w in both if w is not None]
         widths.append(float(np.hypot(*known)) / row.rate if len(known) == 2 else None)
-    row.metrics[RANKING] = metric(compare.noise_transfer(cells, [t.as_report() for t in matched]), mean_of(widths), False)
+    row.metrics[RANKING] = metric(
+        compare.noise_transfer(cells, [t.as_report() for t in matched]), mean_of(widths), False
+    )
     accuracies = [t.value("validation_accuracy") for t in matched]
     known = [a for a in accuracies if a is not None]
     twin_accuracy = across_seeds(known, np.random.default_rng(0)) if known else Estimate.missing(_NO_TWIN)
