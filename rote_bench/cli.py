@@ -259,13 +259,11 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _leaderboard(options: argparse.Namespace) -> int:
     building = options.action == "build"
-    for flag, given, fits in (
-        ("-o", options.output_path is not None, building),
-        ("--export", options.export is not None, building),
-        ("--rerun", options.rerun, not building),
-    ):
-        if given and not fits:
-            raise UserError(f"does not go with `leaderboard {options.action}`", where=flag)
+    foreign = {"--rerun": options.rerun} if building else {"-o": options.output_path, "--export": options.export}
+    for flag in (flag for flag, given in foreign.items() if given):
+        raise UserError(f"does not go with `leaderboard {options.action}`", where=flag)
+    if building and options.output_path is None:
+        raise UserError("says where the leaderboard goes and is missing", where="-o")
     return _build_leaderboard(options) if building else _check_reports(options)
 
 
@@ -274,22 +272,14 @@ def _build_leaderboard(options: argparse.Namespace) -> int:
     from .leaderboard import build, tables
     from .progress import Progress
 
-    if options.output_path is None:
-        raise UserError("says where the leaderboard goes and is missing", where="-o")
-    board = api.build_leaderboard(
-        options.reports,
-        options.output_path,
-        export=options.export,
-        plugins=options.plugin,
-        workers=build.cores(),
-        progress=Progress(quiet=options.quiet or options.json, debug=options.debug),
-    )
+    progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
+    given = {"export": options.export, "plugins": options.plugin, "workers": build.cores(), "progress": progress}
+    board = api.build_leaderboard(options.reports, options.output_path, **given)
     if options.json:
         _dump(board)
     elif not options.quiet:
         _say(tables.plain(board, options.format))
-        for name in build.FILES:
-            _say(f"written  {os.path.join(options.output_path, name)}")
+        _say("\n".join(f"written  {os.path.join(options.output_path, name)}" for name in build.FILES))
     return DONE if board["reports"]["counted"] else INCOMPLETE
 
 
@@ -298,9 +288,9 @@ def _check_reports(options: argparse.Namespace) -> int:
     from .leaderboard.check import reports_of
     from .progress import Progress
 
-    progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
+    given = {"plugins": options.plugin, "progress": Progress(quiet=options.quiet or options.json, debug=options.debug)}
     reports = [report for place in options.reports for report in reports_of(place)]
-    checks = [api.check_report(r, rerun=options.rerun, plugins=options.plugin, progress=progress) for r in reports]
+    checks = [api.check_report(report, rerun=options.rerun, **given) for report in reports]
     if options.json:
         _dump([check.entry() for check in checks])
     elif not options.quiet:

@@ -19,6 +19,7 @@ from rote_bench.statistics import (
     interquartile_mean,
     proportion,
     resampled_means,
+    sign_flip,
     wilson,
 )
 
@@ -111,3 +112,32 @@ def test_nothing_that_is_not_a_number_becomes_an_estimate() -> None:
         Estimate(math.nan, None, None, None, 1)
     with pytest.raises(ValueError, match="reason"):
         Estimate(None, None, None, None, 1)
+
+
+def test_sign_flips_are_exact_and_say_how_small_p_can_be() -> None:
+    rng = np.random.default_rng(0)
+    assert sign_flip([[1.0, 2.0, 3.0], [1.0, -1.0, 0.5], [0.0, 0.0, 0.0]], rng).tolist() == [0.25, 1.0, 1.0]
+    assert sign_flip(np.ones(6), rng) == pytest.approx(2 / 2**6)
+    many = sign_flip(np.ones(20), rng)
+    assert 0 < many < 1e-3
+
+
+def test_sign_flips_agree_with_scipy() -> None:
+    from scipy.stats import permutation_test
+
+    for n in (3, 5, 8):
+        x = np.random.default_rng(n).normal(0.4, 1, n)
+        theirs = permutation_test((x, np.zeros(n)), lambda a, b: np.mean(a - b), permutation_type="samples")
+        assert sign_flip(x, np.random.default_rng(0)) == pytest.approx(theirs.pvalue)
+
+
+def test_sign_flips_are_valid_under_the_null() -> None:
+    drawn = np.random.default_rng(1).normal(size=(4000, 5))
+    p = sign_flip(drawn, np.random.default_rng(0))
+    for level in (0.0625, 0.125, 0.5):
+        assert (p <= level + 1e-12).mean() == pytest.approx(level, abs=0.02)
+
+
+def test_interquartile_means_of_many_rows_are_those_of_each() -> None:
+    rows = np.random.default_rng(2).normal(size=(5, 7))
+    assert interquartile_mean(rows).tolist() == pytest.approx([float(interquartile_mean(row)) for row in rows])

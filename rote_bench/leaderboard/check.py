@@ -121,7 +121,7 @@ def _itself(report: Mapping[str, Any], folder: Path) -> Iterator[Outcome]:
     except verify.Refused as error:
         yield Outcome("artifacts", DIFFERS, note=str(error))
     for claim, test, note in (
-        ("numbers", verify.check_numbers, "none is NaN or infinite"),
+        ("numbers", verify.check_numbers, "none is NaN, infinite or beyond what is measured"),
         ("identity", verify.check_identity, "the hash is that of its parts, and they are the report's"),
         ("consistency", verify.check_metrics, "the metrics agree with each other and with their details"),
         ("findings", verify.check_findings, "the verdicts follow from the metrics"),

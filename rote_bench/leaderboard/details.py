@@ -156,7 +156,8 @@ def _neighbourhood(report: Mapping[str, Any], details: Details) -> Found:
     kinds = details["kinds"].values()
 
     def mean(what: str, side: str) -> float:
-        return sum(k[f"{what}_beside_{side}"] * k[f"n_{side}"] for k in kinds) / sum(k[f"n_{side}"] for k in kinds)
+        hits = sum(k[f"{what}_beside_{side}"] * k[f"n_{side}"] for k in kinds)
+        return float(hits / sum(k[f"n_{side}"] for k in kinds))
 
     return {
         "neighbour_leakage": mean("error", "noisy") - mean("error", "clean"),

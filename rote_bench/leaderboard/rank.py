@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -100,24 +101,25 @@ def measure(row: Row) -> None:
 
 
 def _transfer(row: Row) -> None:
-    cells, twins = [c.as_report() for c in row.cells], [t.as_report() for t in row.twins]
-    pairs = compare.with_twins(cells, twins)
-    by_seeds: dict[tuple[int, int], list[float]] = {}
+    """``noise_transfer`` and the accuracy of the twins behind it, and a mark for every seed that misses a gate."""
+    by_seeds = {compare.twin_key(twin.as_report()): twin for twin in row.twins}
+    pairs = [
+        (cell, by_seeds[key])
+        for cell in row.cells
+        if (key := compare.twin_key(cell.as_report())) in by_seeds
+        and None not in (cell.value("validation_accuracy"), by_seeds[key].value("validation_accuracy"))
+    ]
+    matched = list({twin.path: twin for _, twin in pairs}.values())
+    transfers: dict[tuple[int, int], list[float]] = {}
+    widths: list[float | None] = []
     for cell, twin in pairs:
-        key = (cell["seeds"]["data"], cell["seeds"]["noise"])
-        by_seeds.setdefault(key, []).append(compare.transfer(cell, twin))
-    row.transfers = {key: float(np.mean(values)) for key, values in by_seeds.items()}
-    paired = {compare.twin_key(cell) for cell, _ in pairs}
-    matched = [t for t, r in zip(row.twins, twins, strict=True) if compare.twin_key(r) in paired]
-    widths = []
-    for cell, report in zip(row.cells, cells, strict=True):
-        twin = next((t for t in matched if compare.twin_key(t.as_report()) == compare.twin_key(report)), None)
-        both = [half_width(e.metric("validation_accuracy")) for e in (cell, twin) if e is not None]
-        known = [w for w in both if w is not None]
-        widths.append(float(np.hypot(*known)) / row.rate if len(known) == 2 else None)
-    row.metrics[RANKING] = metric(
-        compare.noise_transfer(cells, [t.as_report() for t in matched]), mean_of(widths), False
-    )
+        value = compare.transfer(cell.as_report(), twin.as_report())
+        transfers.setdefault((cell.seeds[0], cell.seeds[1]), []).append(value)
+        own, other = (half_width(e.metric("validation_accuracy")) for e in (cell, twin))
+        widths.append(None if own is None or other is None else math.hypot(own, other) / row.rate)
+    row.transfers = {key: float(np.mean(values)) for key, values in transfers.items()}
+    estimate = compare.noise_transfer([c.as_report() for c in row.cells], [t.as_report() for t in matched])
+    row.metrics[RANKING] = metric(estimate, mean_of(widths), False)
     accuracies = [t.value("validation_accuracy") for t in matched]
     known = [a for a in accuracies if a is not None]
     twin_accuracy = across_seeds(known, np.random.default_rng(0)) if known else Estimate.missing(_NO_TWIN)
@@ -165,8 +167,8 @@ def rank(rows: Sequence[Row]) -> None:
             by_rate.setdefault(row.rate, []).append(key)
     for members in by_rate.values():
         order = sorted(key[:2] for key in members)
-        for *key, row in members:
-            row.rank = 1 + order.index((key[0], key[1]))
+        for value, tie, row in members:
+            row.rank = 1 + order.index((value, tie))
 
 
 def comparisons(rows: Sequence[Row]) -> list[dict[str, Any]]:

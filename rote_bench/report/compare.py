@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..statistics import Estimate, across_seeds
 BENIGN = 0.2
 SOLVED = MEMORISED = 0.9
 UNREGULARISED, RANDOM_LABELS = "unregularised", "random_labels"
-Reports = list[Mapping[str, Any]]
+Reports = Sequence[Mapping[str, Any]]
 
 
 def _profile(report: Mapping[str, Any]) -> str | None:
@@ -70,7 +70,7 @@ def decide(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         Entries with task, model, noise, id, verdict, reason and the estimate behind it.
     """
     done = [r for r in reports if r["status"] == "success"]
-    groups: dict[tuple[str, str], Reports] = {}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for report in done:
         groups.setdefault((report["task"]["name"], report["model"]["name"]), []).append(report)
     out = []

@@ -1,0 +1,446 @@
+"""Leaderboards: what is tampered with stays out, the rest is ranked by the rule, and a rebuild gives the same bytes."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from rote_bench.cli import main
+from rote_bench.findings import decide
+from rote_bench.hashing import digest, sha256
+from rote_bench.leaderboard import tables
+from rote_bench.leaderboard.build import FILES, schema
+from rote_bench.statistics import wilson
+
+Change = Callable[[dict[str, Any], Path], None]
+
+
+def identify(report: dict[str, Any]) -> None:
+    """Make the identity that of the report again, as somebody who tampers with care would."""
+    parts = report["identity"]["parts"]
+    parts["seeds"] = report["task"]["spec"]["seeds"] = report["seeds"]
+    parts["noise_rate"], parts["limit"] = report["data"]["noise_rate"], report["data"]["limit"]
+    parts["model"]["name"] = report["model"]["name"]
+    report["identity"]["hash"] = digest(parts)
+
+
+def put(folder: Path, report: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+def build(places: list[Path], output: Path, *flags: str) -> dict[str, Any]:
+    assert main(["leaderboard", "build", *map(str, places), "-o", str(output), "--quiet", *flags]) == 0
+    board: dict[str, Any] = json.loads((output / "leaderboard.json").read_text())
+    return board
+
+
+def accuracy(report: dict[str, Any], right: int) -> None:
+    """Another held-out accuracy, with its interval."""
+    n = report["metrics"]["validation_accuracy"]["n"]
+    e = wilson(right, n)
+    entry = report["metrics"]["validation_accuracy"]
+    entry.update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+
+
+def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int, *, memorised: bool = True) -> Any:
+    """A cell made from a real one: as many held-out questions wrong, all noise memorised or none."""
+    made = copy.deepcopy(report)
+    made["model"]["name"] = model
+    made["seeds"] = dict.fromkeys(made["seeds"], seed)
+    made["data"]["noise_rate"] = rate
+    accuracy(made, made["metrics"]["validation_accuracy"]["n"] - wrong)
+    n = made["data"]["n_noisy"]
+    for name, hits, of in (
+        ("memorization_rate", n if memorised else 0, n),
+        ("noisy_true_rate", 0 if memorised else n, n),
+        ("phantom_rate", 0, made["metrics"]["phantom_rate"]["n"]),
+    ):
+        e = wilson(hits, of)
+        made["metrics"][name].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+    made["metrics"]["counterfactual_memorization"]["value"] = float(memorised)
+    made["findings"] = decide(made["metrics"])
+    identify(made)
+    return made
+
+
+def raised(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["patch_dissociation"]["value"] += 0.1
+
+
+def answered(report: dict[str, Any], folder: Path) -> None:
+    right = round(report["metrics"]["validation_accuracy"]["value"] * report["metrics"]["validation_accuracy"]["n"])
+    accuracy(report, right - 1)
+
+
+def swapped(report: dict[str, Any], folder: Path) -> None:
+    (folder / "samples.parquet").write_bytes((folder / "logit_lens.parquet").read_bytes())
+
+
+def climbing(report: dict[str, Any], folder: Path) -> None:
+    report["artifacts"][0]["path"] = "../elsewhere.bin"
+
+
+def absolute(report: dict[str, Any], folder: Path) -> None:
+    report["artifacts"][0]["path"] = "/etc/hostname"
+
+
+def linked(report: dict[str, Any], folder: Path) -> None:
+    (folder / "dynamics.jsonl").rename(folder.parent / "outside.jsonl")
+    (folder / "dynamics.jsonl").symlink_to(folder.parent / "outside.jsonl")
+
+
+def scripted(report: dict[str, Any], folder: Path) -> None:
+    report["model"]["name"] = "<script>alert(1)</script>"
+    identify(report)
+
+
+def another_seed(report: dict[str, Any], folder: Path) -> None:
+    report["seeds"]["data"] = 7
+
+
+def another_identity(report: dict[str, Any], folder: Path) -> None:
+    report["identity"]["hash"] = "0" * 64
+
+
+def another_task(report: dict[str, Any], folder: Path) -> None:
+    report["task"]["spec"]["splits"]["train"] = 0.5
+
+
+def verdict(report: dict[str, Any], folder: Path) -> None:
+    finding = report["findings"][0]
+    finding["verdict"] = "inconclusive" if finding["verdict"] != "inconclusive" else "replicated"
+
+
+def later_version(report: dict[str, Any], folder: Path) -> None:
+    report["schema_version"] = 2
+
+
+def failed(report: dict[str, Any], folder: Path) -> None:
+    report.update(status="failed", error="RuntimeError: out of memory")
+
+
+def interrupted(report: dict[str, Any], folder: Path) -> None:
+    report["status"] = "interrupted"
+
+
+def own_metric(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["greatness"] = report["metrics"]["validation_accuracy"]
+
+
+def outside_interval(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["train_clean_accuracy"].update(value=0.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (raised, "patch_dissociation is"),
+        (answered, "but samples.parquet gives"),
+        (swapped, "'samples.parquet' is not the file that the report describes"),
+        (climbing, "'../elsewhere.bin' leaves the report's folder"),
+        (absolute, "'/etc/hostname' leaves the report's folder"),
+        (linked, "'dynamics.jsonl' is a link that leaves the report's folder"),
+        (scripted, "no model can be called '<script>alert(1)</script>'"),
+        (another_seed, "seeds differs between the report and its identity"),
+        (another_identity, "the identity hash is not that of its parts"),
+        (another_task, "content hash of the task is not that of its specification"),
+        (verdict, "but its metrics give"),
+        (later_version, "is of schema version 2; this rote-bench reads 1"),
+        (failed, "the run failed: RuntimeError: out of memory"),
+        (interrupted, "the run was interrupted"),
+        (own_metric, "no diagnostic gives the metric greatness"),
+        (outside_interval, "train_clean_accuracy 0 lies outside its own interval"),
+    ],
+)
+def test_a_report_that_was_tampered_with_is_left_out_and_the_rest_is_built(
+    thr_cell: Path, fda_cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Change, says: str
+) -> None:
+    shutil.copytree(thr_cell, tmp_path / "reports" / "bad")
+    shutil.copytree(fda_cell, tmp_path / "reports" / "good")
+    report = json.loads((thr_cell / "report.json").read_text())
+    change(report, tmp_path / "reports" / "bad")
+    put(tmp_path / "reports" / "bad", report)
+    board = build([tmp_path / "reports"], tmp_path / "board")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: left out: bad/report.json: ") and says in line
+    (left_out,) = board["refused"]
+    assert left_out["path"] == "bad/report.json" and left_out["kind"] == "refused" and says in left_out["reason"]
+    assert [path["path"] for task in board["tasks"] for row in task["rows"] for path in row["reports"]] == [
+        "good/report.json"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda text: text[:-30], "is not a complete JSON report"),
+        (lambda text: text.replace('"schema_version": 1', '"schema_version": NaN'), "NaN is not allowed"),
+        (lambda text: "[" * 100_000, "nested too deeply"),
+        (lambda text: "[]", "schema version None"),
+        (lambda text: '{"schema_version": true}', "schema version True"),
+    ],
+)
+def test_a_damaged_file_is_left_out(
+    thr_report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Any, says: str
+) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "report.json").write_text(damage(json.dumps(thr_report)))
+    assert main(["leaderboard", "build", str(tmp_path / "r"), "-o", str(tmp_path / "board"), "--quiet"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line
+
+
+def test_a_number_that_overflows_is_refused(
+    thr_report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thr_report["timings"]["total"] = 12345.5
+    put(tmp_path / "r", thr_report)
+    text = (tmp_path / "r" / "report.json").read_text().replace("12345.5", "1e999")
+    (tmp_path / "r" / "report.json").write_text(text)
+    assert main(["leaderboard", "build", str(tmp_path / "r"), "-o", str(tmp_path / "board"), "--quiet"]) == 1
+    assert "infinite" in capsys.readouterr().err
+
+
+@pytest.fixture
+def many(thr_report: dict[str, Any], tmp_path: Path) -> Path:
+    """Three seeds of four models: two that are ranked, one that never solves the task, one that ignores the noise."""
+    folder = tmp_path / "reports"
+    wrong = {"good": (0, 1), "better": (0, 0), "unsolved": (20, 20), "careful": (0, 0)}
+    for model, (clean, noisy) in wrong.items():
+        for seed in range(3):
+            for rate, errors in ((0.0, clean), (0.05, noisy * (seed + 1))):
+                made = cell(thr_report, model, rate, seed, errors, memorised=model != "careful")
+                put(folder / model / f"{rate:g}" / str(seed), made)
+    return folder
+
+
+def test_models_are_ranked_by_the_rule_and_barred_by_the_gates(many: Path, tmp_path: Path) -> None:
+    board = build([many], tmp_path / "board")
+    (task,) = board["tasks"]
+    at_rate = {row["model"]: row for row in task["rows"] if row["noise_rate"] == 0.05}
+    assert {m: row["rank"] for m, row in at_rate.items()} == {"better": 1, "good": 2, "unsolved": None, "careful": None}
+    assert "the task is not solved" in at_rate["unsolved"]["reason"]
+    assert "the noise is not memorised" in at_rate["careful"]["reason"]
+    assert all(row["rank"] is None for row in task["rows"] if row["noise_rate"] == 0)
+    n = at_rate["good"]["reports"] and json.loads((many / "good/0/0/report.json").read_text())["data"]["counts"]
+    transfer = at_rate["good"]["metrics"]["noise_transfer"]
+    assert transfer["value"] == pytest.approx(2 / n["validation"] / 0.05, abs=1e-6)  # 1, 2 and 3 errors
+    assert transfer["n"] == 3 and transfer["item_half_width"] > 0 and transfer["higher_is_better"] is False
+    (comparison,) = task["comparisons"]
+    assert (comparison["first"], comparison["second"], comparison["pairs"]) == ("better", "good", 3)
+    assert comparison["difference"] < 0 and comparison["p"] == comparison["p_smallest"] == 0.25
+    assert comparison["p_holm"] == 0.25
+    assert {f["id"] for f in task["findings"]} == {"benign"} and len(task["findings"]) == 4
+    assert not list(Draft202012Validator(schema()).iter_errors(board))
+
+
+def test_a_model_without_its_twin_has_no_rank(thr_report: dict[str, Any], tmp_path: Path) -> None:
+    put(tmp_path / "r", cell(thr_report, "alone", 0.05, 0, 0))
+    (task,) = build([tmp_path / "r"], tmp_path / "board")["tasks"]
+    (row,) = task["rows"]
+    assert row["rank"] is None and "no run at noise rate 0" in row["reason"]
+    assert row["metrics"]["noise_transfer"]["value"] is None and row["metrics"]["noise_transfer"]["reason_if_null"]
+
+
+def test_a_rebuild_gives_the_same_bytes_from_anywhere_and_in_any_order(
+    many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ("--export", "every-eval-ever")
+    build([many / m for m in ("good", "better", "unsolved", "careful")], tmp_path / "a", *flags)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    build([Path("../reports") / m for m in ("careful", "unsolved", "good", "better")], tmp_path / "b", *flags)
+    first = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    second = {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()}
+    assert first == second and {str(path) for path in first} >= set(FILES) and len(first) == len(FILES) + 24
+    assert all(str(tmp_path).encode() not in content for content in first.values())
+
+
+def test_duplicates_and_short_runs_do_not_count(thr_report: dict[str, Any], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        put(tmp_path / "r" / name, cell(thr_report, "m", 0.05, 0, 0))
+    short = cell(thr_report, "m", 0.05, 1, 0)
+    short["data"]["limit"] = 100
+    identify(short)
+    put(tmp_path / "r" / "short", short)
+    dirty = cell(thr_report, "m", 0.05, 2, 0)
+    dirty["environment"].update(git_dirty=True, remote_code=True)
+    put(tmp_path / "r" / "dirty", dirty)
+    board = build([tmp_path / "r"], tmp_path / "board")
+    assert board["reports"] == {"found": 4, "counted": 2, "refused": 0, "barred": 1, "duplicates": 1}
+    reasons = {one["path"]: one["reason"] for one in board["refused"]}
+    assert "the same cell as a/report.json" in reasons["b/report.json"] and "--limit" in reasons["short/report.json"]
+    (row,) = board["tasks"][0]["rows"]
+    assert any("uncommitted" in m for m in row["marks"]) and any("came with the weights" in m for m in row["marks"])
+    assert board["artifacts"]["missing"] > 0 and board["artifacts"]["present"] == 0
+
+
+def test_an_older_version_of_a_task_is_barred(thr_report: dict[str, Any], tmp_path: Path) -> None:
+    put(tmp_path / "r" / "old", thr_report)
+    new = copy.deepcopy(thr_report)
+    new["task"]["version"] = new["task"]["spec"]["version"] = 2
+    spec = new["task"]["spec"]
+    content = {key: spec[key] for key in ("name", "version", "generator", "parameters", "splits")}
+    content["noise"] = {key: spec["noise"][key] for key in ("kind", "options")}
+    new["task"]["content_hash"] = new["identity"]["parts"]["task"]["content"] = digest(content)
+    identify(new)
+    put(tmp_path / "r" / "new", new)
+    board = build([tmp_path / "r"], tmp_path / "board")
+    (left_out,) = board["refused"]
+    assert left_out["path"] == "old/report.json" and "version 2 is the newest" in left_out["reason"]
+
+
+def test_other_recipes_do_not_mix_with_a_model_of_the_same_name(thr_report: dict[str, Any], tmp_path: Path) -> None:
+    for seed in range(2):
+        put(tmp_path / "r" / str(seed), cell(thr_report, "m", 0.05, seed, 0))
+    other = cell(thr_report, "m", 0.05, 2, 0)
+    other["task"]["spec"]["training"]["max_steps"] += 1
+    other["identity"]["parts"]["recipe"] = other["task"]["spec"]["training"]
+    identify(other)
+    put(tmp_path / "r" / "other", other)
+    rows = build([tmp_path / "r"], tmp_path / "board")["tasks"][0]["rows"]
+    assert [(row["model"].split(" [")[0], row["cells"]) for row in rows] == [("m", 2), ("m", 1)]
+    assert rows[0]["model"] == "m" and rows[1]["model"] == f"m [{rows[1]['setup'][:8]}]"
+
+
+def test_every_format_escapes_what_would_be_markup(many: Path, tmp_path: Path) -> None:
+    board = build([many], tmp_path / "board")
+    for task in board["tasks"]:
+        task["title"] = "50 % <script>alert(1)</script> & a_b | c $x$ \\input{y}"
+    for text in (tables.markdown(board), tables.latex(board)):
+        assert "<script>" not in text
+    markdown, latex = tables.markdown(board), tables.latex(board)
+    assert "&lt;script&gt;" in markdown and r"a\_b \| c \$x\$" in markdown
+    assert r"50 \% \textless{}script\textgreater{}" in latex and r"\textbackslash{}input\{y\}" in latex
+
+
+def test_the_interchange_records_hold_what_the_schema_asks_for(many: Path, tmp_path: Path) -> None:
+    board = build([many], tmp_path / "board", "--export", "every-eval-ever")
+    records = [json.loads(p.read_text()) for p in (tmp_path / "board" / "every_eval_ever").rglob("*.json")]
+    assert len(records) == board["reports"]["counted"] == 24
+    for one in records:
+        assert {"schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info"} <= set(one)
+        assert {"name", "version"} <= set(one["eval_library"]) and {"name", "id"} <= set(one["model_info"])
+        for result in one["evaluation_results"]:
+            config, score = result["metric_config"], result["score_details"]["score"]
+            assert config["min_score"] <= score <= config["max_score"] and isinstance(config["lower_is_better"], bool)
+            details = [config["additional_details"], result["source_data"]["additional_details"]]
+            assert all(isinstance(value, str) for part in details for value in part.values())
+
+
+def check(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, dict[str, dict[str, str]]]:
+    code = main(["leaderboard", "check", str(folder), "--json", *flags])
+    (found,) = json.loads(capsys.readouterr().out)
+    return code, {outcome["claim"]: outcome for outcome in found["outcomes"]}
+
+
+@pytest.mark.parametrize("which", ["thr_cell", "fda_cell"])
+def test_an_honest_report_is_confirmed_to_the_last_digit(
+    which: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = check(request.getfixturevalue(which), capsys)
+    assert code == 0 and {o["verdict"] for o in found.values()} == {"confirmed", "not recomputed"}
+    for claim in (
+        *("artifacts", "identity", "consistency", "findings", "data", "samples", "validation_accuracy"),
+        *("train_clean_accuracy", "memorization_rate", "noisy_true_rate", "phantom_rate"),
+        *("counterfactual_memorization", "early_clean_peak", "early_clean_peak_relative", "memorization_lag"),
+        *("clean_label_depth", "override_depth", "cross_faithfulness_random"),
+    ):
+        assert found[claim]["verdict"] == "confirmed", found[claim]
+
+
+def resign(folder: Path, file: str) -> None:
+    """Give a changed file's hash to the report, as somebody who tampers with care would."""
+    report = json.loads((folder / "report.json").read_text())
+    for artifact in report["artifacts"]:
+        if artifact["path"] == file:
+            artifact.update(sha256=sha256(folder / file), bytes=(folder / file).stat().st_size)
+    put(folder, report)
+
+
+@pytest.mark.parametrize(
+    ("column", "claims"),
+    [
+        ("is_answer", {"samples", "validation_accuracy"}),
+        ("prompt", {"samples"}),
+        ("label", {"samples"}),
+        ("prediction", {"samples"}),
+    ],
+)
+def test_changed_samples_are_found(
+    thr_cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], column: str, claims: set[str]
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = Path(shutil.copytree(thr_cell, tmp_path / "cell"))
+    columns = pyarrow.parquet.read_table(folder / "samples.parquet").to_pydict()
+    row = columns["split"].index("validation")
+    columns[column][row] = not columns[column][row] if column == "is_answer" else f"{columns[column][row]} x"
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "samples.parquet")
+    resign(folder, "samples.parquet")
+    code, found = check(folder, capsys)
+    assert code == 1 and claims <= {claim for claim, o in found.items() if o["verdict"] == "differs"}
+
+
+def test_a_changed_curve_and_a_changed_interval_are_found(
+    thr_cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(thr_cell, tmp_path / "cell"))
+    report = json.loads((folder / "report.json").read_text())
+    report["metrics"]["memorization_lag"]["ci_low"] += 0.01
+    report["metrics"]["override_depth"]["ci_low"] = 0.0
+    put(folder, report)
+    code, found = check(folder, capsys)
+    assert code == 1
+    assert found["memorization_lag"]["verdict"] == found["override_depth"]["verdict"] == "differs"
+    assert found["clean_label_depth"]["verdict"] == "confirmed"
+
+
+def test_without_its_files_a_report_is_not_recomputed_and_says_why(
+    thr_report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = check(put(tmp_path / "bare", thr_report), capsys)
+    assert code == 0 and found["data"]["verdict"] == "confirmed"
+    assert found["validation_accuracy"]["verdict"] == "not recomputed"
+    assert "samples.parquet is not here" in found["validation_accuracy"]["note"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["build", "nowhere", "-o", "x"], "no such file or folder"),
+        (["build", ".", "-o", "x"], "holds no reports"),
+        (["build", "."], "-o: says where the leaderboard goes"),
+        (["build", ".", "-o", "x", "--rerun"], "--rerun: does not go with"),
+        (["check", ".", "-o", "x"], "-o: does not go with"),
+        (["build", ".", "-o", "x", "--export", "csv"], "cannot export 'csv'"),
+        (["check", "nowhere"], "no report here"),
+        (["check", "."], "holds no reports"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_two(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["leaderboard", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert says in line and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_repeated_run_gives_the_same_numbers(thr_cell: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = check(thr_cell, capsys, "--rerun")
+    repeated = {claim: o for claim, o in found.items() if claim.startswith("rerun: ")}
+    assert code == 0 and len(repeated) > 20 and {o["verdict"] for o in repeated.values()} == {"confirmed"}
+    assert all("must be equal" in o["note"] for o in repeated.values())
