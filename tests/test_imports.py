@@ -17,8 +17,8 @@ PACKAGE = Path(rote_bench.__file__).parent
 FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli"},
-    {"api"},
-    {"catalog"},
+    {"arguments", "api"},
+    {"catalog", "reading"},
     {"testing", "scaffold"},
     {"sweep"},
     {"runner"},
