@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from rote_bench.cli import main
 from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
 from rote_bench.leaderboard import tables
+from rote_bench.leaderboard.assemble import assemble
 from rote_bench.leaderboard.build import FILES, schema
+from rote_bench.leaderboard.build import check as check_board
+from rote_bench.leaderboard.collect import Collection, Refusal, admit
 from rote_bench.statistics import wilson
 
 Change = Callable[[dict[str, Any], Path], None]
@@ -208,6 +213,46 @@ def test_a_number_that_overflows_is_refused(
     (tmp_path / "r" / "report.json").write_text(text)
     assert main(["leaderboard", "build", str(tmp_path / "r"), "-o", str(tmp_path / "board"), "--quiet"]) == 1
     assert "infinite" in capsys.readouterr().err
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place inside a report, of long lists the first few."""
+    if path:
+        yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value[:4]) if isinstance(value, list) else ()
+    for key, item in inside:
+        yield from places(item, (*path, key))
+
+
+def test_whatever_stands_in_a_report_it_is_admitted_or_refused_in_one_line(
+    thr_report: dict[str, Any], tmp_path: Path
+) -> None:
+    rng = random.Random(0)
+    odd = [None, True, -1, 1e300, 10**30, "", "x" * 600, "\u202e<b>", "\ud800", [], {}, [[1]], {"a": None}]
+    everywhere = list(places(thr_report))
+    refused = 0
+    for _ in range(150):
+        changed = copy.deepcopy(thr_report)
+        *path, last = rng.choice(everywhere)
+        inside = changed
+        for key in path:
+            inside = inside[key]
+        inside[last] = rng.choice(odd)
+        with contextlib.suppress(AttributeError, KeyError, TypeError):
+            changed["identity"]["hash"] = digest(changed["identity"]["parts"])
+        found = admit(put(tmp_path / "r", changed), "report.json")
+        if isinstance(found, Refusal):
+            refused += 1
+            assert found.reason and found.reason.isprintable() and len(found.reason) <= 300
+        else:
+            check_board(assemble(Collection([found], []), {}))
+    assert 0 < refused < 150
+
+
+def test_a_diagnostic_of_another_version_than_its_code_is_refused(thr_report: dict[str, Any], tmp_path: Path) -> None:
+    thr_report["diagnostics"]["probe"]["version"] = 2
+    found = admit(put(tmp_path / "r", thr_report), "report.json")
+    assert isinstance(found, Refusal) and "version of 'probe' differs" in found.reason
 
 
 @pytest.fixture

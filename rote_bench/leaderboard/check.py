@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CONFIRMED, DIFFERS, UNKNOWN = "confirmed", "differs", "not recomputed"
 EXACT = 1e-9
+VALUES = ("value", "ci_low", "ci_high")
 Rerun = Callable[[Any, str, float, Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -184,7 +185,7 @@ def _metrics(report: Mapping[str, Any], folder: Path) -> Iterator[Outcome]:
 
 def _compared(name: str, claimed: Mapping[str, Any], again: Recomputed) -> Outcome:
     new = {"value": again.estimate.value, "ci_low": again.estimate.ci_low, "ci_high": again.estimate.ci_high}
-    same = all(_close(claimed[key], new[key], EXACT) for key in new)
+    same = all(_close(claimed[key], new[key], EXACT) for key in VALUES)
     return Outcome(name, CONFIRMED if same else DIFFERS, shown(claimed), shown(new), again.source)
 
 
@@ -228,17 +229,15 @@ def _again(report: Mapping[str, Any], registry: Registry, rerun: Rerun) -> Itera
     here = repeated["environment"]
     changed = [key for key in keys if environment[key] != here[key]]
     exact = not changed and environment["deterministic"]
-    note = (
-        "same machine and versions: equal"
-        if exact
-        else f"intervals meet ({', '.join(changed) or 'not deterministic'} differ)"
-    )
+    note = "must be equal: same machine and versions"
+    if not exact:
+        note = f"intervals must meet: {', '.join(changed) or 'order of operations'} differs"
     for name, claimed in report["metrics"].items():
         new = repeated["metrics"].get(name)
         if new is None:
             yield Outcome(f"rerun: {name}", DIFFERS, shown(claimed), note="the repeated run has no such metric")
             continue
-        same = _close(claimed["value"], new["value"], EXACT) if exact else _meet(claimed, new)
+        same = all(_close(claimed[key], new[key], EXACT) for key in VALUES) if exact else _meet(claimed, new)
         yield Outcome(f"rerun: {name}", CONFIRMED if same else DIFFERS, shown(claimed), shown(new), note)
 
 

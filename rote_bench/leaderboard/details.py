@@ -6,7 +6,8 @@ follows from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,37 +16,47 @@ from ..diagnostics.learning_dynamics import LearningDynamicsOptions, lag
 from ..diagnostics.position_importance import spread
 
 Details = Mapping[str, Any]
-Found = Mapping[str, float | None]
+Found = Mapping[str, Any]
 TOLERANCE = 1e-6
 ANSWER = "answer"
 
 
 def recompute(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """Metric -> the value that the report's details imply, for every metric that they determine.
-
-    Details of another shape than the diagnostic's own say nothing about its metrics.
-    """
+    """Metric -> the value that the report's details imply, for every metric that they determine."""
     out: dict[str, float | None] = {}
-    for name, entry in report["diagnostics"].items():
-        formula = FORMULAS.get((name, entry["version"]))
-        if formula is None or entry["status"] != "success":
-            continue
-        try:
-            found = formula(report, entry["details"])
-        except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError):
-            continue
-        out.update({metric: value for metric, value in found.items() if metric in entry["metrics"]})
+    for _, found in _implied(report):
+        out.update(found or {})
     return out
 
 
 def differing(report: Mapping[str, Any]) -> list[str]:
     """Sentences about every metric that does not follow from the details beside it."""
     out = []
-    for name, implied in recompute(report).items():
-        claimed = report["metrics"].get(name, {}).get("value")
-        if not agree(claimed, implied):
-            out.append(f"{name} is {shown(claimed)}, but the details of its diagnostic give {shown(implied)}")
+    for diagnostic, found in _implied(report):
+        if found is None:
+            out.append(f"the details of {diagnostic} are not those that its metrics are made of")
+        for name, implied in (found or {}).items():
+            claimed = report["metrics"].get(name, {}).get("value")
+            if not agree(claimed, implied):
+                out.append(f"{name} is {shown(claimed)}, but the details of its diagnostic give {shown(implied)}")
     return out
+
+
+def _implied(report: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, float | None] | None]]:
+    """Each diagnostic whose formula is known and that has metrics, with their values; None when nothing follows."""
+    for name, entry in report["diagnostics"].items():
+        formula = FORMULAS.get((name, entry["version"]))
+        if formula is None or entry["status"] != "success" or not entry["metrics"]:
+            continue
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")  # as of the mean of an empty list
+                found = formula(report, entry["details"])
+                values = {metric: None if found[metric] is None else float(found[metric]) for metric in found}
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError):
+            yield name, None
+        else:
+            yield name, {metric: value for metric, value in values.items() if metric in entry["metrics"]}
 
 
 def agree(claimed: float | None, implied: float | None) -> bool:

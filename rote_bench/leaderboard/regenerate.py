@@ -34,6 +34,11 @@ def spec_of(report: Mapping[str, Any], registry: Registry) -> TaskSpec:
         file = Path(folder) / "task.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
         spec = load_task(file, registry)
+    given = [
+        f.name for f in dataclasses.fields(registry.table("tasks")[spec.generator].Parameters) if f.metadata.get("path")
+    ]
+    if given:  # nor may a report name files of the reader's machine
+        raise UserError("its questions stand in files that do not come with a report", where=spec.name)
     spec = dataclasses.replace(spec, profile=report["task"]["spec"].get("profile"), source=None, places={})
     if spec.content_hash() != report["task"]["content_hash"]:
         raise UserError("the task read back is another one", where=report["task"]["name"])

@@ -146,6 +146,8 @@ def check_names(report: Mapping[str, Any]) -> None:
     ):
         if not isinstance(text, str) or not pattern.fullmatch(text):
             raise Refused(f"no {what} can be called {str(text)[:80]!a}")
+    if task["spec"].get("name") != task["name"]:
+        raise Refused("the name of the task differs between the report and its specification")
     if len(report["metrics"]) > 500:
         raise Refused("holds more than 500 metrics")
     environment = report["environment"]
@@ -186,6 +188,12 @@ def check_identity(report: Mapping[str, Any]) -> None:
     ):
         if canonical(given) != canonical(identified):
             raise Refused(f"the {what} differs between the report and its identity")
+    ran = parts.get("diagnostics")
+    ran = ran if isinstance(ran, Mapping) else {}
+    for name, entry in report["diagnostics"].items():
+        code = ran[name].get("code") if isinstance(ran.get(name), Mapping) else None
+        if not str(code).startswith(f"{entry['version']}+"):
+            raise Refused(f"the version of {name[:80]!a} differs between the report and its identity")
     if parts.get("recipe") is not None and canonical(parts["recipe"]) != canonical(spec.get("training")):
         raise Refused("the recipe differs between the report and its identity")
 
