@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def plan(
     taken: dict[Path, tuple[str, str]] = {}
     jobs: list[Job] = []
     for block in definition.blocks:
-        models = [(name, place) for name, place in block.models if _holds(_check_model, name, registry, place, faults)]
+        models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
             specs = _specs(entry, block, definition.file, registry, faults)
             for model, place in models:
@@ -125,11 +126,10 @@ def validate_file(path: Path, registry: Registry) -> list[UserError]:
     return []
 
 
-def _holds(check: Callable[..., Any], *arguments: Any) -> bool:
-    """Whether a check raises nothing; its faults are kept, each once, in the last argument."""
-    *given, faults = arguments
+def _holds(check: Callable[[], None], faults: dict[str, UserError]) -> bool:
+    """Whether a check raises nothing; its faults are kept, each once."""
     try:
-        check(*given)
+        check()
     except Faults as error:
         faults.update((str(fault), fault) for fault in error.faults)
         return False
@@ -139,7 +139,7 @@ def _holds(check: Callable[..., Any], *arguments: Any) -> bool:
     return True
 
 
-def _check_model(name: str, registry: Registry, place: str) -> None:
+def _check_model(name: str, place: str, registry: Registry) -> None:
     """Whether there is such a model, as far as that can be known without making it."""
     try:
         provider = find_provider(name, registry)
