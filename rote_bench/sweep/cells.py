@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,39 +81,37 @@ def plan(
     Raises:
         Faults: every task, profile, override, model or rate that is wrong, and entries that share a folder.
     """
-    faults: dict[str, UserError] = {}
-    files = tuple(str(Path(file).absolute()) for file in plugins)
+    run, files = definition.run, tuple(str(Path(file).absolute()) for file in plugins)
     base = Settings(
         output=output.absolute(),
-        device=definition.run.device,
-        dtype=definition.run.dtype,
-        batch_size=definition.run.batch_size,
-        limit=definition.run.limit,
+        device=run.device,
+        dtype=run.dtype,
+        batch_size=run.batch_size,
+        limit=run.limit,
         overwrite=overwrite,
     )
-    taken: dict[Path, tuple[str, str]] = {}
-    jobs: list[Job] = []
+
+    def job(spec: TaskSpec, model: str, rate: float) -> Job:
+        size = approximate_size(model, spec.model)
+        settings = replace(base, threads=run.threads_per_cell or _threads(size, workers))
+        return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
+
+    faults: dict[str, UserError] = {}
+    jobs: dict[Path, tuple[Job, tuple[str, str]]] = {}
     for block in definition.blocks:
         models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
             specs = _specs(entry, block, definition.file, registry, faults)
-            for model, place in models:
-                size = approximate_size(model, specs[0].model) if specs else None
-                threads = definition.run.threads_per_cell or _threads(size, workers)
-                for spec in specs:
-                    for rate in block.rates or spec.noise.rates:
-                        settings = replace(base, threads=threads)
-                        job = Job(spec, model, rate, settings, files, definition.run.gpus_per_cell, size)
-                        here = (entry.place, place)
-                        if job.folder in taken:
-                            fault = _twice(job, here, taken[job.folder])
-                            faults.setdefault(f"{fault.where} {fault.hint}", fault)
-                        else:
-                            taken[job.folder] = here
-                            jobs.append(job)
+            for (model, place), spec in product(models, specs):
+                for made in (job(spec, model, rate) for rate in block.rates or spec.noise.rates):
+                    here = (entry.place, place)
+                    _, there = jobs.setdefault(made.folder, (made, here))
+                    if jobs[made.folder][0] is not made:
+                        fault = _twice(made, here, there)
+                        faults.setdefault(f"{fault.where} {fault.hint}", fault)
     if faults:
         raise Faults(sorted(faults.values(), key=line))
-    return jobs
+    return [made for made, _ in jobs.values()]
 
 
 def validate_file(path: Path, registry: Registry) -> list[UserError]:
