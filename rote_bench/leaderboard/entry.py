@@ -178,13 +178,10 @@ def _curve(details: Mapping[str, Any], steps: set[int]) -> list[tuple[float | No
     rows: list[tuple[float | None, ...]] = []
     for i in sorted(keep):
         point = curve[i]
-        times = _numbers([point.get("step"), point.get("examples_seen")])
-        known = [point.get(name) for name in CURVES]
-        levels = _numbers([v for v in known if v is not None] or [0])
-        if times is None or levels is None:
+        row = [point.get(key) for key in ("step", "examples_seen", *CURVES)]
+        if None in row[:2] or _numbers([0 if value is None else value for value in row]) is None:
             return []
-        rest = iter(levels)
-        rows.append((int(times[0]), int(times[1]), *(None if v is None else next(rest) for v in known)))
+        rows.append((int(row[0]), int(row[1]), *(None if v is None else round(float(v), 4) for v in row[2:])))
     return rows
 
 
