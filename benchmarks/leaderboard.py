@@ -9,7 +9,6 @@ that must agree with them. Half of the cells are the twins at noise rate 0.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import random
@@ -29,18 +28,17 @@ RATES = (0.0, 0.05)
 
 
 def varied(report: dict[str, Any], model: str, rate: float, seed: int) -> dict[str, Any]:
-    """A copy that is another cell, and sound."""
-    made = copy.deepcopy(report)
-    seeds = dict.fromkeys(made["seeds"], seed)
-    made["model"]["name"] = model
+    """Another cell, and a sound one; what is not changed is shared with the given report."""
+    made = dict(report)
+    seeds = dict.fromkeys(report["seeds"], seed)
     made["seeds"] = seeds
-    made["data"]["noise_rate"] = rate
-    parts = made["identity"]["parts"]
-    parts["model"]["name"] = model
-    parts["noise_rate"] = rate
-    parts["seeds"] = seeds
-    made["task"]["spec"]["seeds"] = seeds
-    made["identity"]["hash"] = digest(parts)
+    made["model"] = {**report["model"], "name": model}
+    made["data"] = {**report["data"], "noise_rate": rate}
+    made["task"] = {**report["task"], "spec": {**report["task"]["spec"], "seeds": seeds}}
+    old = report["identity"]["parts"]
+    parts = {**old, "model": {**old["model"], "name": model}, "noise_rate": rate, "seeds": seeds}
+    made["identity"] = {"hash": digest(parts), "parts": parts}
+    made["metrics"] = {name: dict(entry) for name, entry in report["metrics"].items()}
     entry = made["metrics"]["validation_accuracy"]
     n = entry["n"]
     wrong = random.Random(f"{model}-{rate}-{seed}").randint(0, n // 200) + (n // 200 if rate else 0)
@@ -66,7 +64,7 @@ def main() -> None:
             path = folder / f"model-{m}" / f"noise-{rate:g}" / f"seed-{seed}" / "report.json"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(varied(report, f"model-{m}", rate, seed), indent=1), encoding="utf-8")
+                path.write_text(json.dumps(varied(report, f"model-{m}", rate, seed)), encoding="utf-8")
         output = Path(temporary) / "board"
         command = [sys.executable, "-m", "rote_bench", "leaderboard", "build", str(folder), "-o", str(output)]
         before = time.perf_counter()
