@@ -11,7 +11,15 @@ from .cell import POST, PRE, Cell, Settings, cell_folder
 from .distributed import join
 from .errors import UserError
 from .hashing import digest
-from .machine import check_writable, choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
+from .machine import (
+    check_writable,
+    choose_batch_size,
+    choose_cap,
+    choose_device,
+    choose_precision,
+    choose_threads,
+    keep_memory,
+)
 from .progress import Progress
 from .report import build, card, write
 from .report.provenance import code_version, differing, environment, identity
@@ -59,6 +67,7 @@ def run_cell(
             progress.say(f"already done: {cell.folder / write.FILE}")
             return done
         threads = choose_threads(settings.threads, loaded.model)
+        keep_memory()
         cell.folder.mkdir(parents=True, exist_ok=True)
     facts = build.Facts(
         identity=identified,
