@@ -32,4 +32,4 @@ def test_memory_that_was_freed_is_used_again() -> None:
         if "not glibc" in done.stderr:
             pytest.skip("the C library has no mallopt")
         faults[way] = int(done.stdout)
-    assert faults["keep"] < 1000 < faults["leave"]
+    assert 2 * faults["keep"] < faults["leave"]
