@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,6 +156,24 @@ def test_local_weights_are_known_by_their_content(folder: Path) -> None:
         next(first.model.parameters()).add_(1)
     first.model.save_pretrained(folder)
     assert FromPretrained().load(request(f"hf:{folder}")).revision != first.revision
+
+
+def test_weights_in_the_cache_need_no_hub_and_are_known_by_their_commit(folder: Path, tmp_path: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    kept = tmp_path / "cache" / "models--me--tiny"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs" / "main").write_text(commit)
+    shutil.copytree(folder, kept / "snapshots" / commit)
+    code = (
+        "import socket\n"
+        "def refused(*_): raise AssertionError('the network was asked')\n"
+        "socket.socket.connect = socket.getaddrinfo = refused\n"
+        "from rote_bench.models.load import FromPretrained, ModelRequest\n"
+        "print(FromPretrained().load(ModelRequest('hf:me/tiny', 50, 16)).revision)"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.stdout.strip() == commit, done.stderr
 
 
 def test_the_hub_is_not_asked_when_it_is_switched_off(

@@ -6,7 +6,7 @@ They are asked in their own words, and built on the very folder that this packag
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +52,24 @@ def inputs(seed: int) -> Tensor:
     return torch.randint(3, 50, (2, 7), generator=torch.Generator().manual_seed(seed))
 
 
-def compare(ours: Tensor, theirs: Tensor, record: Callable[[str, object], None], name: str) -> None:
-    distance = float((ours - theirs).abs().max())
-    record(name, f"{distance:.1e}")
+def compare(ours: Tensor, theirs: Tensor, record: dict[str, float], name: str) -> None:
+    """Hold two tensors against each other, and keep the largest distance of each kind of comparison."""
+    distance, kind = float((ours - theirs).abs().max()), name.split()[0]
+    record[kind] = max(record.get(kind, 0.0), distance)
     assert distance <= WITHIN, name
     assert float(ours.std()) > 1e-3, f"{name} compares next to nothing"
 
 
+@pytest.fixture
+def distances(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
+    """Filled by a test and printed after it; `pytest -rP` shows it."""
+    found: dict[str, float] = {}
+    yield found
+    print(request.node.name, ", ".join(f"{kind} {value:.1e}" for kind, value in found.items()))
+
+
 @torch.no_grad()
-def test_transformer_lens_agrees(folder: Path, anatomy: Anatomy, record_property: Any) -> None:
+def test_transformer_lens_agrees(folder: Path, anatomy: Anatomy, distances: dict[str, float]) -> None:
     bridges = pytest.importorskip("transformer_lens.model_bridge")
     loaded = FromPretrained().load(ModelRequest(f"hf:{folder}", 50, 16))
     bridge = bridges.TransformerBridge.boot_transformers(
@@ -73,25 +82,25 @@ def test_transformer_lens_agrees(folder: Path, anatomy: Anatomy, record_property
     logits, states = capture(anatomy, ids, sites)
     _, given = capture(anatomy, donor, sites)
     theirs, cache = bridge.run_with_cache(ids)
-    compare(logits, theirs, record_property, "logits")
+    compare(logits, theirs, distances, "logits")
     _, other = bridge.run_with_cache(donor)
     for site in sites:
-        compare(states[site], cache[names[site]], record_property, f"capture {names[site]}")
+        compare(states[site], cache[names[site]], distances, f"capture {names[site]}")
         patched = bridge.run_with_hooks(ids, fwd_hooks=[(names[site], lambda _, hook, site=site: other[names[site]])])
         ours = run(anatomy, ids, {site: replace(given[site])})
-        compare(ours, patched, record_property, f"patch {names[site]}")
+        compare(ours, patched, distances, f"patch {names[site]}")
         if site.part == "block":
             lens = bridge.unembed(bridge.ln_final(cache[names[site]]))
-            compare(anatomy.lens(states[site]), lens, record_property, f"lens {site.layer}")
+            compare(anatomy.lens(states[site]), lens, distances, f"lens {site.layer}")
 
 
 @torch.no_grad()
-def test_nnsight_agrees(folder: Path, anatomy: Anatomy, record_property: Any) -> None:
+def test_nnsight_agrees(folder: Path, anatomy: Anatomy, distances: dict[str, float]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         nnsight = pytest.importorskip("nnsight")
     model = FromPretrained().load(ModelRequest(f"hf:{folder}", 50, 16))
-    wrapped = nnsight.LanguageModel(model.model, tokenizer=model.tokenizer)
+    wrapped = nnsight.TransformersModel(model.model, tokenizer=model.tokenizer, task="text-generation")
     blocks_at, mixer_at, mlp_at, norm_at, head_at = PATHS[model.model_type]
     ids, donor = inputs(1), inputs(2)
 
@@ -116,12 +125,12 @@ def test_nnsight_agrees(folder: Path, anatomy: Anatomy, record_property: Any) ->
             with wrapped.trace(ids):
                 state_of(at(path).output)[:] = other
                 patched = wrapped.lm_head.output.save()
-            compare(logits, intact, record_property, "logits")
-            compare(states[site], own, record_property, f"capture {path}")
-            compare(run(anatomy, ids, {site: replace(given[site])}), patched, record_property, f"patch {path}")
+            compare(logits, intact, distances, "logits")
+            compare(states[site], own, distances, f"capture {path}")
+            compare(run(anatomy, ids, {site: replace(given[site])}), patched, distances, f"patch {path}")
             if part == "block":
                 lens = model.model.get_submodule(head_at)(model.model.get_submodule(norm_at)(own))
-                compare(anatomy.lens(states[site]), lens, record_property, f"lens {layer}")
+                compare(anatomy.lens(states[site]), lens, distances, f"lens {layer}")
 
 
 def state_of(output: Any) -> Any:

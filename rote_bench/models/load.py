@@ -182,9 +182,7 @@ class FromPretrained:
         if gguf:
             model = _unquantized(model).to(getattr(torch, request.dtype))
         model.config.use_cache = False
-        revision = getattr(model.config, "_commit_hash", None) or name.revision
-        if local:
-            revision = _content(place)
+        revision = _content(place) if local else _commit(name.path, name.revision) or name.revision
         if quantized is None:
             model = model.to(request.device)
         kept = getattr(model, "quantization_method", None) is None
@@ -214,6 +212,14 @@ def _quantization(request: ModelRequest) -> Any:
 
     _needs("bitsandbytes", "accelerate", what=f"{request.dtype} weights")
     return BitsAndBytesConfig(load_in_8bit=request.dtype == "8bit", load_in_4bit=request.dtype == "4bit")
+
+
+def _commit(path: str, revision: str | None) -> str | None:
+    """The commit under which the cache keeps a model."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(path, "config.json", revision=revision)
+    return Path(file).parent.name if isinstance(file, str) else None
 
 
 def _content(place: Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,13 +31,21 @@ class BlockParts:
 
 @dataclass
 class _Stream:
-    """The calls inside one block, sorted by what they can be."""
+    """The calls inside one block, sorted by what they can be, and what was found out about them.
+
+    Attributes:
+        added: whether a target is a state plus a call's output, by their identities.
+        walked: the way back from a target in some steps, likewise. Without both, the ways that lead nowhere would be
+            walked again and again.
+    """
 
     probe: Probe
     start: Tensor
     adders: list[Call]
     leaves: list[Call]
     states: list[Tensor]
+    added: dict[tuple[int, int, str], bool] = field(default_factory=dict)
+    walked: dict[tuple[int, int], list[Call] | None] = field(default_factory=dict)
 
 
 def find_parts(probe: Probe, calls: Sequence[Call], blocks: Sequence[str]) -> tuple[list[BlockParts], Check]:
@@ -115,6 +123,13 @@ def _summands(probe: Probe, update: Tensor, fitting: Sequence[Call]) -> list[Cal
 
 def _walk_back(stream: _Stream, target: Tensor, steps: int) -> list[Call] | None:
     """The parts added on the way from the block's input to ``target``: undo one norm, or one addition, at a time."""
+    key = (id(target), steps)
+    if key not in stream.walked:
+        stream.walked[key] = _one_step_back(stream, target, steps)
+    return stream.walked[key]
+
+
+def _one_step_back(stream: _Stream, target: Tensor, steps: int) -> list[Call] | None:
     near = stream.probe.near
     if near(target, stream.start):
         return []
@@ -131,7 +146,10 @@ def _walk_back(stream: _Stream, target: Tensor, steps: int) -> list[Call] | None
                 return before
     for state in stream.states:
         for call in stream.adders:
-            if not _adds(stream.probe, target, state, call.tensor):
+            key = (id(target), id(state), call.path)
+            if key not in stream.added:
+                stream.added[key] = _adds(stream.probe, target, state, call.tensor)
+            if not stream.added[key]:
                 continue
             before = _walk_back(stream, state, steps - 1)
             if before is not None and all(call.path != c.path for c in before):
