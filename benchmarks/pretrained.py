@@ -33,7 +33,10 @@ from rote_bench.splits import make_data, make_noise, make_task
 from rote_bench.training import answer_loss
 
 TASK = Path(__file__).with_suffix(".yaml")
-AS_IT_IS = ["parameters.form=words", "parameters.reading=0", "splits={train: 200, selection: 20, validation: 200}"]
+AS_IT_IS = [
+    *("parameters.form=words", "parameters.reading=0", "splits={train: 200, selection: 20, validation: 100}"),
+    "diagnostics=[{logit_lens: {examples: 64}}]",
+]
 SHOWN = (
     *("validation_accuracy", "train_clean_accuracy", "memorization_rate", "counterfactual_memorization"),
     *("early_clean_peak", "memorization_lag", "clean_label_depth", "override_depth", "patch_dissociation"),

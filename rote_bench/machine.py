@@ -113,7 +113,8 @@ def choose_cap(model: Any) -> int:
 
 
 def choose_batch_size(model: Any) -> int:
-    """Examples per forward pass that keep all captured activations of a model well under a GiB."""
+    """Examples per forward pass that keep all captured activations and the logits of a model well under a GiB."""
     config = model.config.get_text_config()
     per_example = getattr(config, "num_hidden_layers", 12) * getattr(config, "hidden_size", 768)
+    per_example += getattr(config, "vocab_size", 0)
     return max(16, min(512, 2_000_000 // per_example // 16 * 16))
