@@ -116,5 +116,5 @@ def choose_batch_size(model: Any) -> int:
     """Examples per forward pass that keep all captured activations and the logits of a model well under a GiB."""
     config = model.config.get_text_config()
     per_example = getattr(config, "num_hidden_layers", 12) * getattr(config, "hidden_size", 768)
-    per_example += getattr(config, "vocab_size", 0)
+    per_example += getattr(config, "vocab_size", None) or 0
     return max(16, min(512, 2_000_000 // per_example // 16 * 16))

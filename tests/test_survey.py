@@ -168,6 +168,22 @@ def test_the_page_of_all_types_is_of_the_installed_version_or_says_which() -> No
         assert all(0.5 <= size / sizes["gpt2"] <= 2 for size in sizes.values()), "sizes are comparable"
 
 
+@pytest.mark.slow
+def test_the_page_says_what_the_installed_types_give() -> None:
+    """Every type is proved or refused with its reason; most have a lens, a mixer and heads."""
+    found = survey("nano", BUILT_IN)
+    assert [r["name"] for r in found if r["status"] == "failed" or (r["status"] == "refused" and not r["reason"])] == []
+    proved = [r for r in found if r["status"] == "proved"]
+    held = {part: sum(r["checks"][part]["ok"] for r in proved) for part in ("lens", "parts_sum", "mlp", "heads")}
+    assert len(proved) >= 175 and held["lens"] >= 175, held
+    assert min(held["parts_sum"], held["heads"]) >= 165 and held["mlp"] >= 160, held
+    page = (Path(__file__).parent.parent / "docs" / "models.md").read_text()
+    if page.splitlines()[2] == table(found).splitlines()[2]:  # the same version of transformers
+        assert [line.split("|")[1:4] for line in page.splitlines()[7:]] == [
+            line.split("|")[1:4] for line in table(found).splitlines()[7:]
+        ]
+
+
 def test_the_page_says_what_was_not_found(results: dict[str, dict]) -> None:
     page = table([results["gpt2"], results["mamba"], results["musicgen"]])
     assert "2 of 3 proved" in page
