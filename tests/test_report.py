@@ -11,7 +11,10 @@ import pytest
 
 from rote_bench.errors import UserError
 from rote_bench.findings import CLAIMS, above, decide
+from rote_bench.hashing import canonical
+from rote_bench.models.sizing import config_for
 from rote_bench.report import table
+from rote_bench.report.build import plain_config
 from rote_bench.report.provenance import differing, environment
 from rote_bench.report.view import render
 from rote_bench.report.write import faults, load_report, not_finite, write_json, write_text
@@ -149,3 +152,12 @@ def test_the_environment_names_versions() -> None:
     found = environment(device="cpu", threads=1, dtype="float32", precision="float32", deterministic=True)
     assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert found["threads"] == 1 and found["cpu"]
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "mamba2", "falcon_h1"])
+def test_configurations_with_numbers_without_end_can_be_written(model_type: str) -> None:
+    config = config_for(model_type, "nano", vocab_size=50, max_length=16)
+    plain = plain_config(config)
+    assert not_finite(plain) is None and canonical(plain)
+    if hasattr(config, "time_step_limit"):
+        assert plain["time_step_limit"] == [0.0, "Infinity"]
