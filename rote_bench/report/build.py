@@ -95,7 +95,7 @@ def metric_entry(metric: Metric) -> dict[str, Any]:
 
 
 def plain_config(config: Any) -> dict[str, Any]:
-    """A model's configuration as JSON holds it; a number without end, such as Mamba-2's longest time step, as a word."""
+    """A model's configuration as JSON holds it; numbers without end, as Mamba-2's longest time step, as words."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str), parse_constant=str)
     return plain
 
