@@ -17,6 +17,8 @@ from typing import Any
 from tabulate import tabulate
 
 import rote_bench
+from rote_bench.errors import UserError
+from rote_bench.models.names import known_types
 
 TYPES = (
     *("gpt2", "gpt_neox", "llama", "qwen3", "gemma2", "olmo2", "mixtral"),
@@ -37,19 +39,22 @@ def row(name: str, seconds: float, report: Mapping[str, Any]) -> list[Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("types", nargs="*", default=TYPES, help="model types (default: twelve that differ)")
+    parser.add_argument("--all", action="store_true", help="every model type; those that are refused are no fault")
+    parser.add_argument("--task", type=Path, default=TASK, help="task file (default: %(default)s)")
     parser.add_argument("--size", default="nano")
     parser.add_argument("-o", "--output-path", default="runs/architectures")
     options = parser.parse_args()
     rows: list[list[Any]] = []
     reasons: list[str] = []
     wrong = False
-    for model_type in options.types:
+    for model_type in known_types() if options.all else options.types:
         name = f"{model_type}-{options.size}"
         before = time.monotonic()
         try:
-            report = rote_bench.run(TASK, model=name, output_path=options.output_path, device="cpu", quiet=True).data
+            run = rote_bench.run(options.task, model=name, output_path=options.output_path, device="cpu", quiet=True)
+            report = run.data
         except Exception as error:  # one architecture that breaks must not hide the others
-            wrong = True
+            wrong |= not (options.all and isinstance(error, UserError))
             rows.append([name, "", f"{time.monotonic() - before:.0f}"])
             reasons.append(f"{name}: {type(error).__name__}: {error}")
             continue
