@@ -53,7 +53,8 @@ def main() -> None:
         found: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(options.rounds):
             for keep, values in found.items():
-                code = f"import sys; sys.path[:] = {sys.path!r}; import allocator as a; print(a.seconds({model!r}, {keep}))"
+                call = f"import allocator; print(allocator.seconds({model!r}, {keep}))"
+                code = f"import sys; sys.path[:] = {sys.path!r}; {call}"
                 done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], stdout=subprocess.PIPE, check=True)
                 values.append(float(done.stdout.splitlines()[-1]))
         default, kept = (statistics.median(found[keep]) for keep in (False, True))
