@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
+from statistics import fmean, median
 from typing import Any
 
 
@@ -14,6 +16,42 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, secs = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+class Pace:
+    """How long a step takes apart from the evaluations among them, and so how long is left.
+
+    Evaluations crowd at the start of a training and are ``SPACING`` steps apart later, so that a mean over all steps
+    would promise many times the true time at first.
+    """
+
+    SPACING = 25
+
+    def __init__(self) -> None:
+        self.steps: deque[float] = deque(maxlen=50)
+        self.evaluated: deque[float] = deque(maxlen=10)
+        self._before: tuple[float, Any] | None = None
+
+    def tick(self, now: float, record: Any) -> None:
+        """A step is done at ``now``; with a record that is not the last one, it was evaluated too."""
+        if self._before is not None:
+            then, last = self._before
+            (self.steps if record is last else self.evaluated).append(now - then)
+        self._before = now, record
+
+    @property
+    def each(self) -> float | None:
+        """Seconds of a step without evaluation; None while nothing is known."""
+        if self.steps:
+            return median(self.steps)
+        return min(self.evaluated) if self.evaluated else None
+
+    def left(self, steps: int) -> float | None:
+        """Seconds that so many steps will take, their evaluations included."""
+        if self.each is None:
+            return None
+        extra = fmean(self.evaluated) - self.each if self.evaluated and self.steps else 0.0
+        return steps * (self.each + max(0.0, extra) / self.SPACING)
 
 
 class Progress:
@@ -32,7 +70,7 @@ class Progress:
         self.every = 0.2 if self.live else every
         self._shown = -1e9
         self._open = False
-        self._start = (0, time.monotonic())
+        self._pace = Pace()
         self._last_stage = ""
 
     def say(self, text: str) -> None:
@@ -47,24 +85,22 @@ class Progress:
     def stage(self, name: str) -> None:
         """A new stage begins."""
         self._last_stage = name
-        self._start = (-1, time.monotonic())
+        self._pace = Pace()
         self._shown = -1e9
         self.say(name)
 
     def step(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
         """``done`` of ``total`` steps; the record's curves are shown when there are any."""
         now = time.monotonic()
-        if self._start[0] < 0:  # a resumed run does not begin at 0, and the first step also warms up
-            self._start = (done, now)
+        self._pace.tick(now, record)
         if self.quiet or (now - self._shown < self.every and done < total):
             return
         self._shown = now
-        since = done - self._start[0]
         text = f"{self._last_stage}: {done}/{total}"
-        if since:
-            each = (now - self._start[1]) / since
+        each, left = self._pace.each, self._pace.left(total - done)
+        if each is not None and left is not None:
             speed = f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s/step"
-            text += f", {speed}, {duration(each * (total - done))} left at most"
+            text += f", {speed}, {duration(left)} left at most"
         if record:
             curves = (
                 ("held-out", "validation_accuracy"),

@@ -1,0 +1,51 @@
+"""The time that is left, from the first steps on."""
+
+from __future__ import annotations
+
+import pytest
+
+from rote_bench.progress import Pace, Progress, duration
+from rote_bench.training import evaluation_steps
+
+
+@pytest.mark.parametrize("done", [5, 10, 40, 400])
+def test_the_time_left_is_known_from_the_start_though_evaluations_crowd_there(done: int) -> None:
+    """A step of one second and an evaluation of twenty: the truth is what the remaining ones take."""
+    total, every = 900, Pace.SPACING
+    evaluated = evaluation_steps(every, total)
+    pace, now, record = Pace(), 0.0, object()
+    for step in range(1, done + 1):
+        now += 1.0 + 20.0 * (step in evaluated)
+        record = object() if step in evaluated else record
+        pace.tick(now, record)
+    truth = (total - done) + 20.0 * sum(step > done for step in evaluated)
+    assert pace.each == 1.0
+    assert pace.left(total - done) == pytest.approx(truth, rel=0.1)
+
+
+def test_nothing_is_promised_before_a_step_is_measured() -> None:
+    pace = Pace()
+    assert pace.each is None and pace.left(10) is None
+    pace.tick(3.0, None)
+    assert pace.left(10) is None
+    pace.tick(5.0, object())
+    assert pace.left(10) == 20.0
+
+
+def test_a_line_says_how_far_how_fast_and_how_long(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(float(t) for t in range(0, 1000, 2))
+    monkeypatch.setattr("rote_bench.progress.time.monotonic", lambda: next(now))
+    progress = Progress(every=0.0)
+    progress.stage("training")
+    record = {"validation_accuracy": 0.5, "memorization_rate": None}
+    for step in range(1, 4):
+        progress.step(step, 100, record)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == f"training: 3/100, 2.0 s/step, {duration(97 * 2)} left at most, held-out 0.50"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (7384, "2:03:04")])
+def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
