@@ -8,7 +8,7 @@ construction, and proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -157,32 +157,34 @@ def _patch(
     )
     shared = torch.equal(noisy.true.input_ids, noisy.taught.input_ids)
 
-    def under_each(part: Encoded) -> Mapping[Key, Tensor]:
+    def under_each(part: Encoded) -> Iterator[tuple[Key, Tensor]]:
+        """Logits under one intervention after another: all together fill any memory where the vocabulary is large."""
         _, states = capture(source, part.input_ids, sites)
         answer = part.targets != IGNORED
-        found: dict[Key, Tensor] = {("intact",): run(target, part.input_ids, {})}
+        yield ("intact",), run(target, part.input_ids, {})
         for key, (chosen, where) in plans.items():
             mask = answer if where == "answer_position" else None
             edits = {site: replace(states[site], mask) for site in chosen}
-            found[key] = run(target, part.input_ids, edits)
-        return found
+            yield key, run(target, part.input_ids, edits)
 
     with torch.inference_mode():
         for rows in batches(n_held, subject.batch_size):
             part = validation.true.rows(rows)
-            for key, logits in under_each(part).items():
+            for key, logits in under_each(part):
                 outcomes[key].validation.append(part.correct(logits).cpu())
         for rows in batches(n_noisy, subject.batch_size):
             true, taught = noisy.true.rows(rows), noisy.taught.rows(rows)
             index = torch.arange(len(true), device=true.input_ids.device)
-            on_true = under_each(true)
-            on_taught = on_true if shared else under_each(taught)
-            for key, logits in on_true.items():
+            for key, logits in under_each(true):
                 at = logits[index, position[rows]].float()
                 difference = at[index, true_token[rows]] - at[index, label_token[rows]]
                 outcomes[key].recovered.append(true.correct(logits).cpu())
                 outcomes[key].difference.append(difference.cpu())
-                outcomes[key].memorized.append(taught.correct(on_taught[key]).cpu())
+                if shared:
+                    outcomes[key].memorized.append(taught.correct(logits).cpu())
+            if not shared:
+                for key, logits in under_each(taught):
+                    outcomes[key].memorized.append(taught.correct(logits).cpu())
     return outcomes
 
 
