@@ -182,9 +182,11 @@ def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, 
     for name, folder in cell.settings.snapshots.items():
         if name not in (PRE, POST):
             raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre or post")
+        if folder.startswith((".", "/", "~")) and not Path(folder).expanduser().is_dir():
+            raise UserError(f"no folder {folder!r}", where="--snapshot")
         try:
             model = AutoModelForCausalLM.from_pretrained(
-                folder,
+                Path(folder).expanduser(),
                 dtype=like.dtype,
                 use_safetensors=True,
                 local_files_only=True,
