@@ -152,7 +152,7 @@ def lens(details: Mapping[str, Any], path: Path) -> None:
 def patching(details: Mapping[str, Any], path: Path) -> None:
     """What activations from before memorization undo in the model from after it, by component and layer."""
     direction = details["directions"]["pre_into_post"]
-    figure, axes = new_figure(len(direction), 3.4 * len(direction) + 0.6, 4.4)
+    figure, axes = new_figure(len(direction), max(8.6, 3.4 * len(direction) + 0.6), 4.4)
     intact = details["intact"]["post_memorization"]
     lines = (
         ("validation_accuracy", "right on held-out questions", HELD_OUT),
