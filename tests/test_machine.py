@@ -25,7 +25,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator of Linux")
 def test_memory_that_was_freed_is_used_again() -> None:
-    """Sixteen blocks of 64 MiB, one after the other: fresh ones cost a page fault for each 4 KiB, kept ones next to none."""
+    """Sixteen blocks of 64 MiB, one after the other: fresh ones cost a page fault for each 4 KiB, kept ones few."""
     faults = {}
     for way in ("keep", "leave"):
         done = subprocess.run([sys.executable, "-c", ALLOCATE, way], capture_output=True, text=True, check=False)
