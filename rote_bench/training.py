@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .spec.model import Recipe, Schedule
 
 ALONE = Processes()
+SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
 SNAPSHOT_RULE = (
     "pre_memorization is the evaluation with the largest P(true answer) - P(noisy label) on the noisy training examples"
     " among those whose accuracy on the selection split is at least {share:g} of its final value;"
@@ -178,6 +179,7 @@ def train(
         progress: called with (step, steps in all, last record).
         record: called with each record as it is made.
         checkpoint: file for the state from which an interrupted run goes on; removed at the end by the caller.
+        checkpoint_seconds: least time between two states; longer when writing one takes long.
         identity: a checkpoint of another identity is ignored.
         stop_requested: asked before every step; when true the state is saved and ``KeyboardInterrupt`` raised.
         processes: those that share the work; only the first evaluates, and its records decide.
@@ -214,6 +216,7 @@ def train(
     for entry in curve:
         record(entry)
     saved = start = time.monotonic()
+    saving = 0.0
 
     def save() -> None:
         if checkpoint is None or not processes.first:
@@ -297,9 +300,11 @@ def train(
         if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:
             stop_reason = "memorized"
             break
-        if step < total and time.monotonic() - saved >= checkpoint_seconds:
+        before = time.monotonic()
+        if step < total and before - saved >= max(checkpoint_seconds, SAVING_SHARE * saving):
             save()
             saved = time.monotonic()
+            saving = saved - before
     pre_step, pre_state = candidates.choose(float(curve[-1]["selection_accuracy"] or 0.0), recipe.snapshot_share)
     model.eval()
     return Trained(
