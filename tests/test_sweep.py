@@ -73,6 +73,7 @@ include:
     second = {f"{t}/gpt2-nano/noise-0.2/{s}" for t in ("tiny", "tiny-adam") for s in seeds}
     assert set(names[:16]) == first and set(names[16:20]) == second
     assert set(names[20:]) == {f"thr/{m}/{r}/seed-7" for m in models for r in rates}
+    assert [name[-1] for name in names] == [*"0" * 8, *"1" * 8, "0", "0", "1", "1", *"7" * 4]
 
 
 def test_without_rates_and_seeds_the_task_file_decides(registry: Registry, tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def plan(
     overwrite: bool = False,
     workers: int | None = None,
 ) -> list[Job]:
-    """All cells in the order of the file.
+    """All cells, block after block; in each the first seed of everything comes first.
+
+    A sweep that is stopped early has then seen every task and model, rather than one of them with every seed.
 
     Raises:
         Faults: every task, profile, override, model or rate that is wrong, and entries that share a folder.
@@ -98,20 +100,22 @@ def plan(
 
     faults: dict[str, UserError] = {}
     jobs: dict[Path, tuple[Job, tuple[str, str]]] = {}
-    for block in definition.blocks:
+    turns: dict[Path, tuple[int, int]] = {}
+    for number, block in enumerate(definition.blocks):
         models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
             specs = _specs(entry, block, definition.file, registry, faults)
-            for (model, place), spec in product(models, specs):
+            for (model, place), (turn, spec) in product(models, enumerate(specs)):
                 for made in (job(spec, model, rate) for rate in block.rates or spec.noise.rates):
                     here = (entry.place, place)
                     _, there = jobs.setdefault(made.folder, (made, here))
+                    turns.setdefault(made.folder, (number, turn))
                     if jobs[made.folder][0] is not made:
                         fault = _twice(made, here, there)
                         faults.setdefault(f"{fault.where} {fault.hint}", fault)
     if faults:
         raise Faults(sorted(faults.values(), key=line))
-    return [made for made, _ in jobs.values()]
+    return [jobs[folder][0] for folder in sorted(jobs, key=turns.__getitem__)]
 
 
 def validate_file(path: Path, registry: Registry) -> list[UserError]:
