@@ -42,7 +42,8 @@ def fit_probes(states: Tensor, targets: dict[str, tuple[Tensor, int]]) -> Probes
     """Ridge regression on one-hot targets, all sites and targets in one solve.
 
     Least squares on one-hot targets is linear discriminant analysis up to the prior (Hastie et al., 2009, 4.3), has a
-    closed form and shares one factorisation among all targets of a site.
+    closed form and shares one factorisation among all targets of a site. The ridge makes the matrix positive definite,
+    which asks for Cholesky's factorisation; the batched LU of some CPU builds of torch never ends with two threads.
 
     Args:
         states: (n, s, width).
@@ -51,10 +52,11 @@ def fit_probes(states: Tensor, targets: dict[str, tuple[Tensor, int]]) -> Probes
     x = with_bias(states).transpose(0, 1)
     columns = {name: one_hot(classes, count) for name, (classes, count) in targets.items()}
     y = torch.cat(list(columns.values()), 1)
-    gram = x.mT @ x
+    gram = (x.mT @ x).double()
     scale = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[:, None, None]
-    identity = torch.eye(gram.shape[-1], device=gram.device)
-    weight = torch.linalg.solve(gram + RIDGE * scale * identity, x.mT @ y)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    factor = torch.linalg.cholesky(gram + RIDGE * scale * identity)
+    weight = torch.cholesky_solve((x.mT @ y).double(), factor).to(x.dtype)
     blocks, start = {}, 0
     for name, column in columns.items():
         blocks[name] = slice(start, start + column.shape[1])
@@ -192,7 +194,8 @@ def fit_inlp(x: Tensor, concept: Tensor, rounds: int) -> Eraser:
         seen = centred @ keep
         gram = seen.T @ seen
         ridge = RIDGE * gram.diagonal().mean()
-        weight = torch.linalg.solve(gram + ridge * torch.eye(width, device=x.device, dtype=torch.float64), seen.T @ y)
+        factor = torch.linalg.cholesky(gram + ridge * torch.eye(width, device=x.device, dtype=torch.float64))
+        weight = torch.cholesky_solve(seen.T @ y, factor)
         u, s, _ = torch.linalg.svd(keep @ weight, full_matrices=False)
         found = u[:, s > 1e-3 * s[0].clamp_min(1e-30)]
         if sum(d.shape[1] for d in directions) + found.shape[1] >= width:

@@ -43,6 +43,23 @@ def test_probes_agree_with_scikit_learn() -> None:
     assert (probes.predict(both[1000:], "other")[:, 0] == labels[1000:].roll(1)).float().mean() < 0.4
 
 
+def test_probes_of_wide_states_are_fitted_by_several_threads() -> None:
+    x, labels = clouds(width=320, n=700)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        probes = fit_probes(torch.stack([x, -x], 1)[:500], {"concept": (labels[:500], 5)})
+    finally:
+        torch.set_num_threads(threads)
+    design = torch.cat([x[:500], torch.ones(500, 1)], 1).double()
+    penalty = 1e-3 * design.square().sum() / 321
+    augmented = torch.cat([design, penalty.sqrt() * torch.eye(321, dtype=torch.float64)])
+    wanted = torch.cat([one_hot(labels[:500], 5).double(), torch.zeros(321, 5, dtype=torch.float64)])
+    expected = torch.linalg.lstsq(augmented, wanted).solution
+    assert torch.allclose(probes.weight[0].double(), expected, atol=1e-4)
+    assert torch.equal(probes.predict(torch.stack([x, -x], 1), "concept").diff(dim=1), torch.zeros(700, 1).long())
+
+
 def test_leace_agrees_with_its_authors() -> None:
     x, labels = clouds()
     ours = fit_leace(x, one_hot(labels, 5))
