@@ -16,6 +16,7 @@ from .models.probe import hidden_state, in_rows, with_hidden_state
 Edit = Callable[[Tensor], Tensor]
 OUTPUTS = ("block", "mixer", "mlp")
 INPUTS = ("heads", "units")
+STATES_AT_ONCE = 1 << 29  # bytes; what does not fit takes another pass over the examples
 
 
 @dataclass(frozen=True, order=True)
@@ -114,6 +115,22 @@ def states_at(
             index = torch.arange(len(at), device=at.device).unsqueeze(1)
             out.append(torch.stack([found[site][index, at] for site in sites], 1).float())
     return torch.cat(out)
+
+
+def states_by_layer(anatomy: Anatomy, input_ids: Tensor, positions: Tensor, *, batch_size: int) -> Iterator[Tensor]:
+    """The output of one block after the other at some token positions, each (n, positions, width).
+
+    As many layers as memory allows are read in one pass over the examples.
+
+    Args:
+        input_ids: (n, length).
+        positions: (n, positions) token indices, row by row.
+    """
+    size = positions.numel() * anatomy.width * torch.float32.itemsize
+    together = max(1, STATES_AT_ONCE // size)
+    for start in range(0, anatomy.n_layers, together):
+        sites = [Site(layer, "block") for layer in range(start, min(start + together, anatomy.n_layers))]
+        yield from states_at(anatomy, input_ids, sites, positions, batch_size=batch_size).unbind(1)
 
 
 def capture_with_gradient(

@@ -57,6 +57,10 @@ class Erasure(Diagnostic[ErasureOptions]):
     Options: ClassVar[type] = ErasureOptions
 
     def run(self, subject: Subject) -> Result:
+        import torch
+
+        from ..interventions import states_by_layer
+
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         if not subject.anatomy().supports("block").ok:
@@ -73,8 +77,10 @@ class Erasure(Diagnostic[ErasureOptions]):
         measured = {m: [] for m in METHODS}  # type: dict[str, list[dict[str, NDArray[np.float64]]]]
         layers: list[dict[str, Any]] = []
         intact = _outcome(anatomy, subject, self.options.examples, None)
-        for layer in range(anatomy.n_layers):
-            where, erasers, readable = fit_layer(subject, anatomy, layer, fit, names, self.options)
+        at = torch.stack([*fit.places.values()], 1)
+        read = states_by_layer(anatomy, fit.true.input_ids, at, batch_size=subject.batch_size)
+        for layer, states in enumerate(read):
+            where, erasers, readable = fit_layer(subject, states, layer, fit, names, self.options)
             layers.append({"positions": where, **readable})
             for method in METHODS:
                 edit = (layer, where, erasers[method])
@@ -105,21 +111,21 @@ def concept_names(view: View, wanted: Sequence[str]) -> list[str]:
 
 
 def fit_layer(
-    subject: Subject, anatomy: Anatomy, layer: int, fit: View, names: Sequence[str], options: ErasureOptions
+    subject: Subject, states: Tensor, layer: int, fit: View, names: Sequence[str], options: ErasureOptions
 ) -> tuple[list[str], dict[str, dict[str, Eraser]], dict[str, Any]]:
     """Erasers of one layer for every position from the first at which the concept can be read.
+
+    Args:
+        states: (n, positions, width) outputs of the layer's block.
 
     Returns:
         The positions, method -> position -> eraser, and what a probe reads before and after LEACE.
     """
     import torch
 
-    from ..interventions import Site, states_at
     from ..linear import fit_inlp, fit_leace, fit_probes, fit_random, one_hot, readable_from
 
     places = list(fit.places)
-    at = torch.stack([fit.places[p] for p in places], 1)
-    states = states_at(anatomy, fit.true.input_ids, [Site(layer, "block")], at, batch_size=subject.batch_size)[:, 0]
     device = states.device
     classes = {n: torch.tensor(fit.intermediate(n, subject.task.values(n)), device=device) for n in names}
     counts = {n: len(subject.task.values(n)) for n in names}

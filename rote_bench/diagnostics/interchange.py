@@ -52,6 +52,10 @@ class Interchange(Diagnostic[InterchangeOptions]):
     Options: ClassVar[type] = InterchangeOptions
 
     def run(self, subject: Subject) -> Result:
+        import torch
+
+        from ..interventions import states_by_layer
+
         if not subject.anatomy().supports("block").ok:
             raise NotApplicable("the model's blocks could not be proved")
         fit = subject.more_clean(self.options.fit_examples)
@@ -71,11 +75,22 @@ class Interchange(Diagnostic[InterchangeOptions]):
         anatomy = subject.anatomy()
         shares: dict[str, dict[str, list[float]]] = {v: {w: [] for w in WAYS} for v in pairs}
         hits: list[Any] = []
-        for layer in range(anatomy.n_layers):
-            places, spaces = _spaces(subject, anatomy, layer, fit, name)
-            for view in (subject.selection, subject.validation):
+        views = (subject.selection, subject.validation)
+        names = [place for place in fit.places if all(place in view.places for view in views)]
+        read = [
+            states_by_layer(
+                anatomy,
+                view.true.input_ids,
+                torch.stack([view.places[place] for place in names], 1),
+                batch_size=subject.batch_size,
+            )
+            for view in (fit, *views)
+        ]
+        for layer, (states, *donors) in enumerate(zip(*read, strict=True)):
+            spaces = _spaces(subject, states, layer, fit, names, name)
+            for view, donor in zip(views, donors, strict=True):
                 for way in WAYS:
-                    found = _swap(anatomy, subject, layer, view, pairs[view.name], places, spaces[way])
+                    found = _swap(anatomy, subject, layer, view, pairs[view.name], names, donor, spaces[way])
                     shares[view.name][way].append(float(found.mean()))
                     if way == "concept" and view.name == "validation":
                         hits.append(found)
@@ -132,27 +147,28 @@ def _pairs(subject: Subject, view: View, name: str, limit: int) -> _Pairs:
 
 
 def _spaces(
-    subject: Subject, anatomy: Anatomy, layer: int, fit: View, name: str
-) -> tuple[list[str], dict[str, dict[str, Eraser]]]:
-    """The concept's subspace and a random one, for every position from the first that reads it."""
+    subject: Subject, states: Tensor, layer: int, fit: View, names: Sequence[str], name: str
+) -> dict[str, dict[str, Eraser]]:
+    """The concept's subspace and a random one, for every position from the first that reads it.
+
+    Args:
+        states: (n, positions, width) outputs of the layer's block at the places named.
+    """
     import torch
 
-    from ..interventions import Site, states_at
     from ..linear import fit_leace, fit_random, one_hot, readable_from
 
-    places = list(fit.places)
-    at = torch.stack([fit.places[p] for p in places], 1)
-    states = states_at(anatomy, fit.true.input_ids, [Site(layer, "block")], at, batch_size=subject.batch_size)[:, 0]
     values = subject.task.values(name)
     classes = torch.tensor(fit.intermediate(name, values), device=states.device)
-    chosen = readable_from(states, dict(fit.places), {name: (classes, len(values))}).places
+    places = {place: fit.places[place] for place in names}
+    chosen = readable_from(states, places, {name: (classes, len(values))}).places
     generator = torch.Generator().manual_seed(int(subject.rng(f"interchange-{layer}").integers(2**31)))
     spaces: dict[str, dict[str, Eraser]] = {"concept": {}, "random": {}}
     for place in chosen:
-        x = states[:, places.index(place)]
+        x = states[:, names.index(place)]
         spaces["concept"][place] = fit_leace(x, one_hot(classes, len(values)))
         spaces["random"][place] = fit_random(x, spaces["concept"][place], generator)
-    return chosen, spaces
+    return spaces
 
 
 def _swap(
@@ -161,23 +177,26 @@ def _swap(
     layer: int,
     view: View,
     pairs: _Pairs,
-    places: Sequence[str],
+    names: Sequence[str],
+    donors: Tensor,
     spaces: Mapping[str, Eraser],
 ) -> Any:
-    """(pairs,) whether the answer is the implied one when the subspace of each place is taken from the source."""
+    """(pairs,) whether the answer is the implied one when the subspace of each place is taken from the source.
+
+    Args:
+        donors: (n, positions, width) the view's states at the places named.
+    """
     import torch
 
     from ..encoding import encode
     from ..evaluation import batches
-    from ..interventions import Site, run, states_at
+    from ..interventions import Site, run
 
     labelled = view.labelled.take(pairs.rows)
     implied = encode(subject.tokenizer, labelled.examples, pairs.implied).to(subject.device)
     rows = torch.tensor(pairs.rows, device=implied.input_ids.device)
     sources = torch.tensor(pairs.sources, device=rows.device)
-    at = torch.stack([view.places[p] for p in places], 1)
     site = Site(layer, "block")
-    donors = states_at(anatomy, view.true.input_ids, [site], at, batch_size=subject.batch_size)[:, 0]
     out = []
     with torch.inference_mode():
         for part in batches(len(rows), subject.batch_size):
@@ -185,10 +204,10 @@ def _swap(
 
             def edit(state: Tensor, part: slice = part, index: Tensor = index) -> Tensor:
                 changed = state.clone()
-                for k, place in enumerate(places):
-                    own = at[rows[part], k]
-                    difference = donors[sources[part], k] - state[index, own].float()
-                    moved = difference @ spaces[place].removed
+                for place, space in spaces.items():
+                    own = view.places[place][rows[part]]
+                    difference = donors[sources[part], names.index(place)] - state[index, own].float()
+                    moved = difference @ space.removed
                     changed[index, own] = (state[index, own].float() + moved).to(state.dtype)
                 return changed
 
