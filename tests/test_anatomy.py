@@ -5,8 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rote_bench import interventions
 from rote_bench.errors import UserError
-from rote_bench.interventions import Site, ablate, affine, capture, capture_with_gradient, replace, replace_units, run
+from rote_bench.interventions import (
+    Site,
+    ablate,
+    affine,
+    capture,
+    capture_with_gradient,
+    replace,
+    replace_units,
+    run,
+    states_by_layer,
+)
 from rote_bench.models.anatomy import Anatomy
 from rote_bench.models.load import FromConfig, ModelRequest
 
@@ -91,6 +102,20 @@ def test_only_the_mixer_moves_information_between_positions(model_type: str) -> 
         _, still = capture(found, ids(1), mlps, held)
     assert torch.allclose(before[:, 1:], after[:, 1:], atol=1e-5)
     assert any(not torch.allclose(moved[s][:, 0], still[s][:, 0], atol=1e-4) for s in mlps)
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * 4 * 2 * 32 * 4, 1 << 29])
+def test_states_come_layer_by_layer_however_many_are_read_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interventions, "STATES_AT_ONCE", at_once)
+    found, positions = anatomy("llama"), torch.tensor([[0, 6], [1, 5], [2, 4], [3, 3]])
+    _, whole = capture(found, ids(1), [Site(layer, "block") for layer in range(3)])
+    read = list(states_by_layer(found, ids(1), positions, batch_size=3))
+    assert len(read) == 3
+    for layer, states in enumerate(read):
+        expected = whole[Site(layer, "block")][torch.arange(4)[:, None], positions]
+        assert torch.allclose(states, expected, atol=1e-5)
 
 
 def test_units_and_heads_are_what_the_projections_read() -> None:
