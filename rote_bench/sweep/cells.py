@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,8 +100,7 @@ def plan(
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
 
     faults: dict[str, UserError] = {}
-    jobs: dict[Path, tuple[Job, tuple[str, str]]] = {}
-    turns: dict[Path, tuple[int, int]] = {}
+    jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int]]] = {}
     for number, block in enumerate(definition.blocks):
         models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
@@ -108,14 +108,13 @@ def plan(
             for (model, place), (turn, spec) in product(models, enumerate(specs)):
                 for made in (job(spec, model, rate) for rate in block.rates or spec.noise.rates):
                     here = (entry.place, place)
-                    _, there = jobs.setdefault(made.folder, (made, here))
-                    turns.setdefault(made.folder, (number, turn))
-                    if jobs[made.folder][0] is not made:
+                    first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn)))
+                    if first is not made:
                         fault = _twice(made, here, there)
                         faults.setdefault(f"{fault.where} {fault.hint}", fault)
     if faults:
         raise Faults(sorted(faults.values(), key=line))
-    return [jobs[folder][0] for folder in sorted(jobs, key=turns.__getitem__)]
+    return [made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))]
 
 
 def validate_file(path: Path, registry: Registry) -> list[UserError]:
