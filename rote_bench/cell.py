@@ -59,6 +59,7 @@ class Timings:
         default_factory=lambda: dict.fromkeys(("data", "training", "evaluation", "diagnostics", "figures"), 0.0)
     )
     start: float = field(default_factory=time.monotonic)
+    earlier: float = 0.0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -67,7 +68,7 @@ class Timings:
         self.seconds[name] += time.monotonic() - before
 
     def entry(self) -> dict[str, Any]:
-        total = time.monotonic() - self.start
+        total = self.earlier + time.monotonic() - self.start
         return {**self.seconds, "total": total, "peak_memory_bytes": peak_memory_bytes()}
 
 

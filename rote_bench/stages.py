@@ -129,6 +129,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         )
     cell.timings.seconds["training"] += trained.seconds - trained.evaluation_seconds
     cell.timings.seconds["evaluation"] += trained.evaluation_seconds
+    cell.timings.earlier += trained.earlier_seconds
     return trained
 
 

@@ -44,6 +44,7 @@ class Trained:
         tokens_seen, examples_seen: totals over all steps.
         seconds: wall time of the loop, evaluations included, over all resumed parts.
         evaluation_seconds: the part of it spent on evaluations.
+        earlier_seconds: the part of it spent before this call, which went on from a saved state.
     """
 
     curve: Sequence[Mapping[str, Any]]
@@ -55,6 +56,7 @@ class Trained:
     tokens_seen: int
     seconds: float
     evaluation_seconds: float
+    earlier_seconds: float
 
 
 def settled_at(curve: Sequence[Mapping[str, Any]], schedule: Schedule) -> int | None:
@@ -317,6 +319,7 @@ def train(
         tokens_seen=tokens,
         seconds=spent + time.monotonic() - start,
         evaluation_seconds=evaluating,
+        earlier_seconds=spent,
     )
 
 

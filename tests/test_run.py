@@ -246,6 +246,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path: Path, how: signa
     assert main([*command[3:-1], str(tmp_path / "whole"), "--quiet"]) == 0
     broken, whole = (json.loads(next(f.rglob("report.json")).read_text()) for f in (out, tmp_path / "whole"))
     assert numbers(broken) == numbers(whole)
+    seconds = broken["timings"]
+    assert sum(seconds[stage] for stage in ("data", "training", "evaluation", "diagnostics")) < seconds["total"]
     assert not (dynamics.parent / "training-state.pt").exists()
 
 

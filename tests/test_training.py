@@ -148,6 +148,7 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: 
     assert [(r["step"], r["loss"]) for r in result.curve] == [(r["step"], r["loss"]) for r in expected.curve]
     assert (result.pre_step, result.tokens_seen) == (expected.pre_step, expected.tokens_seen)
     assert all(torch.equal(v, result.pre_state[k]) for k, v in expected.pre_state.items())
+    assert expected.earlier_seconds == 0.0 < result.earlier_seconds < result.seconds
 
 
 def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:
