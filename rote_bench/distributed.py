@@ -30,9 +30,9 @@ class Processes:
         """Whether this process evaluates, writes and diagnoses."""
         return self.rank == 0
 
-    def part(self, index: Any) -> Any:
+    def part(self, batch: Any) -> Any:
         """This process's rows of a batch."""
-        return index[self.rank :: self.count]
+        return batch[self.rank :: self.count]
 
     def sum_gradients(self, parameters: Sequence[Any]) -> None:
         """Add up the gradients of all processes, in place, in one message per type of number."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +17,13 @@ from .distributed import Processes
 from .encoding import IGNORED, Encoded
 from .evaluation import autocast, forward
 from .optimizers import make_optimizer
+from .schedule import Batches, evaluation_steps, last_step, multiplier, settled_at
+from .standing import SavedState
 
 if TYPE_CHECKING:
-    from .spec.model import Recipe, Schedule
+    from .spec.model import Recipe
 
 ALONE = Processes()
-SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
 SNAPSHOT_RULE = (
     "pre_memorization is the evaluation with the largest P(true answer) - P(noisy label) on the noisy training examples"
     " among those whose accuracy on the selection split is at least {share:g} of its final value;"
@@ -38,7 +38,7 @@ class Trained:
     Attributes:
         curve: one record per evaluation.
         steps: optimizer steps done.
-        stop_reason: ``memorized``, ``budget`` or ``interrupted``.
+        stop_reason: ``memorized`` or ``budget``.
         pre_step: the step of the pre-memorization snapshot; its weights are in ``pre_state``.
         pre_state: parameters and buffers at that step.
         tokens_seen, examples_seen: totals over all steps.
@@ -57,83 +57,6 @@ class Trained:
     seconds: float
     evaluation_seconds: float
     earlier_seconds: float
-
-
-def settled_at(curve: Sequence[Mapping[str, Any]], schedule: Schedule) -> int | None:
-    """The step of the evaluation that first reaches ``schedule.hold_until`` on the selection split."""
-    reached = (r["step"] for r in curve if (r["selection_accuracy"] or 0.0) >= schedule.hold_until)
-    return next(reached, None)
-
-
-def last_step(recipe: Recipe, settled: int | None) -> int:
-    """The step with which training ends, as far as is known."""
-    return recipe.max_steps if settled is None else min(recipe.max_steps, settled + recipe.schedule.anneal)
-
-
-def multiplier(recipe: Recipe, step: int, settled: int | None) -> float:
-    """The part of the full learning rate at a step (from 1)."""
-    schedule = recipe.schedule
-    start = last_step(recipe, settled) - schedule.anneal
-    if step > start:
-        share = min(1.0, (step - start) / schedule.anneal)
-        return schedule.drop + (schedule.final - schedule.drop) * share
-    return min(1.0, step / schedule.warmup) if schedule.warmup else 1.0
-
-
-def evaluation_steps(every: int, last: int) -> set[int]:
-    """Steps at which to evaluate: log-spaced until the spacing reaches ``every``, then evenly."""
-    steps, step = set(range(every, last + 1, every)), 1
-    while step < min(every, last + 1):
-        steps.add(step)
-        step = math.ceil(step * 1.5)
-    return steps
-
-
-class Batches:
-    """Row indices of every batch, a pure function of the step, so that a resumed run sees the same batches.
-
-    Rows come in passes over all of them, each pass in its own random order, cut into batches without a seam: after
-    any number of steps no row has been seen more than once more often than another.
-    """
-
-    def __init__(self, rows: Tensor, size: int, seed: int) -> None:
-        self.rows, self.size, self.seed = rows, size, seed
-        self._orders: dict[int, Tensor] = {}
-
-    def _order(self, epoch: int) -> Tensor:
-        if epoch not in self._orders:
-            self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
-            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
-            self._orders[epoch] = self.rows[torch.randperm(len(self.rows), generator=generator)]
-        return self._orders[epoch]
-
-    def __getitem__(self, step: int) -> Tensor:
-        position, parts, missing = step * self.size, [], self.size
-        while missing:
-            epoch, start = divmod(position, len(self.rows))
-            part = self._order(epoch)[start : start + missing]
-            parts.append(part)
-            position += len(part)
-            missing -= len(part)
-        return torch.cat(parts)
-
-
-@dataclass
-class _Candidates:
-    """Snapshots that can still become the pre-memorization one: none other is better in both respects."""
-
-    kept: list[tuple[float, float, int, dict[str, Tensor]]] = field(default_factory=list)
-
-    def offer(self, score: float, accuracy: float, step: int, state: Callable[[], dict[str, Tensor]]) -> None:
-        if any(s >= score and a >= accuracy for s, a, _, _ in self.kept):
-            return
-        self.kept = [k for k in self.kept if not (k[0] <= score and k[1] <= accuracy)]
-        self.kept.append((score, accuracy, step, state()))
-
-    def choose(self, final: float, share: float) -> tuple[int, dict[str, Tensor]]:
-        eligible = [k for k in self.kept if k[1] >= share * final] or self.kept
-        _, _, step, state = max(eligible, key=lambda k: (k[0], -k[2]))
-        return step, state
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -198,140 +121,104 @@ def train(
         adam_lr=recipe.adam_learning_rate,
         weight_decay=recipe.weight_decay,
     )
-    parameters = list(model.parameters())
+    saved = SavedState(checkpoint, identity, checkpoint_seconds)
+    at = saved.read(model, optimizer)
+    for entry in at.curve:
+        record(entry)
     size = min(recipe.batch_size, len(rows))
     order = Batches(rows, size, seed)
     when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
     lengths = (data.targets != IGNORED).int().cumsum(1).argmax(1) + 1
-    curve: list[Mapping[str, Any]] = []
-    candidates = _Candidates()
-    step, tokens, spent, evaluating = 0, 0, 0.0, 0.0
-    running: list[Tensor] = []
-    state = _load(checkpoint, identity)
-    if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        curve, candidates.kept = state["curve"], state["candidates"]
-        step, tokens, spent, evaluating = state["step"], state["tokens"], state["seconds"], state["evaluating"]
-        running = list(state["running"])
-        torch.set_rng_state(state["rng"])
-    for entry in curve:
-        record(entry)
-    saved = start = time.monotonic()
-    saving = 0.0
-
-    def save() -> None:
-        if checkpoint is None or not processes.first:
-            return
-        _save(
-            checkpoint,
-            {
-                "identity": identity,
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "curve": curve,
-                "candidates": candidates.kept,
-                "step": step,
-                "tokens": tokens,
-                "seconds": spent + time.monotonic() - start,
-                "evaluating": evaluating,
-                "running": running,
-                "rng": torch.get_rng_state(),
-            },
-        )
-
-    stop_reason = "budget"
-    settled = settled_at(curve, recipe.schedule)
+    settled = settled_at(at.curve, recipe.schedule)
     total = last_step(recipe, settled)
+    device = data.input_ids.device
+    stop_reason = "budget"
     model.train()
-    while step < total:
-        if processes.any(stop_requested(), str(data.input_ids.device)):
-            save()
+    while at.step < total:
+        if processes.any(stop_requested(), str(device)):
+            if processes.first:
+                saved.write(model, optimizer, at)
             raise KeyboardInterrupt
-        index = order[step].to(data.input_ids.device)
+        index = order[at.step].to(device)
         width = int(lengths[index].max())
-        shared = None
-        if processes.count > 1:
-            shared = int((data.targets[index] != IGNORED).sum())
-            index = processes.part(index)
         batch = Encoded(data.input_ids[index, :width], data.targets[index, :width], {})
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * multiplier(recipe, step + 1, settled)
-        with autocast(data.input_ids.device, precision):
-            loss = answer_loss(model, batch, shared)
-        torch.autograd.backward(loss)
-        processes.sum_gradients(parameters)
-        if recipe.clip is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        running.append(loss.detach())
-        step += 1
-        tokens += size * width
-        if step not in when and step < total:
-            progress(step, total, curve[-1] if curve else None)
+            group["lr"] = group["base_lr"] * multiplier(recipe, at.step + 1, settled)
+        at.running.append(_learn(model, optimizer, batch, recipe.clip, precision, processes))
+        at.step += 1
+        at.tokens += size * width
+        if at.step not in when and at.step < total:
+            progress(at.step, total, at.curve[-1] if at.curve else None)
             continue
-        mean_loss = float(processes.sum(torch.stack(running).mean()))
-        running.clear()
+        mean_loss = float(processes.sum(torch.stack(at.running).mean()))
+        at.running.clear()
         if not math.isfinite(mean_loss):
-            raise FloatingPointError(f"the loss is not finite at step {step}; lower the learning rate")
+            raise FloatingPointError(f"the loss is not finite at step {at.step}; lower the learning rate")
         before = time.monotonic()
         levels: Mapping[str, float | None] = {}
         if processes.first:
-            with autocast(data.input_ids.device, precision):
+            with autocast(device, precision):
                 levels = evaluate()
         levels = processes.agree(levels)
-        evaluating += time.monotonic() - before
+        at.evaluating += time.monotonic() - before
         entry = {
-            "step": step,
-            "examples_seen": step * size,
-            "epoch": step * size / len(rows),
-            "seconds": round(spent + time.monotonic() - start, 3),
+            "step": at.step,
+            "examples_seen": at.step * size,
+            "epoch": at.step * size / len(rows),
+            "seconds": round(at.seconds, 3),
             "loss": mean_loss,
-            "lr": multiplier(recipe, step, settled),
+            "lr": multiplier(recipe, at.step, settled),
             **levels,
         }
-        curve.append(entry)
+        at.curve.append(entry)
         record(entry)
-        score = (levels["noisy_true_rate"] or 0.0) - (levels["memorization_rate"] or 0.0)
-        candidates.offer(score, levels["selection_accuracy"] or 0.0, step, lambda: weights(model))
-        settled = settled_at(curve, recipe.schedule)
+        memorized, selection = levels["memorization_rate"], levels["selection_accuracy"] or 0.0
+        score = (levels["noisy_true_rate"] or 0.0) - (memorized or 0.0)
+        at.candidates.offer(score, selection, at.step, lambda: weights(model))
+        settled = settled_at(at.curve, recipe.schedule)
         total = last_step(recipe, settled)
-        progress(step, total, entry)
-        memorized = levels["memorization_rate"]
+        progress(at.step, total, entry)
         if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:
             stop_reason = "memorized"
             break
-        before = time.monotonic()
-        if step < total and before - saved >= max(checkpoint_seconds, SAVING_SHARE * saving):
-            save()
-            saved = time.monotonic()
-            saving = saved - before
-    pre_step, pre_state = candidates.choose(float(curve[-1]["selection_accuracy"] or 0.0), recipe.snapshot_share)
+        if processes.first and at.step < total and saved.due:
+            saved.write(model, optimizer, at)
+    pre_step, pre_state = at.candidates.choose(float(at.curve[-1]["selection_accuracy"] or 0.0), recipe.snapshot_share)
     model.eval()
     return Trained(
-        curve=curve,
-        steps=step,
+        curve=at.curve,
+        steps=at.step,
         stop_reason=stop_reason,
         pre_step=pre_step,
         pre_state=pre_state,
-        examples_seen=step * size,
-        tokens_seen=tokens,
-        seconds=spent + time.monotonic() - start,
-        evaluation_seconds=evaluating,
-        earlier_seconds=spent,
+        examples_seen=at.step * size,
+        tokens_seen=at.tokens,
+        seconds=at.seconds,
+        evaluation_seconds=at.evaluating,
+        earlier_seconds=at.earlier,
     )
 
 
-def _save(path: Path, state: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(dict(state), partial)
-    os.replace(partial, path)
-
-
-def _load(path: Path | None, identity: str) -> dict[str, Any] | None:
-    if path is None or not path.is_file():
-        return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state if state["identity"] == identity else None
+def _learn(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Encoded,
+    clip: float | None,
+    precision: str,
+    processes: Processes,
+) -> Tensor:
+    """One step on a batch, or on this process's part of it; returns the loss before it."""
+    tokens = None
+    if processes.count > 1:
+        tokens = int((batch.targets != IGNORED).sum())
+        batch = Encoded(processes.part(batch.input_ids), processes.part(batch.targets), {})
+    parameters = list(model.parameters())
+    with autocast(batch.input_ids.device, precision):
+        loss = answer_loss(model, batch, tokens)
+    torch.autograd.backward(loss)
+    processes.sum_gradients(parameters)
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()

@@ -1,17 +1,13 @@
-"""The training loop: what it sees, when it evaluates, how it resumes, which snapshot it keeps."""
+"""The training loop: what it learns, how it resumes, which snapshot it keeps."""
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from rote_bench.encoding import build_tokenizer, encode
@@ -19,16 +15,7 @@ from rote_bench.evaluation import matches
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.spec.model import Recipe, Schedule
 from rote_bench.tasks.addition import Addition, AdditionParameters
-from rote_bench.training import (
-    Batches,
-    _Candidates,
-    answer_loss,
-    evaluation_steps,
-    last_step,
-    multiplier,
-    settled_at,
-    train,
-)
+from rote_bench.training import answer_loss, train
 
 TASK = Addition(AdditionParameters(digits=1), 0)
 EXAMPLES = [TASK.example(i) for i in range(100)]
@@ -63,47 +50,6 @@ def learn(net: Any, recipe: Recipe = RECIPE, **changes: Any) -> Any:
         **changes,
     }
     return train(net, DATA, torch.arange(100), recipe, measured(net), **options)
-
-
-@given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 5))
-def test_no_row_is_seen_more_than_once_more_often_than_another(rows: int, size: int, seed: int) -> None:
-    order = Batches(torch.arange(rows), size, seed)
-    seen: Counter[int] = Counter()
-    for step in range(12):
-        seen.update(order[step].tolist())
-        counts = [seen[row] for row in range(rows)]
-        assert sum(counts) == (step + 1) * size
-        assert max(counts) - min(counts) <= 1
-
-
-def test_batches_depend_on_the_step_alone() -> None:
-    order = Batches(torch.arange(50), 16, 1)
-    forwards = [order[step].tolist() for step in range(10)]
-    again = Batches(torch.arange(50), 16, 1)
-    assert [again[step].tolist() for step in reversed(range(10))] == forwards[::-1]
-    assert Batches(torch.arange(50), 16, 2)[0].tolist() != forwards[0]
-
-
-def test_the_rate_warms_up_holds_until_the_event_and_anneals() -> None:
-    recipe = Recipe(max_steps=100, schedule=Schedule(warmup=10, hold_until=0.9, drop=0.5, anneal=20, final=0.1))
-    assert multiplier(recipe, 5, None) == 0.5 and multiplier(recipe, 60, None) == 1.0
-    assert last_step(recipe, None) == 100 and last_step(recipe, 40) == 60 and last_step(recipe, 95) == 100
-    assert multiplier(recipe, 40, 40) == 1.0
-    assert multiplier(recipe, 50, 40) == pytest.approx(0.3)
-    assert multiplier(recipe, 60, 40) == pytest.approx(0.1)
-    assert multiplier(recipe, 100, None) == pytest.approx(0.1)
-    curve = [{"step": s, "selection_accuracy": a} for s, a in ((5, 0.2), (10, 0.95), (15, 0.5))]
-    assert settled_at(curve, recipe.schedule) == 10
-    assert settled_at(curve[:1], recipe.schedule) is None
-
-
-@given(st.integers(1, 100), st.integers(1, 3000))
-def test_evaluations_are_dense_at_first_and_never_further_apart_than_asked(every: int, last: int) -> None:
-    steps = sorted(evaluation_steps(every, last))
-    assert steps[0] == 1 and steps[-1] <= last
-    assert set(range(every, last + 1, every)) <= set(steps)
-    assert all(b - a <= every for a, b in itertools.pairwise(steps))
-    assert last - steps[-1] < every
 
 
 def test_the_loss_is_the_cross_entropy_of_the_answer_tokens() -> None:
@@ -187,15 +133,3 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
         net.get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         learn(net)
-
-
-@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=1, max_size=25), st.floats(0.5, 1))
-def test_keeping_few_candidates_chooses_as_if_all_were_kept(points: list[tuple[float, float]], share: float) -> None:
-    kept = _Candidates()
-    for step, (score, accuracy) in enumerate(points):
-        kept.offer(score, accuracy, step, dict)
-    final = points[-1][1]
-    step, _ = kept.choose(final, share)
-    eligible = [p for p in points if p[1] >= share * final]
-    assert points[step][1] >= share * final
-    assert points[step][0] == max(score for score, _ in eligible)
