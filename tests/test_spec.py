@@ -216,9 +216,10 @@ def test_faults_of_flags_and_bases_name_their_place(registry: Registry, tmp_path
         ("profiles.a.b=1", "--set profiles.a.b: profiles can only stand"),
         ("noise.rates=[1", "--set noise.rates: is not YAML"),
         ("title=x\nversion: 7", "--set title: is not YAML"),
-        ("title=a: b", "--set title: title: must be text, not a mapping"),
-        ("title=", "--set title: title: must be text, not null"),
-        ("seeds=3", "--set seeds: seeds: must be a mapping, not 3"),
+        ("title=a: b", "--set title: must be text, not a mapping"),
+        ("title=", "--set title: must be text, not null"),
+        ("training.max_steps=60", "--set training.max_steps: 60 steps are fewer than warmup and anneal together"),
+        ("seeds=3", "--set seeds: must be a mapping, not 3"),
         ("seeds={a: 1, a: 2}", "--set seeds: a: the key 'a' stands here twice"),
     ],
 )

@@ -239,11 +239,16 @@ def _fits(recipe: Recipe) -> list[Fault]:
             Fault(
                 ("training", "max_steps"),
                 f"{recipe.max_steps} steps are fewer than warmup and anneal together, {needed}",
+                "raise it, or lower training.schedule.anneal",
             )
         )
     if recipe.evaluate_every > recipe.max_steps:
         faults.append(
-            Fault(("training", "evaluate_every"), f"{recipe.evaluate_every} is more than max_steps {recipe.max_steps}")
+            Fault(
+                ("training", "evaluate_every"),
+                f"{recipe.evaluate_every} is more than max_steps {recipe.max_steps}",
+                "lower it",
+            )
         )
     return faults
 
@@ -268,6 +273,6 @@ def line(fault: UserError) -> tuple[str, int]:
 
 
 def _located(source: Source, fault: Fault) -> UserError:
-    dotted = ".".join(map(str, fault.path))
-    what = f"{dotted}: {fault.what}" if dotted else fault.what
-    return UserError(what, where=source.where(fault.path), hint=fault.hint)
+    dotted, where = ".".join(map(str, fault.path)), source.where(fault.path)
+    named = not dotted or where.endswith(f" {dotted}")  # --set names the key already
+    return UserError(fault.what if named else f"{dotted}: {fault.what}", where=where, hint=fault.hint)
