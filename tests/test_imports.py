@@ -37,6 +37,8 @@ FLOORS: list[set[str]] = [
         "models",
         "optimizers",
         "progress",
+        "schedule",
+        "standing",
         "machine",
         "linear",
         "distributed",

@@ -135,7 +135,7 @@
 
   const plot = (panel, axes, width) => {
     const [x0, x1] = axes.x.range;
-    const [y0, y1] = panel.range ?? axes.y.range;
+    const [y0, y1] = axes.y.range;
     const marks = ticks(y0, y1, 4);
     const left = 13 + 6.5 * Math.max(...marks.map((v) => String(v).length));
     const [right, top, bottom] = [12, panel.title ? 40 : 24, 40];
@@ -305,17 +305,15 @@
         points: rows.filter((r) => r.metrics[name]).map((r) => [r.noise, ...r.metrics[name]]).sort((a, b) => a[0] - b[0]),
       })),
     }));
-    // Near 1 the differences are small: panels that stay there share a narrow axis, and the others have the whole one.
-    const lowest = (panel) => Math.min(1, ...panel.series.flatMap((s) => s.points.flatMap((q) => q.slice(1))).filter((v) => v !== null));
-    const near = panels.map(lowest).filter((v) => v >= NEAR);
-    const floor = near.length ? Math.floor(Math.min(0.95, ...near) * 20 + 1e-9) / 20 : 0;
-    const apart = panels.filter((panel) => floor > 0 && lowest(panel) < NEAR);
-    for (const panel of apart) panel.range = [Math.min(0, lowest(panel)), 1];
+    // Near 1 the differences are small: where all values stay there, the axis that all panels share leaves out the rest.
+    const values = panels.flatMap((panel) => panel.series.flatMap((s) => s.points.flatMap((q) => q.slice(1))));
+    const lowest = Math.min(0.95, ...values.filter((v) => v !== null));
+    const floor = lowest >= NEAR ? Math.floor(lowest * 20 + 1e-9) / 20 : Math.min(0, lowest);
     const rates = [...new Set(task.rows.map((row) => row.noise))].sort((a, b) => a - b);
     const pad = (rates.at(-1) - rates[0]) * 0.06 || 0.01;
     return figure({
       title: "Held-out accuracy and memorization as more labels are wrong",
-      note: `One panel for each model, with intervals.${floor ? ` Vertical axes start at ${floor}` : ""}${floor ? (apart.length ? `, where a model falls below ${NEAR} at 0.` : ".") : ""}`,
+      note: `One panel for each model, with intervals.${floor > 0 ? ` Vertical axes start at ${floor}.` : ""}`,
       axes: {
         height: 210,
         x: { label: "wrong labels (%)", range: [rates[0] - pad, rates.at(-1) + pad], ticks: rates, format: percent },
