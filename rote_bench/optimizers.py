@@ -19,21 +19,19 @@ COEFFICIENTS = ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183,
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:
-    """The semi-orthogonal factor of each matrix, approximately, by Newton-Schulz iterations in bfloat16.
+    """The semi-orthogonal factor of each matrix, approximately, by Newton-Schulz iterations.
 
     Matrices are first scaled by the fourth root of the sum of their singular values' fourth powers, a bound on the
     largest one that is tighter than the Frobenius norm and comes from the Gram matrix of the first iteration.
 
     Args:
-        matrices: (batch, rows, columns).
+        matrices: (batch, rows, columns), in the arithmetic to iterate in; bfloat16 is enough.
     """
-    x = matrices.bfloat16()
-    tall = x.shape[-2] > x.shape[-1]
-    if tall:
-        x = x.mT
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
     gram = x @ x.mT
     bound = gram.float().norm(dim=(-2, -1), keepdim=True).clamp_min(1e-20) * 1.02
-    x, gram = x / bound.sqrt().bfloat16(), gram / bound.bfloat16()
+    x, gram = x / bound.sqrt().to(x.dtype), gram / bound.to(x.dtype)
     for i, (a, b, c) in enumerate(COEFFICIENTS):
         if i:
             gram = x @ x.mT
@@ -43,9 +41,15 @@ def orthogonalize(matrices: Tensor) -> Tensor:
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Each parameter group names its ``algorithm``, ``muon`` or ``adamw``, and its ``base_lr`` before scheduling."""
+    """Each parameter group names its ``algorithm``, ``muon`` or ``adamw``, and its ``base_lr`` before scheduling.
 
-    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+    Args:
+        iterate_in: arithmetic of Muon's iteration. bfloat16 is enough, but takes several times as long as float32 on
+            processors that have no instructions for it.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], iterate_in: torch.dtype = torch.bfloat16) -> None:
+        self.iterate_in = iterate_in
         super().__init__(groups, {"lr": 0.0, "weight_decay": 0.0, "momentum": 0.95, "betas": (0.9, 0.98), "eps": 1e-8})
 
     @torch.no_grad()
@@ -75,7 +79,7 @@ class MuonAdamW(torch.optim.Optimizer):
         for shape, members in by_shape.items():
             stacked = torch.stack([updates[i] for i in members])
             rows, columns = shape[-2:]
-            factors = orthogonalize(stacked.reshape(-1, rows, columns)).reshape(stacked.shape)
+            factors = orthogonalize(stacked.reshape(-1, rows, columns).to(self.iterate_in)).reshape(stacked.shape)
             scale = -group["lr"] * math.sqrt(max(rows, columns) / min(rows, columns))
             for i, factor in zip(members, factors, strict=True):
                 parameters[i].add_(factor.to(parameters[i].dtype), alpha=scale)
@@ -106,13 +110,14 @@ def make_optimizer(
     muon_lr: float,
     adam_lr: float,
     weight_decay: float,
+    precision: str = "bfloat16",
 ) -> MuonAdamW:
     """An optimizer over the trainable parameters of a model.
 
     With ``muon``, every matrix (and every stack of matrices, such as fused experts) except the embeddings and the
     unembedding gets Muon at ``muon_lr``; everything else gets AdamW at ``adam_lr``. A Muon step has the spectral norm
     ``muon_lr * sqrt(longer side / shorter side)``, so that one learning rate serves all widths (Bernstein and
-    Newhouse, 2024; Yang et al., 2023).
+    Newhouse, 2024; Yang et al., 2023). Muon iterates in ``precision``, ``float32`` or ``bfloat16``.
     """
     embeddings = {
         id(module.weight)
@@ -135,4 +140,4 @@ def make_optimizer(
         groups.append(
             {"params": rest, "algorithm": "adamw", "base_lr": adam_lr, "lr": adam_lr, "weight_decay": weight_decay}
         )
-    return MuonAdamW(groups)
+    return MuonAdamW(groups, torch.float32 if precision == "float32" else torch.bfloat16)

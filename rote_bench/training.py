@@ -120,6 +120,7 @@ def train(
         muon_lr=recipe.learning_rate,
         adam_lr=recipe.adam_learning_rate,
         weight_decay=recipe.weight_decay,
+        precision=precision,
     )
     saved = SavedState(checkpoint, identity, checkpoint_seconds)
     at = saved.read(model, optimizer)

@@ -12,17 +12,37 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from rote_bench.optimizers import make_optimizer, orthogonalize
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("shape", [(32, 32), (32, 128), (128, 32)])
-def test_orthogonalize_approaches_the_polar_factor(shape: tuple[int, int]) -> None:
+def test_orthogonalize_approaches_the_polar_factor(shape: tuple[int, int], dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     matrices = torch.randn(3, *shape, generator=generator)
-    ours = orthogonalize(matrices).float()
+    ours = orthogonalize(matrices.to(dtype))
+    assert ours.dtype == dtype
+    ours = ours.float()
     u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
     kept = s > 0.05 * s[:, :1]
     ours_in_basis = torch.einsum("bik,bij,bkj->bk", u, ours, vh)
     assert ((ours_in_basis - 1).abs()[kept] < 0.2).all()
-    together = torch.stack([orthogonalize(m[None])[0] for m in matrices]).float()
-    assert torch.allclose(together, ours, atol=0.05)
+    together = torch.stack([orthogonalize(m[None].to(dtype))[0] for m in matrices]).float()
+    assert torch.allclose(together, ours, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_muon_iterates_in_the_precision_of_training() -> None:
+    """Without noise of bfloat16 one step has the singular values that the same iteration in float64 gives."""
+
+    def step(precision: str) -> torch.Tensor:
+        torch.manual_seed(0)
+        net = nn.Linear(32, 64, bias=False)
+        before = net.weight.detach().double()
+        optimizer = make_optimizer(net, kind="muon", muon_lr=1.0, adam_lr=0.0, weight_decay=0.0, precision=precision)
+        net.weight.grad = torch.randn(64, 32)
+        expected = orthogonalize(net.weight.grad[None].double())[0]
+        optimizer.step()
+        return (before - net.weight.detach().double()) / 2**0.5 - expected
+
+    assert step("float32").abs().max() < 1e-5
+    assert 1e-4 < step("bfloat16").abs().max() < 0.05
 
 
 def model() -> GPT2LMHeadModel:
