@@ -19,6 +19,7 @@ import torch
 from rote_bench import plugins
 from rote_bench.encoding import Encoded, build_tokenizer, encode
 from rote_bench.evaluation import autocast
+from rote_bench.machine import choose_precision
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.optimizers import make_optimizer
 from rote_bench.spec.loader import load_task
@@ -37,14 +38,23 @@ def torch_muon(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
 
 
 def variant(
-    model_name: str, data: Encoded, vocabulary: int, *, precision: str, optimizer: str, activation: str, size: int
+    model_name: str,
+    data: Encoded,
+    vocabulary: int,
+    *,
+    precision: str,
+    optimizer: Any,
+    activation: str,
+    size: int,
+    muon: str | None = None,
 ) -> Callable[[], None]:
     request = ModelRequest(model_name, vocabulary, 16, pad_token_id=0, overrides={"activation": activation})
     model = FromConfig().load(request).model.train()
     if optimizer == "torch":
         optimizers: list[Any] = torch_muon(model)
     else:
-        optimizers = [make_optimizer(model, kind=optimizer, muon_lr=1e-3, adam_lr=1e-3, weight_decay=0.01)]  # type: ignore[arg-type]
+        kinds: dict[str, Any] = {"kind": optimizer, "precision": muon or precision}
+        optimizers = [make_optimizer(model, muon_lr=1e-3, adam_lr=1e-3, weight_decay=0.01, **kinds)]
     batch = data.rows(slice(size))
 
     def step() -> None:
@@ -72,10 +82,12 @@ def main() -> None:
     task = cls(build(cls.Parameters, spec.parameters), 0)
     tokenizer = build_tokenizer(task.words())
     data = encode(tokenizer, [task.example(i) for i in range(512)], named=False)
-    chosen = {"precision": "bfloat16", "optimizer": "muon", "activation": "relu", "size": 512}
+    chosen = {"precision": choose_precision("auto", "cpu"), "optimizer": "muon", "activation": "relu", "size": 512}
     variants = {
         "as shipped": {},
         "float32 arithmetic": {"precision": "float32"},
+        "bfloat16 arithmetic": {"precision": "bfloat16"},
+        "float32, Muon's bfloat16": {"precision": "float32", "muon": "bfloat16"},
         "torch.optim.Muon": {"optimizer": "torch"},
         "AdamW alone": {"optimizer": "adamw"},
         "GPT-2's own activation": {"activation": "gelu_new"},
@@ -89,7 +101,8 @@ def main() -> None:
             if round_ >= 2:
                 seconds[name].append(time.perf_counter() - before)
     base = statistics.median(seconds["as shipped"])
-    print(f"{options.model}, 512 questions a step, {options.threads} thread(s), median of {options.rounds}")
+    print(f"{options.model}, {chosen['precision']} as shipped, 512 questions a step, {options.threads} thread(s),")
+    print(f"median of {options.rounds} rounds")
     for name, values in seconds.items():
         median = statistics.median(values)
         print(f"  {name:24s} {1000 * median:8.1f} ms   {median / base:5.2f} x")
