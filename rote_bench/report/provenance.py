@@ -70,6 +70,13 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def _cpu() -> str:
+    """Name of the processor and the instructions that torch uses on it; generations that round apart share a name."""
+    import torch
+
+    return f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _cpu_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
