@@ -296,6 +296,18 @@ def test_a_model_without_its_twin_has_no_rank(thr_report: dict[str, Any], tmp_pa
     assert row["metrics"]["noise_transfer"]["value"] is None and row["metrics"]["noise_transfer"]["reason_if_null"]
 
 
+def test_cells_of_several_precisions_are_marked(thr_report: dict[str, Any], tmp_path: Path) -> None:
+    for rate, seed, precision in ((0, 0, "float32"), (0, 1, "bfloat16"), (0.05, 0, "bfloat16"), (0.05, 1, "bfloat16")):
+        made = cell(thr_report, "mixed", rate, seed, 0)
+        made["environment"]["precision"] = made["identity"]["parts"]["precision"] = precision
+        identify(made)
+        put(tmp_path / "r" / f"{rate}-{seed}", made)
+    (task,) = build([tmp_path / "r"], tmp_path / "board")["tasks"]
+    marks = {row["noise_rate"]: [m for m in row["marks"] if "precision" in m] for row in task["rows"]}
+    assert marks[0] == ["cells differ in arithmetic precision"]
+    assert marks[0.05] == ["trained in another precision than the twin with seed 0"]
+
+
 def test_a_rebuild_gives_the_same_bytes_from_anywhere_and_in_any_order(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

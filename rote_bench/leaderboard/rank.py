@@ -127,6 +127,9 @@ def _transfer(row: Row) -> None:
     row.metrics["twin_validation_accuracy"] = metric(twin_accuracy, width, True)
     if known and len(pairs) < len(row.cells):
         row.marks.append(f"only {len(pairs)} of {len(row.cells)} cells have a twin at noise rate 0")
+    mixed = [cell.seed for cell, twin in pairs if cell.environment["precision"] != twin.environment["precision"]]
+    if mixed:
+        row.marks.append(f"trained in another precision than the twin with seed {', '.join(mixed)}")
     low = [t.seed for t in matched if (t.value("validation_accuracy") or 0) < TWIN_ACCURACY]
     weak = [c.seed for c in row.cells if (c.value("counterfactual_memorization") or 0) < MEMORISED]
     if low and len(low) < len(matched):
