@@ -20,6 +20,7 @@ from rote_bench import plugins
 from rote_bench.encoding import Encoded, build_tokenizer, encode
 from rote_bench.evaluation import autocast
 from rote_bench.machine import choose_precision
+from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.optimizers import make_optimizer
 from rote_bench.spec.loader import load_task
@@ -47,6 +48,7 @@ def variant(
     activation: str,
     size: int,
     muon: str | None = None,
+    by_compiler: bool = False,
 ) -> Callable[[], None]:
     request = ModelRequest(model_name, vocabulary, 16, pad_token_id=0, overrides={"activation": activation})
     model = FromConfig().load(request).model.train()
@@ -56,10 +58,11 @@ def variant(
         kinds: dict[str, Any] = {"kind": optimizer, "precision": muon or precision}
         optimizers = [make_optimizer(model, muon_lr=1e-3, adam_lr=1e-3, weight_decay=0.01, **kinds)]
     batch = data.rows(slice(size))
+    network = compiled(model) if by_compiler else model
 
     def step() -> None:
         with autocast("cpu", precision):
-            loss = answer_loss(model, batch)
+            loss = answer_loss(network, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for one in optimizers:
@@ -88,6 +91,7 @@ def main() -> None:
         "float32 arithmetic": {"precision": "float32"},
         "bfloat16 arithmetic": {"precision": "bfloat16"},
         "float32, Muon's bfloat16": {"precision": "float32", "muon": "bfloat16"},
+        "by torch.compile": {"by_compiler": True},
         "torch.optim.Muon": {"optimizer": "torch"},
         "AdamW alone": {"optimizer": "adamw"},
         "GPT-2's own activation": {"activation": "gelu_new"},

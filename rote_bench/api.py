@@ -75,6 +75,7 @@ def run(
     train: bool = True,
     snapshots: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    compile: bool = False,
     track: str | None = None,
     quiet: bool = False,
 ) -> Report:
@@ -84,6 +85,7 @@ def run(
         task: a task file or the name of a shipped task.
         model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``.
         noise_rate, seed: the task file's own when None.
+        compile: let torch.compile make the training steps; it takes a minute or two before the first one.
         track: ``tensorboard`` or ``trackio`` writes the curves there while they are made.
 
     Raises:
@@ -106,6 +108,7 @@ def run(
         train=train,
         snapshots=snapshots,
         trust_remote_code=trust_remote_code,
+        compile=compile,
         track=track,
         progress=Progress(quiet=quiet),
         single=True,
@@ -131,6 +134,7 @@ def run_cells(
     train: bool = True,
     snapshots: Mapping[str, str] | None = None,
     trust_remote_code: bool = False,
+    compile: bool = False,
     track: str | None = None,
     progress: Progress | None = None,
     single: bool = False,
@@ -177,6 +181,7 @@ def run_cells(
         train=train,
         snapshots={names.get(name, name): folder for name, folder in (snapshots or {}).items()},
         trust_remote_code=trust_remote_code,
+        compile=compile,
         track=track,
     )
     out = []

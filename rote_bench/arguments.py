@@ -112,6 +112,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         help="with --no-train: weights of a snapshot",
     )
     run.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile training steps: minutes before the first one, then up to 3 times as fast",
+    )
+    run.add_argument(
         "--track",
         choices=tuple(MODULES),
         help="write the curves there while they are made; needs the package of that name",

@@ -35,6 +35,7 @@ class Settings:
         train: False diagnoses the model as it is.
         snapshots: name -> folder of weights to diagnose instead of those from training.
         threads: of the processor; None chooses by the model's size.
+        compile: let torch.compile make the training steps.
         track: ``tensorboard`` or ``trackio``: where to write the curves while they are made; decides no number.
     """
 
@@ -48,6 +49,7 @@ class Settings:
     snapshots: Mapping[str, str] = field(default_factory=dict)
     threads: int | None = None
     trust_remote_code: bool = False
+    compile: bool = False
     track: str | None = None
 
 

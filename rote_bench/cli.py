@@ -55,6 +55,7 @@ def _run(options: argparse.Namespace) -> int:
         train=not options.no_train,
         snapshots=dict(options.snapshot),
         trust_remote_code=options.trust_remote_code,
+        compile=options.compile,
         track=options.track,
         progress=progress,
     )

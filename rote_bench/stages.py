@@ -89,6 +89,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
 
     from .encoding import concatenate, encode
     from .measurement import curves
+    from .models.compiling import compiled
     from .tracking import following
     from .training import train
 
@@ -120,6 +121,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
             curves(subject, loaded.model, recipe.evaluation_examples),
             seed=cell.spec.seeds.order,
             precision=precision,
+            compiled=compiled(loaded.model) if cell.settings.compile else None,
             progress=cell.progress.step,
             record=record,
             checkpoint=cell.folder / "training-state.pt",

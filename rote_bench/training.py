@@ -86,6 +86,7 @@ def train(
     *,
     seed: int,
     precision: str,
+    compiled: Callable[..., Any] | None = None,
     progress: Callable[[int, int, Mapping[str, Any] | None], None],
     record: Callable[[Mapping[str, Any]], None],
     checkpoint: Path | None = None,
@@ -101,6 +102,7 @@ def train(
         rows: indices into ``data``, an index twice when its row is seen twice per pass.
         evaluate: the curves at this moment; must hold ``memorization_rate``, ``noisy_true_rate`` and
             ``selection_accuracy``, each null when there are no noisy examples.
+        compiled: computes the model's logits in training steps; the model itself when None.
         progress: called with (step, steps in all, last record).
         record: called with each record as it is made.
         checkpoint: file for the state from which an interrupted run goes on; removed at the end by the caller.
@@ -141,11 +143,12 @@ def train(
                 saved.write(model, optimizer, at)
             raise KeyboardInterrupt
         index = order[at.step].to(device)
-        width = int(lengths[index].max())
+        # compiled code is made for one width
+        width = int(lengths[index].max()) if compiled is None else data.input_ids.shape[1]
         batch = Encoded(data.input_ids[index, :width], data.targets[index, :width], {})
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * multiplier(recipe, at.step + 1, settled)
-        at.running.append(_learn(model, optimizer, batch, recipe.clip, precision, processes))
+        at.running.append(_learn(model, compiled or model, optimizer, batch, recipe.clip, precision, processes))
         at.step += 1
         at.tokens += size * width
         if at.step not in when and at.step < total:
@@ -202,6 +205,7 @@ def train(
 
 def _learn(
     model: torch.nn.Module,
+    network: Callable[..., Any],
     optimizer: torch.optim.Optimizer,
     batch: Encoded,
     clip: float | None,
@@ -215,7 +219,7 @@ def _learn(
         batch = Encoded(processes.part(batch.input_ids), processes.part(batch.targets), {})
     parameters = list(model.parameters())
     with autocast(batch.input_ids.device, precision):
-        loss = answer_loss(model, batch, tokens)
+        loss = answer_loss(network, batch, tokens)
     torch.autograd.backward(loss)
     processes.sum_gradients(parameters)
     if clip is not None:

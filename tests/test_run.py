@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,26 @@ def test_the_same_seeds_give_the_same_numbers_and_other_seeds_others(tmp_path: P
     assert numbers(dict(first.data)) == numbers(dict(again.data))
     assert first.metrics != other.metrics
     assert first.data["data"]["fingerprint"] != other.data["data"]["fingerprint"]
+
+
+def test_a_compiled_run_is_the_same_cell_and_says_how_it_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    reports = [
+        rote_bench.run(
+            tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / str(compile), compile=compile, quiet=True
+        )
+        for compile in (False, True)
+    ]
+    plain, made = [report.data for report in reports]
+    assert faults(made) == [] and plain["identity"] == made["identity"]
+    assert [plain["environment"]["compiled"], made["environment"]["compiled"]] == [False, True]
+    losses = [
+        [json.loads(line)["loss"] for line in (report.folder / "dynamics.jsonl").read_text().splitlines()]
+        for report in reports
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 def test_a_finished_cell_is_skipped_and_another_recipe_is_named(

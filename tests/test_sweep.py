@@ -93,6 +93,16 @@ def test_seeds_by_kind_are_crossed_and_the_others_follow_data(registry: Registry
     assert len({job.folder for job in planned(registry, path)}) == 4
 
 
+def test_models_that_are_compiled_are_named_and_others_are_not_compiled(registry: Registry, tmp_path: Path) -> None:
+    start = "name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano, mamba-nano]\nrun:\n  compile: "
+    made = {job.model: job.settings.compile for job in planned(registry, write(tmp_path, f"{start}[mamba-nano]\n"))}
+    assert made == {"gpt2-nano": False, "mamba-nano": True}
+    path = write(tmp_path, f"{start}[mamba-nano, gpt2-nan]\n")
+    assert faults(registry, path) == [
+        "5: run.compile.1: gpt2-nan is no model of this sweep (did you mean 'gpt2-nano'?)"
+    ]
+
+
 def test_overrides_grow_stronger_from_the_sweep_to_the_block_to_the_task(registry: Registry, tmp_path: Path) -> None:
     path = write(
         tmp_path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from torch.nn import functional as F
 
 from rote_bench.encoding import build_tokenizer, encode
+from rote_bench.errors import UserError
 from rote_bench.evaluation import matches
+from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.spec.model import Recipe, Schedule
 from rote_bench.tasks.addition import Addition, AdditionParameters
@@ -133,3 +136,19 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
         net.get_output_embeddings().weight.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         learn(net)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_step_learns_the_same_as_one_that_is_not(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the compiler's own code, which takes a minute to make, and with what is traced before it."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    plain, fast = model(), model()
+    try:
+        call = compiled(fast)
+    except UserError as error:
+        pytest.skip(str(error))
+    curves = [learn(plain).curve, learn(fast, compiled=call).curve]
+    for a, b in zip(*curves, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-3)

@@ -223,11 +223,13 @@ def _again(report: Mapping[str, Any], registry: Registry, rerun: Rerun) -> Itera
             "limit": report["data"]["limit"],
             "train": identity.get("recipe") is not None,
             "threads": environment["threads"],
+            "compile": environment.get("compiled", False),
         }
         repeated = rerun(spec, report["model"]["name"], report["data"]["noise_rate"], settings)
     keys = ("torch", "transformers", "platform", "cpu", "device", "threads", "dtype", "precision", "deterministic")
     here = repeated["environment"]
     changed = [key for key in keys if environment[key] != here[key]]
+    changed += ["torch.compile"] if environment.get("compiled", False) != here.get("compiled", False) else []
     exact = not changed and environment["deterministic"]
     note = "must be equal: same machine and versions"
     if not exact:

@@ -94,6 +94,7 @@ def environment(
     deterministic: bool,
     remote_code: bool = False,
     processes: int = 1,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """The report's ``environment``."""
     commit, dirty = _commit()
@@ -111,6 +112,7 @@ def environment(
         "dtype": dtype,
         "processes": processes,
         "precision": precision,
+        "compiled": compiled,
         "deterministic": deterministic,
         "remote_code": remote_code,
     }

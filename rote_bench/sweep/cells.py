@@ -96,7 +96,8 @@ def plan(
 
     def job(spec: TaskSpec, model: str, rate: float) -> Job:
         size = approximate_size(model, spec.model)
-        settings = replace(base, threads=run.threads_per_cell or _threads(size, workers))
+        threads = run.threads_per_cell or _threads(size, workers)
+        settings = replace(base, threads=threads, compile=model in run.compile)
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
 
     faults: dict[str, UserError] = {}

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import Faults, UserError
+from ..errors import Faults, UserError, did_you_mean
 from ..spec import shape
 from ..spec.loader import located, override
 from ..spec.model import Seeds
@@ -27,6 +27,7 @@ class Run:
         dtype: of the weights.
         batch_size: of evaluation and diagnostics; chosen by the model's size when null.
         limit: use at most so many examples of each split, for a quick look.
+        compile: models whose training steps torch.compile makes.
         threads_per_cell: processor threads of a cell; one for a small model and all cores for a large one when null.
         gpus_per_cell: GPUs of a cell, a share of one when below 1; one where there are any when null.
     """
@@ -35,6 +36,7 @@ class Run:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_size: int | None = field(default=None, metadata={"min": 1})
     limit: int | None = field(default=None, metadata={"min": 2})
+    compile: tuple[str, ...] = ()
     threads_per_cell: int | None = field(default=None, metadata={"min": 1})
     gpus_per_cell: float | None = field(default=None, metadata={"min": 0})
 
@@ -125,6 +127,13 @@ def load(path: Path) -> Definition:
     whole, wrong = {key: data[key] for key in data if key != "include"}, list[UserError]()
     blocks = [_block(source, whole, (), wrong)]
     blocks += [_block(source, part, ("include", i), wrong) for i, part in enumerate(data.get("include", ()))]
+    named = {name for block in blocks for name, _ in block.models}
+    unnamed = [
+        Fault(("run", "compile", i), f"{name} is no model of this sweep", did_you_mean(name, named))
+        for i, name in enumerate(run.compile)
+        if name not in named
+    ]
+    wrong += located(source, unnamed)
     if wrong:
         raise Faults(wrong)
     return Definition(
