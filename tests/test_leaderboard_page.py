@@ -403,7 +403,9 @@ def opened(browser: Any, address: str) -> Iterator[Any]:
     yield browser
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    requests = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    # the tab that the browser itself opened first may still be loading
+    asked = [r["request"]["url"] for r in requests if not r["documentURL"].startswith("chrome:")]
     assert asked and all(url.startswith(("file:", "data:")) for url in asked), asked
 
 
