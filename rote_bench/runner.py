@@ -89,7 +89,7 @@ def run_cell(
             deterministic=device == "cpu",
             remote_code=settings.trust_remote_code,
             processes=processes.count,
-            compiled=settings.compile,
+            compiled=settings.compile and settings.train,
         ),
     )
     try:
