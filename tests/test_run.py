@@ -294,8 +294,10 @@ def test_no_train_diagnoses_given_snapshots(thr_cell: Path, tmp_path: Path) -> N
         train=False,
         snapshots={"pre": str(folder / "pre_memorization")},
         output_path=tmp_path / "runs",
+        compile=True,
         quiet=True,
     )
+    assert report.data["environment"]["compiled"] is False
     original = rote_bench.load_report(thr_cell)
     assert report.data["training"]["stop_reason"] == "not_trained"
     for name in ("validation_accuracy", "counterfactual_memorization", "patch_dissociation", "override_depth"):
