@@ -58,6 +58,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     """The model and the tokenizer of its inputs: its own, or the task's."""
     from .encoding import build_tokenizer, encode
     from .models.load import ModelRequest
+    from .models.statespace import quicken
 
     cell.progress.stage(f"loading {cell.model_name}")
     tokenizer = build_tokenizer(task.words())
@@ -80,6 +81,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    quicken(loaded.model)
     return loaded, loaded.tokenizer or tokenizer
 
 
