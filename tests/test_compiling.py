@@ -10,6 +10,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 from rote_bench.errors import UserError
 from rote_bench.models.compiling import compiled
+from rote_bench.models.statespace import quicken
 
 
 def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,20 +23,27 @@ def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert "long story" not in str(caught.value) and "--compile" in str(caught.value)
 
 
-def test_a_scan_is_unrolled_on_a_processor_and_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_scan_is_kept_from_the_compiler_and_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
     def recorded(what: Any, **options: Any) -> Any:
         asked.append((what, options))
         return what
 
-    monkeypatch.setattr(torch, "compile", recorded)
+    kept: list[Any] = []
+
+    def disable(function: Any) -> Any:
+        kept.append(function)
+        return function
+
     config = MambaConfig(vocab_size=10, hidden_size=8, num_hidden_layers=1, state_size=2)
     model = MambaForCausalLM(config)
-    mixer = model.backbone.layers[0].mixer
-    mixer.use_associative_scan = True
+    quicken(model)
+    monkeypatch.setattr(torch, "compile", recorded)
+    monkeypatch.setattr(torch.compiler, "disable", disable)
     ids = torch.arange(6).reshape(1, 6)
     before = model(input_ids=ids).logits
     call = compiled(model)
-    assert asked[-1] == (model, {"dynamic": False}) and not mixer.use_associative_scan
+    assert asked[-1] == (model, {"dynamic": False})
+    assert {function.__name__ for function in kept} == {"mamba_selective_scan", "causal_conv1d_fn"}
     assert torch.equal(call(input_ids=ids).logits, before)

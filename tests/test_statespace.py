@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -36,7 +37,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def general(model_type: str, name: str) -> Callable[..., Any]:
     """The function as transformers has it."""
     found = getattr(importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}"), name)
-    return found.__wrapped__ if hasattr(found, "quickened") else found  # type: ignore[no-any-return]
+    return inspect.unwrap(found)  # type: ignore[no-any-return]
 
 
 def random_inputs(batch: int, length: int, channels: int, states: int, dtype: torch.dtype) -> dict[str, Tensor]:

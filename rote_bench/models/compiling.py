@@ -1,4 +1,4 @@
-"""Training steps by torch.compile, for models that spend them on many small operations."""
+"""Training steps by torch.compile: on accelerators, and for models that spend them on many small operations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from .statespace import keep_from_compiler
 
 
 def compiled(model: Any) -> Callable[..., Any]:
     """The model's forward pass, compiled at its first call for that call's shapes; the model itself stays as it is.
 
-    Hooks of the model are not run by it, so that only training may use it. On a processor a selective scan is unrolled
-    over time, where transformers would choose a parallel scan that takes several times as long there.
+    Hooks of the model are not run by it, so that only training may use it. On a processor the scan of a state-space
+    model stays as ``statespace`` has it, which is faster than what the compiler makes of it.
 
     Raises:
         UserError: when nothing can be compiled here, as without a C++ compiler.
@@ -32,9 +33,7 @@ def compiled(model: Any) -> Callable[..., Any]:
             hint="install a C++ compiler, or leave it out",
         ) from error
     if next(model.parameters()).device.type == "cpu":
-        for module in model.modules():
-            if getattr(module, "use_associative_scan", False):
-                module.use_associative_scan = False
+        keep_from_compiler(model)
     return _Quiet(torch.compile(model, dynamic=False))
 
 

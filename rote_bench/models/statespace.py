@@ -28,14 +28,25 @@ def quicken(model: torch.nn.Module) -> None:
     Tensors on accelerators, and compilation by ``torch.compile``, still go to what was there before. Models without
     state space are left alone, and a second call changes nothing.
     """
-    for source in {type(module).__module__ for module in model.modules()}:
-        if not source.startswith("transformers."):
-            continue
-        namespace = vars(sys.modules[source])
+    for namespace in _namespaces(model):
         for name, fast in (("mamba_selective_scan", selective_scan), ("causal_conv1d_fn", causal_convolution)):
             general = namespace.get(name)
             if general is not None and not hasattr(general, "quickened"):
                 namespace[name] = _on_processors(fast, general)
+
+
+def keep_from_compiler(model: torch.nn.Module) -> None:
+    """Leave the functions put there by ``quicken`` out of what ``torch.compile`` makes: theirs would be slower."""
+    for namespace in _namespaces(model):
+        for name, function in list(namespace.items()):
+            if hasattr(function, "quickened"):
+                namespace[name] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+
+
+def _namespaces(model: torch.nn.Module) -> list[dict[str, Any]]:
+    """What the modules of transformers hold that define the parts of a model."""
+    sources = {type(module).__module__ for module in model.modules()}
+    return [vars(sys.modules[source]) for source in sorted(sources) if source.startswith("transformers.")]
 
 
 def _on_processors(fast: Callable[..., Any], general: Callable[..., Any]) -> Callable[..., Any]:
