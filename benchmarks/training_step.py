@@ -21,7 +21,7 @@ import torch
 from rote_bench import plugins
 from rote_bench.encoding import Encoded, build_tokenizer, encode
 from rote_bench.evaluation import autocast
-from rote_bench.machine import choose_precision
+from rote_bench.machine import choose_precision, keep_memory
 from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.statespace import quicken
@@ -100,6 +100,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(options.threads)
     registry = plugins.load()
     spec = load_task("thr", registry)
