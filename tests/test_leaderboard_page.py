@@ -405,7 +405,7 @@ def opened(browser: Any, address: str) -> Iterator[Any]:
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     requests = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     # the tab that the browser itself opened first may still be loading
-    asked = [r["request"]["url"] for r in requests if not r["documentURL"].startswith("chrome:")]
+    asked = [r["request"]["url"] for r in requests if not r["documentURL"].startswith(("chrome:", "chrome-untrusted:"))]
     assert asked and all(url.startswith(("file:", "data:")) for url in asked), asked
 
 
