@@ -114,7 +114,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     run.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile training steps: a minute or more before the first one, then faster for some models",
+        help="torch.compile training steps: up to minutes before the first one, then faster for some models",
     )
     run.add_argument(
         "--track",
