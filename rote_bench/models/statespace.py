@@ -1,8 +1,8 @@
 """What state-space models spend their time on, made fast on processors.
 
 Without the kernels of accelerators transformers computes a selective scan by a loop that keeps every product of it in
-memory, and a short depthwise convolution as a general one. The functions here give the same numbers to rounding, in a
-third to a quarter of the time of a training step of Mamba (``benchmarks/training_step.py --model mamba-nano``).
+memory, and a short depthwise convolution as a general one. The functions here give the same numbers to rounding; a
+training step of Mamba takes a quarter to a third of the time (``benchmarks/training_step.py --model mamba-nano``).
 """
 
 from __future__ import annotations
