@@ -23,7 +23,7 @@ def seconds(model_name: str, keep: bool) -> float:
     from rote_bench.models.load import FromConfig, ModelRequest
     from rote_bench.spec.loader import load_task
     from rote_bench.splits import make_task
-    from rote_bench.training import answer_loss
+    from rote_bench.training.loop import answer_loss
 
     torch.set_num_threads(1)
     logging.set_verbosity_error()

@@ -28,9 +28,9 @@ from rote_bench.encoding import IGNORED, Encoded, encode
 from rote_bench.evaluation import autocast
 from rote_bench.machine import choose_precision
 from rote_bench.models.load import FromPretrained, LoadedModel, ModelRequest
-from rote_bench.optimizers import make_optimizer
 from rote_bench.splits import make_data, make_noise, make_task
-from rote_bench.training import answer_loss
+from rote_bench.training.loop import answer_loss
+from rote_bench.training.optimizers import make_optimizer
 
 TASK = Path(__file__).with_suffix(".yaml")
 AS_IT_IS = [

@@ -25,10 +25,10 @@ from rote_bench.machine import choose_precision, keep_memory
 from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.statespace import quicken
-from rote_bench.optimizers import make_optimizer
 from rote_bench.spec.loader import load_task
 from rote_bench.spec.options import build
-from rote_bench.training import answer_loss
+from rote_bench.training.loop import answer_loss
+from rote_bench.training.optimizers import make_optimizer
 
 
 def torch_muon(model: torch.nn.Module) -> list[torch.optim.Optimizer]:

@@ -143,12 +143,12 @@ def run_cells(
 
     Started in several processes, as by ``accelerate launch``, all train together and the first returns the reports.
     """
-    from .cell import Settings, cell_folder
-    from .distributed import leave
-    from .runner import expand, run_cell
+    from .pipeline.cell import Settings, cell_folder
+    from .pipeline.runner import expand, run_cell
+    from .pipeline.stages import find_provider
     from .spec.preflight import check_drawable
-    from .stages import find_provider
-    from .tracking import require
+    from .training.distributed import leave
+    from .training.tracking import require
 
     if track is not None:
         require(track)
@@ -314,8 +314,8 @@ def check_report(
     progress = progress or Progress()
 
     def run_again(spec: Any, model: str, rate: float, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        from .cell import Settings
-        from .runner import run_cell
+        from .pipeline.cell import Settings
+        from .pipeline.runner import run_cell
 
         report = run_cell(spec, model, rate, settings=Settings(**settings), registry=registry, progress=progress)
         assert report is not None  # one process trains here

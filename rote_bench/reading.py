@@ -88,7 +88,7 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         UserError: when there is no report, or the folder cannot be written.
     """
-    from .stages import draw_figures
+    from .pipeline.stages import draw_figures
 
     report = load_report(path)
     try:

@@ -8,11 +8,11 @@ from pathlib import Path
 import datasets
 import pytest
 import yaml
-from conftest import SMALL_THR
 
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.export import COLUMNS
+from tests.conftest import SMALL_THR
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rote_bench.progress import Pace, Progress, duration
-from rote_bench.schedule import evaluation_steps
+from rote_bench.training.schedule import evaluation_steps
 
 
 @pytest.mark.parametrize("done", [5, 10, 40, 400])

@@ -130,7 +130,7 @@ class Planted(Reference):
         from rote_bench.evaluation import matches
         from rote_bench.models.load import FromConfig, LoadedModel, ModelRequest
         from rote_bench.spec.model import Recipe, Schedule
-        from rote_bench.training import train
+        from rote_bench.training.loop import train
 
         base = ModelRequest(
             "gpt2-nano",

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..cell import folder_name
+from ..pipeline.cell import folder_name
 from ..report.view import MEANINGS
 from .entry import Entry
 

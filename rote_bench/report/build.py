@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..findings import decide
 from ..hashing import sha256
-from ..tracking import FOLDER as TRACKING
+from ..training.tracking import FOLDER as TRACKING
 from .write import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..spec.model import Recipe
     from ..statistics import Estimate, Metric
     from ..subject import Subject
-    from ..training import Trained
+    from ..training.loop import Trained
 
 
 @dataclass
@@ -122,7 +122,7 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject) ->
     """The report's ``training``."""
     if trained is None:
         return dict(NOT_TRAINED)
-    from ..training import SNAPSHOT_RULE
+    from ..training.loop import SNAPSHOT_RULE
 
     rows = len(subject.data.train) + len(subject.data.facts) * recipe.facts_repeat
     return {

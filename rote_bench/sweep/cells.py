@@ -10,14 +10,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cell import Settings, cell_folder
 from ..errors import Faults, UserError, did_you_mean
 from ..machine import LARGE, count_cores
 from ..models.names import SIZES, parse
+from ..pipeline.cell import Settings, cell_folder
+from ..pipeline.stages import find_provider
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
 from ..spec.preflight import check_drawable
-from ..stages import find_provider
 from .definition import load
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..pipeline.runner import planned_parts
 from ..report import write
 from ..report.provenance import differing
-from ..runner import planned_parts
 from ..splits import make_data, make_noise, make_task
 from .cells import Job
 

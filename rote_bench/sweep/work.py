@@ -71,8 +71,8 @@ class Reported(Progress):
 
 def perform(job: Job) -> Outcome:
     """Run a cell in this process; whatever happens to it is an outcome."""
+    from ..pipeline.runner import run_cell
     from ..plugins import load
-    from ..runner import run_cell
 
     try:
         with _alone(job.folder):

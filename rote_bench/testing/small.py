@@ -62,9 +62,9 @@ def small_subject() -> Any:
     """
     from transformers.utils import logging as transformers_logging
 
-    from .. import stages
-    from ..cell import POST, Cell, Settings
     from ..models.anatomy import Anatomy
+    from ..pipeline import stages
+    from ..pipeline.cell import POST, Cell, Settings
     from ..progress import Progress
     from ..subject import Subject
 

@@ -1,0 +1,1 @@
+"""One cell from spec to report: the order of its stages, and everything that decides its numbers."""

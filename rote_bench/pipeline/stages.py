@@ -1,0 +1,261 @@
+"""The stages of a cell, in the order in which the runner calls them."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..report import write
+from ..spec.options import build as build_options
+from .cell import POST, PRE, Cell
+
+if TYPE_CHECKING:
+    from ..models.load import LoadedModel
+    from ..plugins import Registry
+    from ..splits import Data
+    from ..subject import Subject
+    from ..training.loop import Trained
+
+PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short the task
+
+
+def find_provider(name: str, registry: Registry) -> Any:
+    """The registered provider that knows a model's name.
+
+    Raises:
+        UserError: when none does, with the nearest valid name.
+    """
+    for provider in registry.table("models").values():
+        if provider.matches(name):
+            return provider
+    from ..models.names import parse
+
+    parse(name)
+    raise UserError(f"no provider knows the model {name!r}", where="--model", hint="see `rote-bench list models`")
+
+
+def make_examples(cell: Cell) -> tuple[Any, Data]:
+    """The task and its labelled splits, checked against the memory at hand before they are made."""
+    from ..splits import check_memory, make_data, make_noise, make_task
+
+    spec = cell.spec
+    task = make_task(spec, cell.registry)
+    check_memory(task, spec)
+    kind = make_noise(spec, cell.registry)
+    cell.progress.stage("making examples")
+    return task, make_data(task, spec, kind, cell.rate, limit=cell.settings.limit)
+
+
+def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
+    """The model and the tokenizer of its inputs: its own, or the task's."""
+    from ..encoding import build_tokenizer, encode
+    from ..models.load import ModelRequest
+    from ..models.statespace import quicken
+
+    cell.progress.stage(f"loading {cell.model_name}")
+    tokenizer = build_tokenizer(task.words())
+    longest = max(
+        encode(tokenizer, part.examples, part.labels, named=False).max_length for _, part in data if len(part)
+    )
+    request = ModelRequest(
+        name=cell.model_name,
+        vocab_size=len(tokenizer),
+        max_length=max(longest + 1, PROBE_LENGTH),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        seed=cell.spec.seeds.init,
+        device=device,
+        dtype=cell.settings.dtype,
+        overrides=cell.spec.model,
+        trust_remote_code=cell.settings.trust_remote_code,
+        task=task,
+        data=data,
+        tokenizer=tokenizer,
+    )
+    loaded: LoadedModel = provider.load(request)
+    quicken(loaded.model)
+    return loaded, loaded.tokenizer or tokenizer
+
+
+def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, identity_hash: str) -> Trained:
+    """Train on noisy labels and facts, with the four curves."""
+    import torch
+
+    from ..encoding import concatenate, encode
+    from ..measurement import curves
+    from ..models.compiling import compiled
+    from ..training.loop import train
+    from ..training.tracking import following
+
+    data, recipe = subject.data, cell.spec.training
+    cell.progress.stage("training")
+    encoded = encode(subject.tokenizer, data.train.examples, data.train.labels, named=False)
+    rows = torch.arange(len(encoded))
+    if len(data.facts):
+        facts = encode(subject.tokenizer, data.facts.examples, named=False)
+        encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
+        every_fact = torch.arange(len(rows), len(encoded))
+        rows = torch.cat([rows, *[every_fact] * recipe.facts_repeat])
+    records: list[Mapping[str, Any]] = []
+
+    def record(entry: Mapping[str, Any]) -> None:
+        if not cell.processes.first:
+            return
+        records.append(entry)
+        follow(entry)
+        write.write_lines(cell.folder / "dynamics.jsonl", records)
+
+    track = cell.settings.track if cell.processes.first else None
+    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
+        trained = train(
+            loaded.model,
+            encoded.to(subject.device),
+            rows,
+            recipe,
+            curves(subject, loaded.model, recipe.evaluation_examples),
+            seed=cell.spec.seeds.order,
+            precision=precision,
+            compiled=compiled(loaded.model) if cell.settings.compile else None,
+            progress=cell.progress.step,
+            record=record,
+            checkpoint=cell.folder / "training-state.pt",
+            identity=identity_hash,
+            stop_requested=stop_requested,
+            processes=cell.processes,
+        )
+    cell.timings.seconds["training"] += trained.seconds - trained.evaluation_seconds
+    cell.timings.seconds["evaluation"] += trained.evaluation_seconds
+    cell.timings.earlier += trained.earlier_seconds
+    return trained
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Turn the first interrupt into a request to stop at the next step; the second one stops at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, previous_int)
+
+    previous_int = signal.signal(signal.SIGINT, ask)
+    previous_term = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous_int)
+        signal.signal(signal.SIGTERM, previous_term)
+
+
+def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
+    """Both snapshots as models, saved as ordinary folders."""
+    model = anatomy.model
+    before = copy.deepcopy(model)
+    before.load_state_dict(trained.pre_state)
+    found = {PRE: anatomy.on(before.eval()), POST: anatomy}
+    for name, snapshot in found.items():
+        folder = cell.folder / "checkpoints" / name
+        if folder.exists():
+            shutil.rmtree(folder)
+        snapshot.model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return found
+
+
+def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, Any]:
+    """Snapshots from folders that the user names, as the model itself is kept.
+
+    Raises:
+        UserError: when a folder holds no weights of the same architecture and size.
+    """
+    from transformers import AutoModelForCausalLM
+
+    like = next(loaded.model.parameters())
+    shapes = {name: p.shape for name, p in loaded.model.named_parameters()}
+    found = {}
+    for name, folder in cell.settings.snapshots.items():
+        if name not in (PRE, POST):
+            raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre or post")
+        if folder.startswith((".", "/", "~")) and not Path(folder).expanduser().is_dir():
+            raise UserError(f"no folder {folder!r}", where="--snapshot")
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                Path(folder).expanduser(),
+                dtype=like.dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=cell.settings.trust_remote_code,
+                attn_implementation=loaded.model.config._attn_implementation,
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"cannot load {folder!r}: {str(error).splitlines()[0]}",
+                where="--snapshot",
+                hint="a snapshot is a folder with config.json and weights in safetensors",
+            ) from error
+        if {key: p.shape for key, p in model.named_parameters()} != shapes:
+            raise UserError(
+                f"{folder!r} is no snapshot of {cell.model_name}: its weights have other names or sizes",
+                where="--snapshot",
+            )
+        model.config.use_cache = False
+        found[name] = anatomy.on(model.to(like.device).eval())
+    found.setdefault(POST, anatomy)
+    return found
+
+
+def diagnose(cell: Cell, subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Every diagnostic of the spec; one that fails or does not apply leaves the others alone."""
+    from ..diagnostics import NotApplicable, Result
+
+    entries: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    for number, chosen in enumerate(cell.spec.diagnostics, 1):
+        cell.progress.stage(f"diagnosing {number}/{len(cell.spec.diagnostics)}: {chosen.name}")
+        cls = cell.registry.table("diagnostics")[chosen.name]
+        before = time.monotonic()
+        result, status, reason = Result(), "success", None
+        try:
+            result = cls(build_options(cls.Options, chosen.options)).run(subject)
+        except NotApplicable as error:
+            status, reason = "not_applicable", str(error)
+        except Exception as error:  # a plugin's failure belongs into the report and must not harm the rest of it
+            status, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+            cell.warn(f"diagnostic {chosen.name} failed: {reason}")
+            if cell.progress.debug:
+                raise
+        entries[chosen.name] = {
+            "status": status,
+            "reason": reason,
+            "version": cls.version,
+            "seconds": time.monotonic() - before,
+            "metrics": sorted(result.metrics),
+            "details": dict(result.details),
+        }
+        metrics.update(result.metrics)
+        if result.records:
+            write.write_table(cell.folder / f"{chosen.name}.parquet", result.records)
+    return entries, metrics
+
+
+def draw_figures(diagnostics: Mapping[str, Any], registry: Registry, folder: Path) -> list[Path]:
+    """One figure for each diagnostic that has one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = []
+    for name, entry in diagnostics.items():
+        cls = registry.table("diagnostics").get(name)
+        path = folder / f"{name}.png"
+        if cls is not None and entry["status"] == "success" and cls.draw(entry["details"], path):
+            drawn.append(path)
+    return drawn

@@ -1,0 +1,1 @@
+"""Tasks: what an example is, and the generators that come along."""

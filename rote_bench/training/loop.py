@@ -1,0 +1,229 @@
+"""The training loop: fixed batches, four curves, two snapshots, resumable at every evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..encoding import IGNORED, Encoded
+from ..evaluation import autocast, forward
+from .distributed import Processes
+from .optimizers import make_optimizer
+from .schedule import Batches, evaluation_steps, last_step, multiplier, settled_at
+from .state import SavedState
+
+if TYPE_CHECKING:
+    from ..spec.model import Recipe
+
+ALONE = Processes()
+SNAPSHOT_RULE = (
+    "pre_memorization is the evaluation with the largest P(true answer) - P(noisy label) on the noisy training examples"
+    " among those whose accuracy on the selection split is at least {share:g} of its final value;"
+    " post_memorization is the end of training"
+)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training leaves behind.
+
+    Attributes:
+        curve: one record per evaluation.
+        steps: optimizer steps done.
+        stop_reason: ``memorized`` or ``budget``.
+        pre_step: the step of the pre-memorization snapshot; its weights are in ``pre_state``.
+        pre_state: parameters and buffers at that step.
+        tokens_seen, examples_seen: totals over all steps.
+        seconds: wall time of the loop, evaluations included, over all resumed parts.
+        evaluation_seconds: the part of it spent on evaluations.
+        earlier_seconds: the part of it spent before this call, which went on from a saved state.
+    """
+
+    curve: Sequence[Mapping[str, Any]]
+    steps: int
+    stop_reason: str
+    pre_step: int
+    pre_state: Mapping[str, Tensor]
+    examples_seen: int
+    tokens_seen: int
+    seconds: float
+    evaluation_seconds: float
+    earlier_seconds: float
+
+
+def weights(model: torch.nn.Module) -> dict[str, Tensor]:
+    """A copy of all parameters and buffers on the CPU."""
+    return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+
+
+def answer_loss(model: Any, batch: Encoded, tokens: int | None = None) -> Tensor:
+    """Mean cross-entropy of the answer tokens, in nats; the prompt is not learned.
+
+    Args:
+        tokens: how many answer tokens to divide by: those of the whole batch where this is a part of it.
+    """
+    logits = forward(model, batch.input_ids)
+    wanted = batch.targets != IGNORED
+    if tokens is None:
+        return F.cross_entropy(logits[wanted].float(), batch.targets[wanted])
+    return F.cross_entropy(logits[wanted].float(), batch.targets[wanted], reduction="sum") / tokens
+
+
+def train(
+    model: Any,
+    data: Encoded,
+    rows: Tensor,
+    recipe: Recipe,
+    evaluate: Callable[[], Mapping[str, float | None]],
+    *,
+    seed: int,
+    precision: str,
+    compiled: Callable[..., Any] | None = None,
+    progress: Callable[[int, int, Mapping[str, Any] | None], None],
+    record: Callable[[Mapping[str, Any]], None],
+    checkpoint: Path | None = None,
+    identity: str = "",
+    checkpoint_seconds: float = 30.0,
+    stop_requested: Callable[[], bool] = lambda: False,
+    processes: Processes = ALONE,
+) -> Trained:
+    """Train until the noisy labels are memorised or the budget of steps is spent.
+
+    Args:
+        data: all training rows, encoded with the labels taught, on the model's device.
+        rows: indices into ``data``, an index twice when its row is seen twice per pass.
+        evaluate: the curves at this moment; must hold ``memorization_rate``, ``noisy_true_rate`` and
+            ``selection_accuracy``, each null when there are no noisy examples.
+        compiled: computes the model's logits in training steps; the model itself when None.
+        progress: called with (step, steps in all, last record).
+        record: called with each record as it is made.
+        checkpoint: file for the state from which an interrupted run goes on; removed at the end by the caller.
+        checkpoint_seconds: least time between two states; longer when writing one takes long.
+        identity: a checkpoint of another identity is ignored.
+        stop_requested: asked before every step; when true the state is saved and ``KeyboardInterrupt`` raised.
+        processes: those that share the work; only the first evaluates, and its records decide.
+
+    Raises:
+        FloatingPointError: when the loss is no longer finite.
+        KeyboardInterrupt: when a stop was requested.
+    """
+    torch.manual_seed(seed)
+    optimizer = make_optimizer(
+        model,
+        kind=recipe.optimizer,
+        muon_lr=recipe.learning_rate,
+        adam_lr=recipe.adam_learning_rate,
+        weight_decay=recipe.weight_decay,
+        precision=precision,
+    )
+    saved = SavedState(checkpoint, identity, checkpoint_seconds)
+    at = saved.read(model, optimizer)
+    for entry in at.curve:
+        record(entry)
+    size = min(recipe.batch_size, len(rows))
+    order = Batches(rows, size, seed)
+    when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
+    lengths = (data.targets != IGNORED).int().cumsum(1).argmax(1) + 1
+    settled = settled_at(at.curve, recipe.schedule)
+    total = last_step(recipe, settled)
+    device = data.input_ids.device
+    stop_reason = "budget"
+    model.train()
+    while at.step < total:
+        if processes.any(stop_requested(), str(device)):
+            if processes.first:
+                saved.write(model, optimizer, at)
+            raise KeyboardInterrupt
+        index = order[at.step].to(device)
+        # compiled code is made for one width
+        width = int(lengths[index].max()) if compiled is None else data.input_ids.shape[1]
+        batch = Encoded(data.input_ids[index, :width], data.targets[index, :width], {})
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * multiplier(recipe, at.step + 1, settled)
+        at.running.append(_learn(model, compiled or model, optimizer, batch, recipe.clip, precision, processes))
+        at.step += 1
+        at.tokens += size * width
+        if at.step not in when and at.step < total:
+            progress(at.step, total, at.curve[-1] if at.curve else None)
+            continue
+        mean_loss = float(processes.sum(torch.stack(at.running).mean()))
+        at.running.clear()
+        if not math.isfinite(mean_loss):
+            raise FloatingPointError(f"the loss is not finite at step {at.step}; lower the learning rate")
+        before = time.monotonic()
+        levels: Mapping[str, float | None] = {}
+        if processes.first:
+            with autocast(device, precision):
+                levels = evaluate()
+        levels = processes.agree(levels)
+        at.evaluating += time.monotonic() - before
+        entry = {
+            "step": at.step,
+            "examples_seen": at.step * size,
+            "epoch": at.step * size / len(rows),
+            "seconds": round(at.seconds, 3),
+            "loss": mean_loss,
+            "lr": multiplier(recipe, at.step, settled),
+            **levels,
+        }
+        at.curve.append(entry)
+        record(entry)
+        memorized, selection = levels["memorization_rate"], levels["selection_accuracy"] or 0.0
+        score = (levels["noisy_true_rate"] or 0.0) - (memorized or 0.0)
+        at.candidates.offer(score, selection, at.step, lambda: weights(model))
+        settled = settled_at(at.curve, recipe.schedule)
+        total = last_step(recipe, settled)
+        progress(at.step, total, entry)
+        if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:
+            stop_reason = "memorized"
+            break
+        if processes.first and at.step < total and saved.due:
+            saved.write(model, optimizer, at)
+    pre_step, pre_state = at.candidates.choose(float(at.curve[-1]["selection_accuracy"] or 0.0), recipe.snapshot_share)
+    model.eval()
+    return Trained(
+        curve=at.curve,
+        steps=at.step,
+        stop_reason=stop_reason,
+        pre_step=pre_step,
+        pre_state=pre_state,
+        examples_seen=at.step * size,
+        tokens_seen=at.tokens,
+        seconds=at.seconds,
+        evaluation_seconds=at.evaluating,
+        earlier_seconds=at.earlier,
+    )
+
+
+def _learn(
+    model: torch.nn.Module,
+    network: Callable[..., Any],
+    optimizer: torch.optim.Optimizer,
+    batch: Encoded,
+    clip: float | None,
+    precision: str,
+    processes: Processes,
+) -> Tensor:
+    """One step on a batch, or on this process's part of it; returns the loss before it."""
+    tokens = None
+    if processes.count > 1:
+        tokens = int((batch.targets != IGNORED).sum())
+        batch = Encoded(processes.part(batch.input_ids), processes.part(batch.targets), {})
+    parameters = list(model.parameters())
+    with autocast(batch.input_ids.device, precision):
+        loss = answer_loss(network, batch, tokens)
+    torch.autograd.backward(loss)
+    processes.sum_gradients(parameters)
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()

@@ -1,0 +1,92 @@
+"""Training's curves where people watch them while they are made: TensorBoard or Trackio."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import UserError, did_you_mean
+
+FOLDER = "tracking"  # inside a cell's folder; holds times of day, so it is no part of the report's artifacts
+PROJECT = "rote-bench"
+MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
+Follow = Callable[[Mapping[str, Any]], None]
+
+
+def require(kind: str) -> Any:
+    """The module that writes a kind of track.
+
+    Raises:
+        UserError: for a kind that is not known, or whose package is not installed.
+    """
+    if kind not in MODULES:
+        raise UserError(f"cannot track with {kind!r}", where="--track", hint=did_you_mean(kind, MODULES))
+    try:
+        return importlib.import_module(MODULES[kind])
+    except ImportError as error:
+        raise UserError(f"{kind} cannot be imported ({error})", where="--track", hint=f"pip install {kind}") from error
+
+
+@contextmanager
+def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
+    """A function that takes each record of training as it is made; it does nothing when ``kind`` is None.
+
+    A resumed run hands over all its records again, so what an earlier part wrote is replaced (TensorBoard) or left
+    beside it as a run of its own (Trackio).
+
+    Args:
+        folder: the cell's; TensorBoard's files go below it.
+        output: the folder of all cells, from which the run is named.
+
+    Raises:
+        UserError: as ``require`` does.
+    """
+    if kind is None:
+        yield lambda record: None
+        return
+    module = require(kind)
+    opened = {"tensorboard": _tensorboard, "trackio": _trackio}[kind]
+    with opened(module, folder, output) as log:
+        yield lambda record: log(scalars(record), int(record["step"]))
+
+
+def scalars(record: Mapping[str, Any]) -> dict[str, float]:
+    """The curves, the loss and the learning rate of a record: every number that is not a measure of progress."""
+    ruler = ("step", "epoch", "examples_seen", "seconds")
+    return {name: float(value) for name, value in record.items() if name not in ruler and value is not None}
+
+
+@contextmanager
+def _tensorboard(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    place = folder / FOLDER
+    if place.exists():
+        shutil.rmtree(place)
+    writer = module.SummaryWriter(str(place))
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    try:
+        yield log
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _trackio(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    name = folder.relative_to(output).as_posix()
+    with contextlib.redirect_stdout(io.StringIO()):  # standard output is for results
+        run = module.init(project=PROJECT, name=name, embed=False, auto_log_gpu=False, auto_log_cpu=False)
+    try:
+        yield lambda values, step: run.log(dict(values), step=step)
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            module.finish()

@@ -1,0 +1,154 @@
+"""The training loop: what it learns, how it resumes, which snapshot it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from rote_bench.encoding import build_tokenizer, encode
+from rote_bench.errors import UserError
+from rote_bench.evaluation import matches
+from rote_bench.models.compiling import compiled
+from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.spec.model import Recipe, Schedule
+from rote_bench.tasks.addition import Addition, AdditionParameters
+from rote_bench.training.loop import answer_loss, train
+
+TASK = Addition(AdditionParameters(digits=1), 0)
+EXAMPLES = [TASK.example(i) for i in range(100)]
+TOKENIZER = build_tokenizer(TASK.words())
+DATA = encode(TOKENIZER, EXAMPLES, named=False)
+RECIPE = Recipe(
+    batch_size=32, max_steps=30, evaluate_every=5, stop_at=None, schedule=Schedule(warmup=3, hold_until=1.0, anneal=5)
+)
+
+
+def model(seed: int = 0) -> Any:
+    overrides = {"layers": 1, "width": 32, "heads": 2}
+    request = ModelRequest("gpt2-nano", len(TOKENIZER), 16, pad_token_id=0, seed=seed, overrides=overrides)
+    return FromConfig().load(request).model
+
+
+def measured(net: Any) -> Callable[[], dict[str, float]]:
+    def measure() -> dict[str, float]:
+        (hits,) = matches(net, [DATA])
+        accuracy = float(hits.float().mean())
+        return {"memorization_rate": 0.0, "noisy_true_rate": accuracy, "selection_accuracy": accuracy}
+
+    return measure
+
+
+def learn(net: Any, recipe: Recipe = RECIPE, **changes: Any) -> Any:
+    options: dict[str, Any] = {
+        "seed": 0,
+        "precision": "float32",
+        "progress": lambda *a: None,
+        "record": lambda e: None,
+        **changes,
+    }
+    return train(net, DATA, torch.arange(100), recipe, measured(net), **options)
+
+
+def test_the_loss_is_the_cross_entropy_of_the_answer_tokens() -> None:
+    net = model()
+    logits = net(input_ids=DATA.input_ids).logits
+    total = []
+    for row, example in enumerate(EXAMPLES):
+        start = int(DATA.positions["last"][row])
+        wanted = TOKENIZER(example.answer, add_special_tokens=False)["input_ids"]
+        total += [F.cross_entropy(logits[row, start + k], torch.tensor(t)) for k, t in enumerate(wanted)]
+    assert torch.allclose(answer_loss(net, DATA), torch.stack(total).mean(), atol=1e-5)
+
+
+def test_training_learns_and_is_the_same_twice() -> None:
+    first, second = model(), model()
+    a, b = learn(first), learn(second)
+    drop = ("seconds",)
+    assert [{k: v for k, v in r.items() if k not in drop} for r in a.curve] == [
+        {k: v for k, v in r.items() if k not in drop} for r in b.curve
+    ]
+    assert all(torch.equal(x, y) for x, y in zip(first.parameters(), second.parameters(), strict=True))
+    assert a.curve[-1]["loss"] < 0.8 * a.curve[0]["loss"]
+    assert (a.steps, a.examples_seen, a.stop_reason) == (30, 960, "budget")
+
+
+@pytest.mark.parametrize("stop", [7, 10, 19])
+def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: int) -> None:
+    straight = model()
+    expected = learn(straight)
+    asked = {"steps": 0}
+
+    def after(done: int, total: int, record: Any) -> None:
+        asked["steps"] = done
+
+    broken = model()
+    path = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        learn(broken, checkpoint=path, identity="x", progress=after, stop_requested=lambda: asked["steps"] >= stop)
+    resumed = model(seed=5)
+    result = learn(resumed, checkpoint=path, identity="x")
+    assert all(torch.equal(x, y) for x, y in zip(straight.parameters(), resumed.parameters(), strict=True))
+    assert [(r["step"], r["loss"]) for r in result.curve] == [(r["step"], r["loss"]) for r in expected.curve]
+    assert (result.pre_step, result.tokens_seen) == (expected.pre_step, expected.tokens_seen)
+    assert all(torch.equal(v, result.pre_state[k]) for k, v in expected.pre_state.items())
+    assert expected.earlier_seconds == 0.0 < result.earlier_seconds < result.seconds
+
+
+def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "state.pt"
+    with pytest.raises(KeyboardInterrupt):
+        learn(model(), checkpoint=path, identity="x", stop_requested=lambda: True)
+    fresh = learn(model(), checkpoint=path, identity="y")
+    assert fresh.curve[0]["step"] == 1
+
+
+def test_training_stops_when_memorization_is_complete() -> None:
+    recipe = Recipe(batch_size=32, max_steps=30, evaluate_every=5, stop_at=0.9, schedule=Schedule(warmup=3, anneal=5))
+    net = model()
+    levels = iter([0.0, 0.5, 0.95, 1.0])
+
+    def measure() -> dict[str, float]:
+        return {"memorization_rate": next(levels), "noisy_true_rate": 0.0, "selection_accuracy": 0.5}
+
+    out = train(
+        net,
+        DATA,
+        torch.arange(100),
+        recipe,
+        measure,
+        seed=0,
+        precision="float32",
+        progress=lambda *a: None,
+        record=lambda e: None,
+    )
+    assert out.stop_reason == "memorized" and len(out.curve) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_the_run() -> None:
+    net = model()
+    with torch.no_grad():
+        net.get_output_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="lower the learning rate"):
+        learn(net)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_step_learns_the_same_as_one_that_is_not(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the compiler's own code, which takes a minute to make, and with what is traced before it."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    plain, fast = model(), model()
+    try:
+        call = compiled(fast)
+    except UserError as error:
+        pytest.skip(str(error))
+    curves = [learn(plain).curve, learn(fast, compiled=call).curve]
+    for a, b in zip(*curves, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-3)

@@ -1,0 +1,98 @@
+"""Muon against the singular value decomposition, AdamW against torch's own."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from rote_bench.training.optimizers import make_optimizer, orthogonalize
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(32, 32), (32, 128), (128, 32)])
+def test_orthogonalize_approaches_the_polar_factor(shape: tuple[int, int], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrices = torch.randn(3, *shape, generator=generator)
+    ours = orthogonalize(matrices.to(dtype))
+    assert ours.dtype == dtype
+    ours = ours.float()
+    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+    kept = s > 0.05 * s[:, :1]
+    ours_in_basis = torch.einsum("bik,bij,bkj->bk", u, ours, vh)
+    assert ((ours_in_basis - 1).abs()[kept] < 0.2).all()
+    together = torch.stack([orthogonalize(m[None].to(dtype))[0] for m in matrices]).float()
+    assert torch.allclose(together, ours, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+def test_muon_iterates_in_the_precision_of_training() -> None:
+    """Without noise of bfloat16 one step has the singular values that the same iteration in float64 gives."""
+
+    def step(precision: str) -> torch.Tensor:
+        torch.manual_seed(0)
+        net = nn.Linear(32, 64, bias=False)
+        before = net.weight.detach().double()
+        optimizer = make_optimizer(net, kind="muon", muon_lr=1.0, adam_lr=0.0, weight_decay=0.0, precision=precision)
+        net.weight.grad = torch.randn(64, 32)
+        expected = orthogonalize(net.weight.grad[None].double())[0]
+        optimizer.step()
+        return (before - net.weight.detach().double()) / 2**0.5 - expected
+
+    assert step("float32").abs().max() < 1e-5
+    assert 1e-4 < step("bfloat16").abs().max() < 0.05
+
+
+def model() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    still = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
+    return GPT2LMHeadModel(GPT2Config(vocab_size=20, n_positions=8, n_embd=32, n_layer=2, n_head=2, **still))
+
+
+def backward(net: nn.Module) -> None:
+    ids = torch.arange(16).reshape(2, 8)
+    net.zero_grad()
+    net(input_ids=ids, labels=ids).loss.backward()
+
+
+def test_adamw_agrees_with_torch() -> None:
+    ours, theirs = model(), model()
+    mine = make_optimizer(ours, kind="adamw", muon_lr=1.0, adam_lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=0.1)
+    for _ in range(5):
+        backward(ours), backward(theirs)
+        mine.step(), reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_hidden_matrices_get_muon_and_the_rest_adamw() -> None:
+    net = model()
+    optimizer = make_optimizer(net, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.0)
+    groups = {g["algorithm"]: {id(p) for p in g["params"]} for g in optimizer.param_groups}
+    assert groups["muon"] == {id(p) for n, p in net.named_parameters() if p.ndim == 2 and ".h." in n}
+    assert len(groups["muon"]) + len(groups["adamw"]) == len(list(net.parameters()))
+    before = copy.deepcopy(net.state_dict())
+    backward(net)
+    optimizer.step()
+    step = net.state_dict()["transformer.h.0.mlp.c_fc.weight"] - before["transformer.h.0.mlp.c_fc.weight"]
+    largest = torch.linalg.matrix_norm(step, ord=2).item()
+    assert largest == pytest.approx(0.02 * (128 / 32) ** 0.5, rel=0.15)
+
+
+def test_a_resumed_optimizer_steps_as_if_never_stopped() -> None:
+    straight, stopped = model(), model()
+    a = make_optimizer(straight, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.1)
+    b = make_optimizer(stopped, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.1)
+    for _ in range(3):
+        backward(straight), backward(stopped)
+        a.step(), b.step()
+    resumed = make_optimizer(stopped, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.1)
+    resumed.load_state_dict(copy.deepcopy(b.state_dict()))
+    for _ in range(3):
+        backward(straight), backward(stopped)
+        a.step(), resumed.step()
+    for x, y in zip(straight.parameters(), stopped.parameters(), strict=True):
+        assert torch.equal(x, y)
