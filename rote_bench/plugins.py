@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hookspecs
 from .errors import UserError
+from .measures import HEADLINE, Measure
 
 if TYPE_CHECKING:
     import pluggy
@@ -68,6 +69,13 @@ class Registry:
     def source_of(self, kind: str, name: str) -> str:
         """Where a registered object comes from: ``built-in``, a distribution or a file."""
         return self.sources[kind, name]
+
+    def measures(self) -> dict[str, Measure]:
+        """Every metric that is declared, by name: those that need no diagnostic first."""
+        declared = {measure.name: measure for measure in HEADLINE}
+        for diagnostic in self.tables["diagnostics"].values():
+            declared |= {measure.name: measure for measure in diagnostic.metrics}
+        return declared
 
     def task_files(self) -> dict[str, Path]:
         """Task files that plugins bring along, by the name of the file."""

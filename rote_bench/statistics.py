@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ class Estimate:
         ci_low, ci_high: bounds of the interval, None when there is no interval.
         ci_method: how the interval was made.
         n: examples, or cells, behind the number.
+        reason_if_no_interval: why a value comes without one, where its measure does not say so of all.
     """
 
     value: float | None
@@ -33,6 +35,7 @@ class Estimate:
     ci_method: str | None
     n: int
     reason_if_null: str | None = None
+    reason_if_no_interval: str | None = None
 
     def __post_init__(self) -> None:
         for number in (self.value, self.ci_low, self.ci_high):
@@ -45,6 +48,11 @@ class Estimate:
     def missing(cls, reason: str, n: int = 0) -> Estimate:
         """No value, and why."""
         return cls(None, None, None, None, n, reason)
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """A generator of its own for each purpose, the same whenever it is made again."""
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
 
 
 @dataclass(frozen=True)

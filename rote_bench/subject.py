@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +15,7 @@ from .encoding import IGNORED, Encoded, encode
 from .models.anatomy import Anatomy
 from .noise import Labelled
 from .splits import Data
+from .statistics import generator
 from .tasks.example import Task
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Subject:
 
     def rng(self, purpose: str) -> np.random.Generator:
         """A generator of its own for each purpose, from the bootstrap seed."""
-        return np.random.default_rng([self.spec.seeds.bootstrap, zlib.crc32(purpose.encode())])
+        return generator(self.spec.seeds.bootstrap, purpose)
 
     def anatomy(self, snapshot: str = POST) -> Anatomy:
         """The model at a snapshot."""

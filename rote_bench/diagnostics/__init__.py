@@ -6,15 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
-from ..statistics import Estimate, Metric
+from ..measures import Measure
+from ..statistics import Estimate, generator
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..subject import Subject
 
 OptionsT = TypeVar("OptionsT")
-__all__ = ["Diagnostic", "Estimate", "Metric", "NoOptions", "NotApplicable", "Result"]
+Details: TypeAlias = Mapping[str, Any]  # plain data, of a shape that its own diagnostic knows
+Records: TypeAlias = Mapping[str, Sequence[Any]]
+__all__ = ["Details", "Diagnostic", "Estimate", "Measure", "NoOptions", "NotApplicable", "Records", "Result"]
 
 
 @dataclass(frozen=True)
@@ -31,30 +36,39 @@ class Result:
     """What a diagnostic returns.
 
     Attributes:
-        metrics: name -> metric.
-        details: plain data for the report, enough to draw the figure again.
+        metrics: name -> estimate, for some or all of the measures that the diagnostic declares.
+        details: plain data for the report, enough to draw the figure again and to find the metrics again.
         records: column -> one value per example, saved beside the report, from which metrics can be recomputed.
     """
 
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    details: Mapping[str, Any] = field(default_factory=dict)
-    records: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    details: Details = field(default_factory=dict)
+    records: Records = field(default_factory=dict)
 
 
 class Diagnostic(ABC, Generic[OptionsT]):
     """One way to look at how a model memorises.
 
-    Subclasses set ``name``, ``version`` (raise it whenever numbers change), ``description`` and ``Options``, a frozen
-    dataclass whose fields are the keys that a task file may set.
+    Subclasses set ``name``, ``version`` (raise it whenever numbers change), ``description``, ``metrics``, what they
+    measure, and ``Options``, a frozen dataclass whose fields are the keys that a task file may set.
+
+    Args:
+        seed: of everything random in it, the ``bootstrap`` seed of the cell.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     description: ClassVar[str] = ""
+    metrics: ClassVar[tuple[Measure, ...]] = ()
     Options: ClassVar[type] = NoOptions
 
-    def __init__(self, options: OptionsT) -> None:
+    def __init__(self, options: OptionsT, seed: int = 0) -> None:
         self.options = options
+        self.seed = seed
+
+    def rng(self, purpose: str) -> np.random.Generator:
+        """The generator that ``Subject.rng`` gives for a purpose."""
+        return generator(self.seed, purpose)
 
     @abstractmethod
     def run(self, subject: Subject) -> Result:
@@ -64,7 +78,23 @@ class Diagnostic(ABC, Generic[OptionsT]):
             NotApplicable: with the reason, when the model or the task lacks what is measured.
         """
 
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
+        """The metrics again, from nothing but what the report keeps of them.
+
+        Whoever checks a report compares these with what it claims: an estimate whole, a number with the value alone.
+        A metric that is left out cannot be found again and is taken on trust.
+
+        Args:
+            records: those of the result; empty where their file is not there.
+        """
+        return {}
+
     @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
+    def draw(details: Details, path: Path) -> bool:
         """Write the figure of ``details`` to ``path`` (PNG). Returns False when there is nothing to draw."""
         return False
+
+    @staticmethod
+    def series(details: Details) -> Details | None:
+        """The few numbers of ``details`` that a page about many cells draws; None when it draws nothing of them."""
+        return None
