@@ -117,12 +117,12 @@ def group(entries: Sequence[Entry], known: Known) -> list[Group]:
         task = entry.report.task
         by_task.setdefault(task.label, {}).setdefault(task.content_hash, []).append(entry)
     out = []
-    for task, contents in sorted(by_task.items()):
+    for label, contents in sorted(by_task.items()):
         common = min(contents, key=lambda content: (-len(contents[content]), content))
-        main = known[task][1] if task in known else common
+        main = known[label][1] if label in known else common
         for content, members in sorted(contents.items()):
             own = content == main
-            out.append(Group(task if own else f"{task} [{content[:8]}]", own, members))
+            out.append(Group(label if own else f"{label} [{content[:8]}]", own, members))
     return out
 
 

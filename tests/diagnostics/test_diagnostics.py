@@ -29,7 +29,6 @@ from rote_bench.diagnostics.probe import Probe, ProbeOptions
 from rote_bench.interventions import Site, capture, replace, run
 from rote_bench.linear import fit_probes
 from rote_bench.models.anatomy import Anatomy
-from rote_bench.report.compare import decide
 from rote_bench.spec.loader import load_task
 from rote_bench.spec.options import build
 from rote_bench.splits import make_data
@@ -273,37 +272,3 @@ def test_depths_follow_the_shares_of_examples() -> None:
     assert depth(over, groups, rng, "override").value == pytest.approx(5 / 6)
     assert depth(~over, groups, rng, "override").value is None
     assert depth(np.ones_like(over), groups, rng, "clean").value is None
-
-
-def twin(
-    report: dict[str, Any], rate: float, accuracy: float, profile: str | None = None, seed: int = 0, memory: float = 1.0
-) -> dict[str, Any]:
-    made = json.loads(json.dumps(report))
-    made["data"]["noise_rate"] = rate
-    made["task"]["spec"]["profile"] = profile
-    made["seeds"] = dict.fromkeys(made["seeds"], seed)
-    made["metrics"]["validation_accuracy"]["value"] = accuracy
-    for name in ("memorization_rate", "counterfactual_memorization"):
-        made["metrics"][name]["value"] = memory
-    return made
-
-
-def test_several_cells_decide_what_one_cannot(thr_report: dict[str, Any]) -> None:
-    def verdicts(*reports: dict[str, Any]) -> dict[str, str]:
-        return {f["id"]: f["verdict"] for f in decide(reports)}
-
-    clean = [twin(thr_report, 0, 1.0, seed=s) for s in range(3)]
-    mild = [twin(thr_report, 0.05, 0.999 - 0.001 * s, seed=s) for s in range(3)]
-    costly = [twin(thr_report, 0.05, 0.95 - 0.001 * s, seed=s) for s in range(3)]
-    assert verdicts(*clean, *mild) == {"benign": "replicated"}
-    assert verdicts(*clean, *costly) == {"benign": "not_replicated"}
-    assert verdicts(*mild) == {"benign": "not_applicable"}
-    assert (
-        verdicts(*clean, *(twin(thr_report, 0.05, 1.0, seed=s, memory=0.2) for s in range(3)))["benign"]
-        == "not_applicable"
-    )
-    free = twin(thr_report, 0.05, 0.99, "unregularised")
-    fits = twin(thr_report, 0.95, 0.0, "random_labels")
-    assert verdicts(*clean, *mild, free, fits)["not_regularisation"] == "replicated"
-    assert verdicts(free)["not_regularisation"] == "not_applicable"
-    assert verdicts(twin(thr_report, 0.05, 0.3, "unregularised"), fits)["not_regularisation"] == "not_replicated"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rote_bench
-from rote_bench.report.compare import noise_transfer
+from rote_bench.findings import noise_transfer
 
 PLUGIN = Path(__file__).parent.parent / "reference_models.py"
 THR = """
