@@ -61,13 +61,13 @@ def load_report(path: str | Path) -> Report:
     return Report(load(file), file if file.is_dir() else file.parent)
 
 
-def show(path: str | Path, *, style: str = "simple", color: bool = False) -> str:
+def show(path: str | Path, *, style: str = "simple", color: bool = False, plugins: Sequence[str | Path] = ()) -> str:
     """One report as text, or a folder of reports as a table.
 
     Raises:
         UserError: when there is no report.
     """
-    from .report import compare, table, view
+    from .report import table, view
     from .report.write import FILE, find_reports
     from .report.write import load_report as load
 
@@ -76,9 +76,8 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False) -> str
         found = find_reports(folder)
         if not found:
             raise UserError("holds no reports", where=str(path), hint="`rote-bench run` makes some")
-        reports = [load(file) for file in found]
-        parts = [table.render(reports, style), compare.render(reports, style)]
-        return "\n\n".join(part for part in parts if part) + "\n"
+        reports = {file.parent.relative_to(folder).as_posix(): load(file) for file in found}
+        return table.render(reports, load_plugins(plugins), style) + "\n"
     return view.render(load(path), color=color)
 
 

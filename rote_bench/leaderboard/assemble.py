@@ -257,8 +257,9 @@ def _counts(cells: Sequence[Entry]) -> dict[str, dict[str, Any]]:
 
 def _series(cells: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
     """What the page draws of the first cells, by diagnostic."""
-    names = sorted({name for cell in cells for name in cell.series})
-    return {name: [{**c.series[name], "seed": c.seed} for c in cells if name in c.series] for name in names}
+    found = [(cell.seed, cell.series) for cell in cells]
+    names = sorted({name for _, series in found for name in series})
+    return {name: [{**series[name], "seed": seed} for seed, series in found if name in series] for name in names}
 
 
 def _findings(groups: Sequence[Group]) -> dict[str, list[dict[str, Any]]]:

@@ -150,6 +150,10 @@ def under_another_schedule(report: dict[str, Any], folder: Path) -> None:
     report["training"]["schedule"]["settle"] = "fixed"
 
 
+def of_a_failure(report: dict[str, Any], folder: Path) -> None:
+    report["diagnostics"]["probe"].update(status="failed", reason="by hand")
+
+
 def without_form(report: dict[str, Any], folder: Path) -> None:
     report["diagnostics"]["logit_lens"]["details"] = {"snapshots": []}
 
@@ -188,6 +192,7 @@ def outside_interval(report: dict[str, Any], folder: Path) -> None:
         (narrowed, "memorization_lag is"),
         (of_other_weights, "weights of the model differs between the report and its identity"),
         (under_another_schedule, "schedule differs between the report and its identity"),
+        (of_a_failure, "probe has metrics although it did not succeed"),
         (without_form, "the details of logit_lens are not those that its metrics are made of"),
     ],
 )
@@ -361,7 +366,11 @@ def test_a_rebuild_gives_the_same_bytes_from_anywhere_and_in_any_order(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    build([Path(os.path.relpath(many, elsewhere)) / m for m in ("careful", "unsolved", "good", "better")], tmp_path / "b", *flags)
+    build(
+        [Path(os.path.relpath(many, elsewhere)) / m for m in ("careful", "unsolved", "good", "better")],
+        tmp_path / "b",
+        *flags,
+    )
     first = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     second = {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()}
     assert first == second and {str(path) for path in first} >= set(FILES) and len(first) == len(FILES) + 24
@@ -521,6 +530,8 @@ def test_another_curve_beside_the_report_is_found(
     resign(folder, "dynamics.jsonl")
     code, found = check(folder, capsys)
     assert code == 1 and [claim for claim, o in found.items() if o["verdict"] == "differs"] == ["curve"]
+    (folder / "dynamics.jsonl").unlink()
+    assert check(folder, capsys)[1]["curve"]["verdict"] == "not recomputed"
 
 
 def test_records_are_what_the_numbers_are_made_of(
