@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..report import write
+from ..report.build import own_files
+from ..report.record import POST, PRE
 from ..spec.options import build as build_options
-from .cell import POST, PRE, Cell
+from .cell import Cell
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -57,6 +59,7 @@ def make_examples(cell: Cell) -> tuple[Any, Data]:
 def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
     """The model and the tokenizer of its inputs: its own, or the task's."""
     from ..encoding import build_tokenizer, encode
+    from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
 
@@ -81,6 +84,10 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    if loaded.source == "plugin" and loaded.weights is None:
+        loaded.weights = of_state(loaded.model)
+    if loaded.tokenizer is not None and loaded.tokenizer_content is None:
+        loaded.tokenizer_content = of_tokenizer(loaded.tokenizer)
     quicken(loaded.model)
     return loaded, loaded.tokenizer or tokenizer
 
@@ -114,7 +121,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
     track = cell.settings.track if cell.processes.first else None
-    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
+    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output_path) as follow:
         trained = train(
             loaded.model,
             encoded.to(subject.device),
@@ -156,6 +163,13 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         signal.signal(signal.SIGINT, previous_int)
         signal.signal(signal.SIGTERM, previous_term)
+
+
+def clear(cell: Cell) -> None:
+    """Make the cell's folder, without the files that an earlier run left: they are not those of the next report."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    for path in (cell.folder / write.FILE, *own_files(cell.folder)):
+        path.unlink(missing_ok=True)
 
 
 def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
