@@ -49,6 +49,7 @@ ROOMS: Mapping[str, Room] = {
     "interventions": Room(1, ("interventions.py",)),
     "linear": Room(1, ("linear.py",)),
     "models": Room(1, ("models/load.py", "models/names.py", "models/sizing.py", "models/statespace.py")),
+    "noise": Room(1, ("noise.py",)),
     "optimizer": Room(1, ("training/optimizers.py",)),
     "schedule": Room(1, ("training/schedule.py",)),
     "splits": Room(1, ("splits.py",)),
