@@ -83,4 +83,5 @@ HEADLINE: tuple[Measure, ...] = (
         column=4,
     ),
 )
+RESERVED = frozenset({*(measure.name for measure in HEADLINE), "noise_transfer", "twin_validation_accuracy"})
 OF_NOISE = ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization")

@@ -88,10 +88,13 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         UserError: when there is no report, or the folder cannot be written.
     """
-    from .pipeline.stages import draw_figures
+    from .pipeline.diagnose import draw_figures
+    from .progress import Progress
+    from .report.record import DiagnosticEntry
 
     report = load_report(path)
     try:
-        return draw_figures(report.data["diagnostics"], load_plugins(plugins), report.folder / "figures")
+        entries = {name: DiagnosticEntry(**entry) for name, entry in report.data["diagnostics"].items()}
+        return draw_figures(entries, load_plugins(plugins), report.folder / "figures", warn=Progress().warn)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None

@@ -17,12 +17,15 @@ from ..machine import (
     choose_threads,
     keep_memory,
 )
+from ..measures import HEADLINE
 from ..progress import Progress
 from ..report import build, card, write
 from ..report.provenance import code_version, differing, environment, identity
 from ..training.distributed import join
 from . import stages
+from .accept import reported
 from .cell import POST, PRE, Cell, Settings, cell_folder
+from .diagnose import diagnose, draw_figures
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -147,6 +150,7 @@ def _learn_and_diagnose(
         if not cell.processes.first:
             return None
         subject.curve = trained.curve
+        subject.snapshots = {PRE: trained.pre_step, POST: trained.steps}
         subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
     elif cell.settings.snapshots:
         subject.anatomies = stages.given_snapshots(cell, anatomy, loaded)
@@ -155,13 +159,14 @@ def _learn_and_diagnose(
         measured, samples = evaluate(subject)
         write.write_table(cell.folder / "samples.parquet", samples)
     with cell.timings.stage("diagnostics"):
-        diagnostics, more = stages.diagnose(cell, subject)
-        metrics = {name: build.metric_entry(metric) for name, metric in {**measured, **more}.items()}
-    if trained is not None and "learning_dynamics" in diagnostics:
-        diagnostics["learning_dynamics"]["details"]["snapshots"] = {PRE: trained.pre_step, POST: trained.steps}
+        entries, more = diagnose(cell, subject)
+        headline = {measure.name: reported(measure, measured[measure.name]) for measure in HEADLINE}
+        metrics = {name: build.metric_entry(metric) for name, metric in {**headline, **more}.items()}
+        diagnostics = {name: build.diagnostic_entry(entry) for name, entry in entries.items()}
     with cell.timings.stage("figures"):
         cell.progress.stage("drawing")
-        stages.draw_figures(diagnostics, cell.registry, cell.folder / "figures")
+        folder = cell.folder / "figures"
+        draw_figures(entries, cell.registry, folder, warn=cell.warn, debug=cell.progress.debug)
     report = build.assemble(
         facts,
         status="success",

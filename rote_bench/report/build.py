@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..models.load import LoadedModel
     from ..spec.model import Recipe
-    from ..statistics import Estimate, Metric
     from ..subject import Subject
     from ..training.loop import Trained
+    from .record import DiagnosticEntry, Metric
 
 
 @dataclass
@@ -81,17 +81,12 @@ def assemble(
 
 def metric_entry(metric: Metric) -> dict[str, Any]:
     """A metric as the report holds it."""
-    e: Estimate = metric.estimate
-    return {
-        "value": e.value,
-        "ci_low": e.ci_low,
-        "ci_high": e.ci_high,
-        "ci_method": e.ci_method,
-        "n": e.n,
-        "higher_is_better": metric.higher_is_better,
-        "split": metric.split,
-        "reason_if_null": e.reason_if_null,
-    }
+    return {key: value for key, value in asdict(metric).items() if key != "reason_if_no_interval"}
+
+
+def diagnostic_entry(entry: DiagnosticEntry) -> dict[str, Any]:
+    """What became of a diagnostic, as the report holds it."""
+    return {**vars(entry), "metrics": list(entry.metrics)}
 
 
 def plain_config(config: Any) -> dict[str, Any]:

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..training.curve import CurveName, Evaluation
 from . import write
 
 FILE = "README.md"
 # The split behind each curve; the curves are all that is known of a model in the middle of training.
-CURVES = {
+CURVES: Mapping[CurveName, str] = {
     "validation_accuracy": "validation",
     "train_clean_accuracy": "train_clean",
     "memorization_rate": "train_noisy",
@@ -20,13 +21,14 @@ CURVES = {
 }
 
 
-def at_step(curve: Sequence[Mapping[str, Any]], step: int) -> dict[str, dict[str, Any]]:
+def at_step(curve: Sequence[Evaluation], step: int) -> dict[str, dict[str, Any]]:
     """The metrics of the evaluation at a step, as entries of a report; the curves come without intervals."""
-    record = next(r for r in curve if r["step"] == step)
+    point = next(point for point in curve if point.step == step)
+    levels = {name: point.level(name) for name in CURVES}
     return {
-        name: {"value": record[name], "ci_low": None, "ci_high": None, "split": split}
-        for name, split in CURVES.items()
-        if record.get(name) is not None
+        name: {"value": level, "ci_low": None, "ci_high": None, "split": CURVES[name]}
+        for name, level in levels.items()
+        if level is not None
     }
 
 
@@ -117,7 +119,7 @@ def base(model: Mapping[str, Any]) -> str | None:
     return name
 
 
-def write_cards(folder: Path, report: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
+def write_cards(folder: Path, report: Mapping[str, Any], curve: Sequence[Evaluation]) -> None:
     """A card into the folder of each snapshot.
 
     Args:
