@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import UserError
 from .plugins import load as load_plugins
+from .progress import Progress
 from .report import write
 from .report.record import Metric
 from .report.record import Report as Record
@@ -115,6 +116,8 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
 
     report = load_report(path)
     try:
-        return draw_figures(report.record.diagnostics, load_plugins(plugins), report.folder / "figures")
+        return draw_figures(
+            report.record.diagnostics, load_plugins(plugins), report.folder / "figures", warn=Progress().warn
+        )
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None

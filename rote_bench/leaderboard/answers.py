@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..statistics import Metric
+    from ..statistics import Estimate
 
 SPLITS = ("validation", "train_noisy", "train_clean")
 TEXTS = ("group", "prompt", "answer", "label", "prediction")
@@ -99,7 +99,7 @@ class Answers:
             out["counterfactual_memorization"] = out["memorization_rate"] - out["phantom_rate"]
         return out
 
-    def score(self, rng: np.random.Generator) -> dict[str, Metric]:
+    def score(self, rng: np.random.Generator) -> dict[str, Estimate]:
         """The metrics with their intervals, as the run computed them."""
         from ..measurement import score
 

@@ -15,6 +15,7 @@ from ..diagnostics.learning_dynamics import lag
 from ..diagnostics.logit_lens import depth
 from ..measurement import PURPOSE
 from ..statistics import Estimate, from_draws, resampled_means, wilson
+from ..training.curve import Evaluation
 from . import details
 from .answers import Answers, Unreadable, read_table
 from .verify import ANSWERED, listed
@@ -69,7 +70,7 @@ def from_samples(report: Mapping[str, Any], folder: Path) -> Found:
     if report["data"]["n_noisy"] and not found.marked().any():
         return {}, f"{SAMPLES} holds no phantom labels"
     scored = found.score(generator(report, PURPOSE))
-    return {name: Recomputed(metric.estimate, SAMPLES) for name, metric in scored.items()}, ""
+    return {name: Recomputed(estimate, SAMPLES) for name, estimate in scored.items()}, ""
 
 
 def from_dynamics(report: Mapping[str, Any], folder: Path) -> Found:
@@ -83,7 +84,7 @@ def from_dynamics(report: Mapping[str, Any], folder: Path) -> Found:
     try:
         curve = [json.loads(line) for line in (folder / DYNAMICS).read_text(encoding="utf-8").splitlines()]
         peak = details.peak(curve, entry["n"])
-        lagged = lag(curve, details.level_of(report))
+        lagged = lag([Evaluation.read(point) for point in curve], details.level_of(report))
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         return {}, f"{DYNAMICS} is no learning curve: {type(error).__name__}"
     value, relative = peak["early_clean_peak"], peak["early_clean_peak_relative"]

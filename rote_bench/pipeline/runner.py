@@ -186,7 +186,8 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
         diagnostics, metrics = diagnose(cell, subject)
     with cell.timings.stage("figures"):
         cell.progress.stage("drawing")
-        draw_figures(cell, diagnostics)
+        figures = cell.folder / "figures"
+        draw_figures(diagnostics, cell.registry, figures, warn=cell.warn, debug=cell.progress.debug)
     report = build.assemble(
         facts,
         status="success",

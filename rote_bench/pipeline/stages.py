@@ -6,7 +6,6 @@ import copy
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,6 @@ from ..errors import UserError
 from ..report import write
 from ..report.build import own_files
 from ..report.record import POST, PRE
-from ..spec.options import build as build_options
 from .cell import Cell
 
 if TYPE_CHECKING:
@@ -227,49 +225,3 @@ def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, 
         found[name] = anatomy.on(model.to(like.device).eval())
     found.setdefault(POST, anatomy)
     return found
-
-
-def diagnose(cell: Cell, subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every diagnostic of the spec; one that fails or does not apply leaves the others alone."""
-    from ..diagnostics import NotApplicable, Result
-
-    entries: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-    for number, chosen in enumerate(cell.spec.diagnostics, 1):
-        cell.progress.stage(f"diagnosing {number}/{len(cell.spec.diagnostics)}: {chosen.name}")
-        cls = cell.registry.table("diagnostics")[chosen.name]
-        before = time.monotonic()
-        result, status, reason = Result(), "success", None
-        try:
-            result = cls(build_options(cls.Options, chosen.options)).run(subject)
-        except NotApplicable as error:
-            status, reason = "not_applicable", str(error)
-        except Exception as error:  # a plugin's failure belongs into the report and must not harm the rest of it
-            status, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())
-            cell.warn(f"diagnostic {chosen.name} failed: {reason}")
-            if cell.progress.debug:
-                raise
-        entries[chosen.name] = {
-            "status": status,
-            "reason": reason,
-            "version": cls.version,
-            "seconds": time.monotonic() - before,
-            "metrics": sorted(result.metrics),
-            "details": dict(result.details),
-        }
-        metrics.update(result.metrics)
-        if result.records:
-            write.write_table(cell.folder / f"{chosen.name}.parquet", result.records)
-    return entries, metrics
-
-
-def draw_figures(diagnostics: Mapping[str, Any], registry: Registry, folder: Path) -> list[Path]:
-    """One figure for each diagnostic that has one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name, entry in diagnostics.items():
-        cls = registry.table("diagnostics").get(name)
-        path = folder / f"{name}.png"
-        if cls is not None and entry["status"] == "success" and cls.draw(entry["details"], path):
-            drawn.append(path)
-    return drawn
