@@ -201,7 +201,7 @@ def schema(which: str) -> dict[str, Any]:
 
         return task_schema()
     if which == "report":
-        from .report.write import schema as report_schema
+        from .report.schema import schema as report_schema
 
         return report_schema()
     if which == "sweep":

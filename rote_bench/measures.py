@@ -94,4 +94,7 @@ HEADLINE: tuple[Measure, ...] = (
         column=4,
     ),
 )
+RESERVED = frozenset({*(measure.name for measure in HEADLINE), "noise_transfer", "twin_validation_accuracy"})
 OF_NOISE = ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization")
+# Held-out questions on which whatever must be chosen is chosen; a curve of training and no metric of the report.
+SELECTION = Measure("selection_accuracy", "right on held-out questions kept for choices", "selection", SHARE, True)
