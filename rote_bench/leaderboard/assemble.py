@@ -230,7 +230,7 @@ def _marks(row: Row) -> list[str]:
     if n == 1:
         out.append("one seed, so that nothing is known about others")
     if row.other_setup:
-        out.append("recipe, overrides, weights or dtype differ from those under the plain name")
+        out.append("recipe, overrides, weights, dtype or versions differ from those under the plain name")
     if len(_each(row.cells, "precision")) > 1:
         out.append("cells differ in arithmetic precision")
     name = row.cells[0].report.model.name

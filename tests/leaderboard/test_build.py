@@ -318,6 +318,84 @@ def test_processes_find_what_one_finds(many: Path, registry: Registry, monkeypat
     assert collect(root, paths, registry, workers=2) == alone and len(alone.entries) == 24
 
 
+STRANGER = """
+from rote_bench import hookimpl
+from rote_bench.diagnostics import Diagnostic, Measure, Result
+
+
+class Stranger(Diagnostic):
+    name = "stranger"
+    description = "what nobody else measures"
+    metrics = (Measure("greatness", "how great it is", "validation", (0.0, 9.0), False, interval="by hand", column=2),)
+
+    def run(self, subject):
+        return Result()
+
+    def implied(self, details, records):
+        return {"greatness": details["seen"] / 2}
+
+    @staticmethod
+    def series(details):
+        return {"seen": [details["seen"]]}
+
+
+@hookimpl
+def register_diagnostics(register):
+    register(Stranger)
+"""
+
+
+def greatly(report: dict[str, Any], value: float) -> dict[str, Any]:
+    """A report with the metric of a plugin, of whose details 2 follows."""
+    made = copy.deepcopy(report)
+    of_a_stranger(made, Path())
+    metric = {
+        **made["metrics"]["interchange_control"],
+        "value": value,
+        "split": "validation",
+        "higher_is_better": False,
+    }
+    made["metrics"]["greatness"] = metric
+    made["diagnostics"]["stranger"].update(metrics=["greatness"], details={"seen": 4})
+    return made
+
+
+def test_a_plugin_owns_its_metrics_as_any_diagnostic_does(
+    thr_report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "stranger.py"
+    plugin.write_text(STRANGER)
+    put(tmp_path / "r" / "honest", greatly(thr_report, 2.0))
+    put(tmp_path / "r" / "raised", greatly(thr_report, 3.0))
+    put(tmp_path / "r" / "beyond", greatly(thr_report, 10.0))
+    monkeypatch.setattr("rote_bench.leaderboard.collect.WORTH_PROCESSES", 1)
+    for workers in (1, 2):
+        monkeypatch.setattr("rote_bench.leaderboard.build.cores", lambda count=workers: count)
+        board = build([tmp_path / "r"], tmp_path / "board", "--plugin", str(plugin), "--export", "every-eval-ever")
+        reasons = {one["path"]: one["reason"] for one in board["refused"]}
+        assert "greatness is 3, but the details of its diagnostic give 2" in reasons["raised/report.json"]
+        assert "greatness 10 lies outside what is possible" in reasons["beyond/report.json"]
+        (row,) = board["tasks"][0]["rows"]
+        assert row["metrics"]["greatness"]["value"] == 2.0 and row["series"]["stranger"] == [{"seen": [4], "seed": "0"}]
+    assert board["columns"][1:3] == ["early_clean_peak", "greatness"]
+    assert board["metrics"]["greatness"] == {
+        "heading": "greatness",
+        "meaning": "how great it is",
+        "higher_is_better": False,
+    }
+    assert "how great it is" in (tmp_path / "board" / "index.html").read_text()
+    (record,) = (tmp_path / "board" / "every_eval_ever").rglob("*.json")
+    configs = {
+        r["evaluation_name"].split(": ")[1]: r["metric_config"]
+        for r in json.loads(record.read_text())["evaluation_results"]
+    }
+    assert (configs["greatness"]["min_score"], configs["greatness"]["max_score"]) == (0.0, 9.0)
+    assert configs["greatness"]["lower_is_better"] is True
+    capsys.readouterr()
+    code, found = check(tmp_path / "r" / "honest", capsys, "--plugin", str(plugin))
+    assert code in (0, 3) and found["greatness"]["note"].startswith("its details agree")
+
+
 def test_models_are_ranked_by_the_rule_and_barred_by_the_gates(many: Path, tmp_path: Path) -> None:
     board = build([many], tmp_path / "board")
     (task,) = board["tasks"]
