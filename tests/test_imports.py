@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli"},
     {"api"},
-    {"catalog", "reading"},
+    {"catalog", "reading", "plugin"},
     {"testing", "scaffold"},
     {"sweep"},
     {"leaderboard"},
@@ -28,7 +28,7 @@ FLOORS: list[set[str]] = [
     {"measurement", "findings", "report", "subject", "export"},
     {"training", "interventions", "evaluation"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear"},
-    {"tasks", "statistics", "errors", "hookspecs", "hashing"},
+    {"tasks", "statistics", "errors", "hookspecs", "hashing", "measures", "plain"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # plugins loads what is built in, which is the one place where the ground floor reaches up.

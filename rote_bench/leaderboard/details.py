@@ -90,7 +90,9 @@ def _dynamics(report: Mapping[str, Any], details: Details) -> Found:
     n = report["metrics"]["early_clean_peak"]["n"]
     if n == 0:
         return {"early_clean_peak": None, "memorization_lag": None}
-    return peak(details["curve"], n) | {"memorization_lag": lag([Evaluation.read(p) for p in details["curve"]], level_of(report)).value}
+    return peak(details["curve"], n) | {
+        "memorization_lag": lag([Evaluation.read(p) for p in details["curve"]], level_of(report)).value
+    }
 
 
 def _lens(report: Mapping[str, Any], details: Details) -> Found:

@@ -14,8 +14,8 @@ import numpy as np
 from ..diagnostics.learning_dynamics import lag
 from ..diagnostics.logit_lens import depth
 from ..measurement import PURPOSE
-from ..training.curve import Evaluation
 from ..statistics import Estimate, from_draws, resampled_means, wilson
+from ..training.curve import Evaluation
 from . import details
 from .answers import Answers, Unreadable, read_table
 from .verify import ANSWERED, listed

@@ -153,7 +153,7 @@ def _implied_rules(found: Findings, diagnostic: Any, accepted: Any) -> None:
     from ..diagnostics import MALFORMED
     from ..pipeline.accept import agree
 
-    for details in (accepted.details, {}, {key: None for key in accepted.details}):
+    for details in (accepted.details, {}, dict.fromkeys(accepted.details)):
         try:
             implied = diagnostic.implied(details, {})
         except MALFORMED:
