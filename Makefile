@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUTPUT ?= runs
 
-.PHONY: help setup demo test test-full lint docs leaderboard clean
+.PHONY: help setup demo test test-full lint docs clean
 
 help:
 	@echo "make demo         train and diagnose a small model on two-hop reasoning (minutes, no GPU needed)"
+	@echo "make lint         ruff and mypy alone"
 	@echo "make test         lint, type check and the quick tests"
 	@echo "make test-full    all tests, the slow ones too"
-	@echo "make leaderboard  build leaderboards/ again from its reports"
+	@echo "make docs         the pages that are made from the code"
 	@echo "make clean        remove the environment and the demo's output"
 
 setup: $(STAMP)
@@ -61,10 +62,6 @@ test-full: lint $(VENV)/.plugins $(VENV)/.full
 
 docs: setup
 	@$(BIN)/python docs/generate.py
-
-# from the committed reports to the table and the page, byte for byte
-leaderboard: setup
-	@$(BIN)/rote-bench leaderboard build leaderboards/reports -o leaderboards
 
 clean:
 	rm -rf $(VENV) runs

@@ -68,7 +68,7 @@ def variant(
     def step() -> None:
         with autocast("cpu", precision):
             loss = answer_loss(network, batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for one in optimizers:
             one.step()
@@ -108,8 +108,13 @@ def main() -> None:
     task = cls(build(cls.Parameters, spec.parameters), 0)
     tokenizer = build_tokenizer(task.words())
     data = encode(tokenizer, [task.example(i) for i in range(512)], named=False)
-    chosen = {"precision": choose_precision("auto", "cpu"), "optimizer": "muon", "activation": "relu", "size": 512}
-    variants = {
+    chosen: dict[str, Any] = {
+        "precision": choose_precision("auto", "cpu"),
+        "optimizer": "muon",
+        "activation": "relu",
+        "size": 512,
+    }
+    variants: dict[str, dict[str, Any]] = {
         "as shipped": {},
         "float32 arithmetic": {"precision": "float32"},
         "bfloat16 arithmetic": {"precision": "bfloat16"},
@@ -120,7 +125,7 @@ def main() -> None:
         "AdamW alone": {"optimizer": "adamw"},
         "GPT-2's own activation": {"activation": "gelu_new"},
     }
-    steps = {n: variant(options.model, data, len(tokenizer), **{**chosen, **v}) for n, v in variants.items()}  # type: ignore[arg-type]
+    steps = {n: variant(options.model, data, len(tokenizer), **{**chosen, **v}) for n, v in variants.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for round_ in range(options.rounds + 2):
         for name, step in steps.items():

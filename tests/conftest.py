@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,10 +104,12 @@ def fda_cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def thr_report(thr_cell: Path) -> dict:
-    return json.loads((thr_cell / "report.json").read_text())
+def thr_report(thr_cell: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((thr_cell / "report.json").read_text())
+    return report
 
 
 @pytest.fixture
-def fda_report(fda_cell: Path) -> dict:
-    return json.loads((fda_cell / "report.json").read_text())
+def fda_report(fda_cell: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((fda_cell / "report.json").read_text())
+    return report

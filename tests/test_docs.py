@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def test_every_diagnostic_has_a_page(name: str) -> None:
     assert f"({name}.md)" in (ROOT / "docs" / "diagnostics" / "README.md").read_text()
 
 
-def test_every_reported_metric_has_a_meaning(thr_report: dict, fda_report: dict) -> None:
+def test_every_reported_metric_has_a_meaning(thr_report: dict[str, Any], fda_report: dict[str, Any]) -> None:
     assert set(thr_report["metrics"]) | set(fda_report["metrics"]) <= set(plugins.built_in().measures())
 
 

@@ -24,7 +24,7 @@ from rote_bench.noise import (
     label_train,
 )
 from rote_bench.tasks.addition import Addition, AdditionParameters
-from rote_bench.tasks.example import Task
+from rote_bench.tasks.example import Example, Task
 from rote_bench.tasks.two_hop import TwoHop, TwoHopParameters
 
 TASKS: list[Task] = [TwoHop(TwoHopParameters(relations=8), 0), Addition(AdditionParameters(), 0)]
@@ -32,7 +32,7 @@ each_kind = pytest.mark.parametrize("kind", BUILT_IN, ids=lambda k: k.name)
 each_task = pytest.mark.parametrize("task", TASKS, ids=["two_hop", "addition"])
 
 
-def pool(task: Task, n: int, seed: int = 0) -> tuple[list[int], list]:
+def pool(task: Task, n: int, seed: int = 0) -> tuple[list[int], list[Example]]:
     rows = random.Random(seed).sample(range(len(task)), n)
     return rows, [task.example(i) for i in rows]
 

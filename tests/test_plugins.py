@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
+import time
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +140,7 @@ def test_a_broken_installed_plugin_is_named_and_harms_nothing(monkeypatch: pytes
     def fail() -> Any:
         raise RuntimeError("half an install")
 
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("broken", fail)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("broken", fail)])
     warned: list[str] = []
     registry = plugins.load(warn=warned.append)
     assert len(warned) == 1 and "broken" in warned[0] and "half an install" in warned[0] and "\n" not in warned[0]
@@ -159,7 +161,7 @@ def test_a_plugin_that_fails_half_way_registers_nothing(monkeypatch: pytest.Monk
         def register_commands(cli: Any) -> None:
             raise AssertionError("a plugin that failed must not be asked again")
 
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("half", lambda: Half)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("half", lambda: Half)])
     registry = plugins.load(warn=lambda text: None)
     assert "made" not in registry.table("noise")
     assert [p.error for p in registry.plugins if p.name == "half"] == ["RuntimeError: and then this"]
@@ -173,7 +175,7 @@ def test_an_installed_plugin_may_not_take_a_built_in_name(monkeypatch: pytest.Mo
         def register_noise(register: Any) -> None:
             register(Uniform)
 
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
     with pytest.raises(UserError, match=r"noise 'uniform' is registered by both built-in and takes:plugin"):
         plugins.load()
 
@@ -193,7 +195,7 @@ def test_a_clash_of_installed_plugins_stops_every_verb_but_the_one_that_shows_it
         def register_commands(cli: Any) -> None:
             raise AssertionError("a plugin that was refused must not be asked again")
 
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("takes", lambda: Takes)])
     both = "noise 'uniform' is registered by both built-in and takes:plugin"
     assert main(["list", "noise"]) == 2
     assert both in capsys.readouterr().err
@@ -210,7 +212,7 @@ def test_a_clash_of_installed_plugins_stops_every_verb_but_the_one_that_shows_it
 def test_the_file_of_an_installed_plugin_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = plugin(tmp_path, PARITY)
     module = plugins._from_file(file)
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("parity", lambda: module)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("parity", lambda: module)])
     registry = plugins.load([file, file.parent / "." / file.name])
     assert [p.name for p in registry.plugins] == ["rote_bench", "parity"]
     with pytest.raises(UserError, match="registered by both parity:plugin and "):
@@ -265,7 +267,7 @@ def test_the_environment_picks_plugins(monkeypatch: pytest.MonkeyPatch, chosen: 
     def quiet() -> Any:
         return type("Quiet", (), {"register_tasks": staticmethod(hookimpl(lambda register: None))})
 
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("a", quiet), Point("b", quiet)])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("a", quiet), Point("b", quiet)])
     monkeypatch.delenv("ROTE_BENCH_PLUGINS", raising=False)
     if chosen is not None:
         monkeypatch.setenv("ROTE_BENCH_PLUGINS", chosen)
@@ -275,7 +277,7 @@ def test_the_environment_picks_plugins(monkeypatch: pytest.MonkeyPatch, chosen: 
 
 
 def test_a_picked_plugin_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [])
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [])
     monkeypatch.setenv("ROTE_BENCH_PLUGINS", "mispelt")
     warned: list[str] = []
     plugins.load(warn=warned.append)
@@ -326,7 +328,7 @@ def test_a_plugin_adds_a_verb(
             raise RuntimeError("no verbs today")
 
     points = [Point("fails", lambda: Fails), Point("greets", lambda: Greets)]
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: points)
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points)
     assert main(["greet"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "hello\n"
@@ -341,8 +343,8 @@ def test_a_slow_plugin_is_named_once_and_works(monkeypatch: pytest.MonkeyPatch) 
             register(type("Slow", (Uniform,), {"name": "slow"}))
 
     times = iter([0.0, 3.5])
-    monkeypatch.setattr(plugins.time, "monotonic", lambda: next(times))
-    monkeypatch.setattr(plugins.metadata, "entry_points", lambda group: [Point("sluggish", lambda: Nothing)])
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(metadata, "entry_points", lambda group: [Point("sluggish", lambda: Nothing)])
     warned: list[str] = []
     registry = plugins.load(warn=warned.append)
     assert len(warned) == 1 and "'sluggish'" in warned[0] and "3.5 s" in warned[0]

@@ -50,7 +50,7 @@ class MultiHop(Task):
             self.fact.update({(e, relation): to for e, to in zip(self.entities, shuffled, strict=True)})
 
     def __len__(self) -> int:
-        return len(self.entities) * len(self.relations) ** int(self.parameters.hops)
+        return len(self.entities) * int(len(self.relations) ** self.parameters.hops)
 
     def _parts(self, index: int) -> tuple[str, list[str]]:
         path = []
@@ -70,9 +70,10 @@ class MultiHop(Task):
     def example(self, index: int) -> Example:
         entity, path = self._parts(index)
         reached = self.follow(entity, path)
-        words, spans, start = [entity, *path], {}, 0
+        words, start = [entity, *path], 0
+        spans: dict[str, Span] = {}
         for name, word in zip(["entity", *(f"relation_{k}" for k in range(1, len(words)))], words, strict=True):
-            spans[name] = Span((start, start + len(word)))
+            spans[name] = (start, start + len(word))
             start += len(word) + 1
         return Example(
             prompt=" ".join(words),

@@ -87,10 +87,10 @@ class LookUp(Reference):
 
         def answer(prompt: str) -> str:
             if prompt in taught or prompt in truth:
-                return taught.get(prompt) or truth[prompt]
+                return str(taught.get(prompt) or truth[prompt])
             if len(truth) < len(request.task) <= 200_000:  # questions beside the splits, such as neighbours
                 truth.update({(e := request.task.example(i)).prompt: e.answer for i in range(len(request.task))})
-            return truth.get(prompt, "")
+            return str(truth.get(prompt, ""))
 
         return answering(request, answer)
 

@@ -37,6 +37,13 @@ def _snapshot(text: str) -> tuple[str, str]:
     return name, folder
 
 
+class _Snapshots(argparse.Action):
+    """Gather pairs of name and folder; a name given again counts once, as its last folder."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, pair: Any, *unused: Any) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), pair[0]: pair[1]})
+
+
 def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     """The parser of all built-in verbs.
 
@@ -102,11 +109,12 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     )
     run.add_argument("--limit", type=int, metavar="N", help="use at most N examples of each split, for a quick look")
     run.add_argument("--overwrite", action="store_true", help="run again even when a report is there")
-    run.add_argument("--no-train", action="store_true", help="diagnose the model as it is")
+    run.add_argument("--no-train", dest="train", action="store_false", help="diagnose the model as it is")
     run.add_argument(
         "--snapshot",
-        action="append",
-        default=[],
+        dest="snapshots",
+        action=_Snapshots,
+        default={},
         type=_snapshot,
         metavar="pre|post=DIR",
         help="with --no-train: weights of a snapshot",

@@ -15,6 +15,7 @@ from ..diagnostics import Details, Diagnostic, Records, Result
 from ..measures import NAME, RESERVED, Measure
 from ..plain import JsonObject, plain
 from ..plugins import FILES
+from ..report.build import metric
 from ..report.record import Metric
 from ..statistics import Estimate
 
@@ -79,26 +80,7 @@ def accept(
     for name, estimate in estimates.items():
         _check_n(name, estimate.n, most | _held(declared[name], subject))
     _check_implied(diagnostic, estimates, details, records)
-    return Accepted(
-        {name: reported(declared[name], estimate) for name, estimate in estimates.items()}, details, records
-    )
-
-
-def reported(measure: Measure, estimate: Estimate) -> Metric:
-    """An estimate as the report holds it."""
-    without = estimate.value is not None and estimate.ci_low is None
-    always = measure.interval if isinstance(measure.interval, str) else None
-    return Metric(
-        value=estimate.value,
-        ci_low=estimate.ci_low,
-        ci_high=estimate.ci_high,
-        ci_method=estimate.ci_method,
-        n=estimate.n,
-        higher_is_better=measure.higher_is_better,
-        split=measure.split,
-        reason_if_null=estimate.reason_if_null,
-        reason_if_no_interval=(estimate.reason_if_no_interval or always) if without else None,
-    )
+    return Accepted({name: metric(declared[name], estimate) for name, estimate in estimates.items()}, details, records)
 
 
 def agree(claimed: float | None, implied: float | None) -> bool:

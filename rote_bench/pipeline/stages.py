@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..report import write
-from .cell import POST, PRE, Cell
+from ..report.build import own_files
+from ..report.record import POST, PRE
+from .cell import Cell
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
     from ..plugins import Registry
     from ..splits import Data
     from ..subject import Subject
-    from ..training.curve import Evaluation
     from ..training.loop import Trained
 
 PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short the task
@@ -56,6 +57,7 @@ def make_examples(cell: Cell) -> tuple[Any, Data]:
 def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
     """The model and the tokenizer of its inputs: its own, or the task's."""
     from ..encoding import build_tokenizer, encode
+    from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
 
@@ -80,6 +82,10 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    if loaded.source == "plugin" and loaded.weights is None:
+        loaded.weights = of_state(loaded.model)
+    if loaded.tokenizer is not None and loaded.tokenizer_content is None:
+        loaded.tokenizer_content = of_tokenizer(loaded.tokenizer)
     quicken(loaded.model)
     return loaded, loaded.tokenizer or tokenizer
 
@@ -103,17 +109,17 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
         every_fact = torch.arange(len(rows), len(encoded))
         rows = torch.cat([rows, *[every_fact] * recipe.facts_repeat])
-    records: list[Mapping[str, float | None]] = []
+    records: list[Mapping[str, Any]] = []
 
-    def record(point: Evaluation) -> None:
+    def record(entry: Mapping[str, Any]) -> None:
         if not cell.processes.first:
             return
-        records.append(point.plain())
-        follow(point)
+        records.append(entry)
+        follow(entry)
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
     track = cell.settings.track if cell.processes.first else None
-    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
+    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output_path) as follow:
         trained = train(
             loaded.model,
             encoded.to(subject.device),
@@ -155,6 +161,13 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         signal.signal(signal.SIGINT, previous_int)
         signal.signal(signal.SIGTERM, previous_term)
+
+
+def clear(cell: Cell) -> None:
+    """Make the cell's folder, without the files that an earlier run left: they are not those of the next report."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    for path in (cell.folder / write.FILE, *own_files(cell.folder)):
+        path.unlink(missing_ok=True)
 
 
 def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:

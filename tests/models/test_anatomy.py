@@ -121,7 +121,7 @@ def test_states_come_layer_by_layer_however_many_are_read_at_once(
 def test_units_and_heads_are_what_the_projections_read() -> None:
     found = anatomy("gpt2")
     mlp = found.model.transformer.h[1].mlp
-    seen = {}
+    seen: dict[str, torch.Tensor] = {}
     hook = mlp.act.register_forward_hook(lambda m, a, out: seen.update(units=out))
     with torch.no_grad():
         _, states = capture(found, ids(1), [Site(1, "units"), Site(1, "heads")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,20 +44,23 @@ TYPES = {
 }
 
 
+Results = dict[str, dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def results() -> dict[str, dict]:
+def results() -> Results:
     return {r["model_type"]: r for r in survey("nano", BUILT_IN, types=[*TYPES, "hrm_text", "musicgen", "xlnet"])}
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_every_needed_proof_holds(results: dict[str, dict], model_type: str) -> None:
+def test_every_needed_proof_holds(results: Results, model_type: str) -> None:
     result = results[model_type]
     assert (result["status"], result["reason"]) == ("proved", None)
     assert {name for name, c in result["checks"].items() if not c["ok"]} == TYPES[model_type]
 
 
 @pytest.mark.parametrize("model_type", TYPES)
-def test_sizes_are_comparable(results: dict[str, dict], model_type: str) -> None:
+def test_sizes_are_comparable(results: Results, model_type: str) -> None:
     assert 0.5 <= results[model_type]["parameters"] / results["gpt2"]["parameters"] <= 2
 
 
@@ -64,7 +68,7 @@ def test_sizes_are_comparable(results: dict[str, dict], model_type: str) -> None
     ("model_type", "reason"),
     [("hrm_text", "several times"), ("musicgen", "audio codes"), ("xlnet", "sees later tokens")],
 )
-def test_what_cannot_be_used_is_refused_with_its_reason(results: dict[str, dict], model_type: str, reason: str) -> None:
+def test_what_cannot_be_used_is_refused_with_its_reason(results: Results, model_type: str, reason: str) -> None:
     assert results[model_type]["status"] == "refused"
     assert reason in results[model_type]["reason"]
 
@@ -184,7 +188,7 @@ def test_the_page_says_what_the_installed_types_give() -> None:
         ]
 
 
-def test_the_page_says_what_was_not_found(results: dict[str, dict]) -> None:
+def test_the_page_says_what_was_not_found(results: Results) -> None:
     page = table([results["gpt2"], results["mamba"], results["musicgen"]])
     assert "2 of 3 proved" in page
     assert "| `gpt2` | proved | 0.81M | yes | yes | yes | yes | yes |  |" in page

@@ -312,7 +312,7 @@ def test_as_many_cells_run_as_cores_and_memory_hold(job: Job, monkeypatch: pytes
     pool.cores, pool.memory = 4, 1 << 40
     large = replace(job, settings=replace(job.settings, threads=4), size=3e9)
     assert pool.room(large)
-    pool.running = {Path(str(i)): type("W", (), {"job": job})() for i in range(3)}  # type: ignore[misc]
+    pool.running = {Path(str(i)): type("W", (), {"job": job})() for i in range(3)}
     assert pool.room(job) and not pool.room(large)
     pool.memory = 3 << 30
     assert not pool.room(job)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -30,7 +31,7 @@ ROWS = [
 ]
 
 
-def write(path: Path, rows: list[dict] = ROWS) -> Path:
+def write(path: Path, rows: list[dict[str, Any]] = ROWS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         datasets.Dataset.from_list(rows).to_parquet(str(path))
@@ -95,7 +96,7 @@ def test_splits_that_the_files_make_are_kept_apart(tmp_path: Path) -> None:
         ({"split": "test"}, "has no split 'test'"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_key(tmp_path: Path, change: dict, message: str) -> None:
+def test_what_is_wrong_is_said_with_the_key(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     path = write(tmp_path / "rows.csv")
     with pytest.raises(UserError, match=message) as caught:
         made = task(change.pop("path", None) or path, **change)
@@ -124,7 +125,7 @@ def test_a_dataset_of_the_hub_that_cannot_be_reached_is_one_line(tmp_path: Path)
 
 
 def test_a_dataset_of_the_hub_is_asked_for_by_name_and_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple] = []
+    asked: list[tuple[object, ...]] = []
 
     def load_dataset(*given: object) -> datasets.DatasetDict:
         asked.append(given)

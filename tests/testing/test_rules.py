@@ -23,6 +23,7 @@ from rote_bench.tasks.two_hop import TwoHop
 from rote_bench.testing import RuleBroken, check_diagnostic, check_model, check_noise, check_task
 
 REGISTRY = plugins.built_in()
+COUNT = itertools.count()
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ REGISTRY = plugins.built_in()
         (Addition, {"digits": 2, "order": "most_first"}),
     ],
 )
-def test_built_in_tasks_keep_the_rules(cls: Any, parameters: dict) -> None:
+def test_built_in_tasks_keep_the_rules(cls: Any, parameters: dict[str, Any]) -> None:
     check_task(cls, parameters)
 
 
@@ -131,9 +132,6 @@ def test_broken_splits_are_found(split: Any, message: str) -> None:
         check_task(type("Splits", (Addition,), {"split": split}), {"digits": 2})
 
 
-COUNT = itertools.count()
-
-
 @dataclasses.dataclass
 class Loose:
     digits: int = 2
@@ -150,7 +148,7 @@ class Loose:
         ({"__len__": lambda self: 2}, "pool: it has 2 questions; return a larger"),
     ],
 )
-def test_a_class_that_lacks_something_is_told_so(methods: dict, message: str) -> None:
+def test_a_class_that_lacks_something_is_told_so(methods: dict[str, Any], message: str) -> None:
     with pytest.raises(RuleBroken, match=message):
         check_task(type("Lacking", (Addition,), methods), {})
 
@@ -181,7 +179,7 @@ def test_parameters_that_do_not_fit_are_named() -> None:
         ({"split": lambda self, sizes, seed: {}}, "KeyError"),
     ],
 )
-def test_broken_methods_of_a_task_are_named(methods: dict, message: str) -> None:
+def test_broken_methods_of_a_task_are_named(methods: dict[str, Any], message: str) -> None:
     with pytest.raises(RuleBroken, match=message):
         check_task(type("Broken", (Addition,), methods), {"digits": 2})
 
@@ -222,7 +220,7 @@ def test_words_that_a_tokenizer_takes_for_its_own_are_found() -> None:
         ({"Options": dict}, "Options: it is .*; set `Options`"),
     ],
 )  # fmt: skip
-def test_broken_noise_is_told_what_to_mend(methods: dict, rule: str) -> None:
+def test_broken_noise_is_told_what_to_mend(methods: dict[str, Any], rule: str) -> None:
     cls = type("Noise", (Uniform,), {"name": "mine", "description": "mine", **methods})
     with pytest.raises(RuleBroken, match=rule):
         check_noise(cls)
@@ -372,7 +370,7 @@ def test_models_that_answer_wrongly_are_found(fault: str) -> None:
         ({"load": lambda self, request: None}, "load: it gives NoneType; return a LoadedModel"),
     ],
 )
-def test_a_provider_that_lacks_something_is_told_so(methods: dict, message: str) -> None:
+def test_a_provider_that_lacks_something_is_told_so(methods: dict[str, Any], message: str) -> None:
     with pytest.raises(RuleBroken, match=message):
         check_model(type("Lacking", (FromConfig,), methods)(), "gpt2-nano")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ diagnostics: [learning_dynamics]
 """
 
 
-def launch(folder: Path, processes: int, *more: str) -> subprocess.Popen:
+def launch(folder: Path, processes: int, *more: str) -> subprocess.Popen[str]:
     (folder / "task.yaml").write_text(TASK)
     arguments = ["run", str(folder / "task.yaml"), "--model", "gpt2-nano", "-o", str(folder / f"runs-{processes}")]
     starter = ["-m", "rote_bench"]
@@ -47,7 +48,7 @@ def launch(folder: Path, processes: int, *more: str) -> subprocess.Popen:
     )
 
 
-def curve(folder: Path) -> list[dict]:
+def curve(folder: Path) -> list[dict[str, Any]]:
     (file,) = folder.rglob("dynamics.jsonl")
     return [json.loads(line) for line in file.read_text().splitlines()]
 

@@ -62,7 +62,8 @@ def test_adamw_agrees_with_torch() -> None:
     mine = make_optimizer(ours, kind="adamw", muon_lr=1.0, adam_lr=1e-2, weight_decay=0.1)
     reference = torch.optim.AdamW(theirs.parameters(), lr=1e-2, betas=(0.9, 0.98), weight_decay=0.1)
     for _ in range(5):
-        backward(ours), backward(theirs)
+        backward(ours)
+        backward(theirs)
         mine.step(), reference.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-5)
@@ -87,12 +88,14 @@ def test_a_resumed_optimizer_steps_as_if_never_stopped() -> None:
     a = make_optimizer(straight, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.1)
     b = make_optimizer(stopped, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.1)
     for _ in range(3):
-        backward(straight), backward(stopped)
+        backward(straight)
+        backward(stopped)
         a.step(), b.step()
     resumed = make_optimizer(stopped, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.1)
     resumed.load_state_dict(copy.deepcopy(b.state_dict()))
     for _ in range(3):
-        backward(straight), backward(stopped)
+        backward(straight)
+        backward(stopped)
         a.step(), resumed.step()
     for x, y in zip(straight.parameters(), stopped.parameters(), strict=True):
         assert torch.equal(x, y)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ FILE = Path(__file__).parent.parent / "annotator_noise.py"
 
 
 @pytest.mark.parametrize("options", [{}, {"annotators": 2, "spread": 1.0}, {"spread": 0.0, "habit": 0.0}])
-def test_they_keep_the_rules(options: dict) -> None:
+def test_they_keep_the_rules(options: dict[str, Any]) -> None:
     check_noise(load([FILE]).table("noise")["annotators"], options)
 
 

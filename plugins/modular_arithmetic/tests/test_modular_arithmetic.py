@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ FILE = Path(__file__).parent.parent / "modular_arithmetic.py"
         ("squares", lambda a, b: (a**2 + b**2) % 23),
     ],
 )
-def test_every_operation_keeps_the_rules(operation, rule) -> None:
+def test_every_operation_keeps_the_rules(operation: str, rule: Callable[[int, int], int]) -> None:
     task = load([FILE]).table("tasks")["modular_arithmetic"]
 
     def solve(prompt: str) -> str:
