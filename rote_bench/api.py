@@ -13,7 +13,7 @@ from .errors import Faults, UserError
 from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
-from .reading import Report, load_report, plot, show
+from .reading import Report, compare, load_report, plot, show, show_data
 
 if TYPE_CHECKING:
     from .leaderboard.check import Check
@@ -29,6 +29,7 @@ __all__ = [
     "check_model",
     "check_models",
     "check_report",
+    "compare",
     "data",
     "dataset",
     "export_data",
@@ -41,6 +42,7 @@ __all__ = [
     "run_cells",
     "schema",
     "show",
+    "show_data",
     "sweep_cells",
     "validate",
 ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .plugins import load as load_plugins
@@ -14,6 +14,9 @@ from .report import write
 from .report.record import Metric
 from .report.record import Report as Record
 from .report.schema import write as to_json
+
+if TYPE_CHECKING:
+    from .report.contrast import Contrast
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ def load_report(path: str | Path) -> Report:
     return Report(write.load_report(file), file if file.is_dir() else file.parent)
 
 
-def load_reports(folder: str | Path) -> list[Report]:
-    """Every report under a folder.
+def load_reports(folder: str | Path) -> dict[str, Report]:
+    """Every report under a folder, by its path.
 
     Raises:
         UserError: when there is none, or one cannot be read.
@@ -82,7 +85,13 @@ def load_reports(folder: str | Path) -> list[Report]:
     found = write.find_reports(folder)
     if not found:
         raise UserError("holds no reports", where=str(folder), hint="`rote-bench run` makes some")
-    return [load_report(file) for file in found]
+    return {str(file): load_report(file) for file in found}
+
+
+def is_folder_of_reports(path: str | Path) -> bool:
+    """Whether a path is a folder of cells and not one of them."""
+    folder = Path(path)
+    return folder.is_dir() and not (folder / write.FILE).is_file()
 
 
 def show(path: str | Path, *, style: str = "simple", color: bool = False, width: int | None = None) -> str:
@@ -91,19 +100,36 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False, width:
     Raises:
         UserError: when there is no report.
     """
-    from .report import view
+    from .report import table, view
 
-    folder, measures = Path(path), load_plugins().measures()
-    if folder.is_dir() and not (folder / write.FILE).is_file():
-        return _table([each.record for each in load_reports(folder)], style)
-    return view.render(write.load_report(path), measures, width=width, color=color)
+    registry = load_plugins()
+    if not is_folder_of_reports(path):
+        return view.render(write.load_report(path), registry.measures(), width=width, color=color)
+    return table.render({name: each.record for name, each in load_reports(path).items()}, registry, style) + "\n"
 
 
-def _table(reports: Sequence[Record], style: str) -> str:
-    from .report import compare, table
+def show_data(path: str | Path) -> dict[str, Any]:
+    """What ``show`` says, as plain data: a report, or the rows of the table and what is left out of it.
 
-    parts = [table.render(reports, style), compare.render(reports, style)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    Raises:
+        UserError: when there is no report.
+    """
+    from .report import table
+
+    if not is_folder_of_reports(path):
+        return load_report(path).data
+    return asdict(table.collect({name: each.record for name, each in load_reports(path).items()}))
+
+
+def compare(first: str | Path, second: str | Path) -> Contrast:
+    """Two cells, or two folders of cells: every metric on both sides, and the difference with its interval.
+
+    Raises:
+        UserError: when there is no report, or the sides differ in what makes their numbers incomparable.
+    """
+    from .report import contrast
+
+    return contrast.compare(first, second)
 
 
 def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:

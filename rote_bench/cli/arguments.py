@@ -164,6 +164,12 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     )
     show.add_argument("--json", action="store_true", help="as JSON")
 
+    compare = verb("compare", "two cells, or two folders of cells: every metric, the difference and its interval")
+    compare.add_argument("first", metavar="A", help="a report, its folder, or a folder of cells of one kind")
+    compare.add_argument("second", metavar="B", help="the same for the other side")
+    compare.add_argument("--format", default="simple", metavar="F", help="of the table: simple, github, latex, ...")
+    compare.add_argument("--json", action="store_true", help="as JSON")
+
     plot = verb("plot", "draw the figures of a report again")
     plot.add_argument("path", metavar="PATH")
 

@@ -186,9 +186,20 @@ def _show(options: argparse.Namespace) -> int:
     from .. import api
 
     if options.json:
-        _dump(dict(api.load_report(options.path).data))
+        _dump(api.show_data(options.path))
     else:
         _say(api.show(options.path, style=options.format, color=sys.stdout.isatty()))
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .. import api
+
+    found = api.compare(options.first, options.second)
+    if options.json:
+        _dump(found.entry())
+    else:
+        _say(found.table(options.format))
     return DONE
 
 
@@ -285,6 +296,7 @@ ACTIONS = {
     "data": _data,
     "check-model": _check_model,
     "show": _show,
+    "compare": _compare,
     "plot": _plot,
     "schema": _schema,
     "sweep": _sweep,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import UserError
 from ..measurement import PURPOSE
+from ..pipeline.settings import Settings
 from ..plain import JsonObject
 from ..report.record import Metric, Report
 from ..report.write import FILE, find_reports
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 CONFIRMED, DIFFERS, UNKNOWN = "confirmed", "differs", "not recomputed"
 SAMPLES = "samples.parquet"
 # Trains and diagnoses a cell: the task, the model's name, the noise rate, and the options of the run.
-Rerun: TypeAlias = "Callable[[TaskSpec, str, float, Mapping[str, Any]], Report]"
+Rerun: TypeAlias = "Callable[[TaskSpec, str, float, Settings], Report]"
 
 
 @dataclass(frozen=True)
@@ -245,15 +246,17 @@ def _again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome
         yield Outcome("rerun", UNKNOWN, note=str(error))
         return
     with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "output_path": Path(folder),
-            "dtype": environment.dtype,
-            "batch_size": environment.batch_size,
-            "limit": report.data.limit,
-            "train": parts.get("training") is not None,
-            "threads": environment.threads,
-            "compile": environment.compiled,
-        }
+        settings = Settings.picked(
+            {
+                "output_path": Path(folder),
+                "dtype": environment.dtype,
+                "batch_size": environment.batch_size,
+                "limit": report.data.limit,
+                "train": parts.get("training") is not None,
+                "threads": environment.threads,
+                "compile": environment.compiled,
+            }
+        )
         repeated = rerun(spec, report.model.name, report.data.noise_rate, settings)
     keys = ("torch", "transformers", "platform", "cpu", "device", "threads", "dtype", "precision", "deterministic")
     changed = [key for key in (*keys, "compiled") if getattr(environment, key) != getattr(repeated.environment, key)]

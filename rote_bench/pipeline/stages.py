@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..plugins import Registry
     from ..splits import Data
     from ..subject import Subject
+    from ..training.curve import Evaluation
     from ..training.loop import Trained
 
 PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short the task
@@ -109,13 +110,13 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
         every_fact = torch.arange(len(rows), len(encoded))
         rows = torch.cat([rows, *[every_fact] * recipe.facts_repeat])
-    records: list[Mapping[str, Any]] = []
+    records: list[Mapping[str, float | None]] = []
 
-    def record(entry: Mapping[str, Any]) -> None:
+    def record(point: Evaluation) -> None:
         if not cell.processes.first:
             return
-        records.append(entry)
-        follow(entry)
+        records.append(point.plain())
+        follow(point)
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
     track = cell.settings.track if cell.processes.first else None

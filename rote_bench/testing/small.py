@@ -64,8 +64,10 @@ def small_subject() -> Any:
 
     from ..models.anatomy import Anatomy
     from ..pipeline import stages
-    from ..pipeline.cell import POST, PRE, Cell, Settings
+    from ..pipeline.cell import Cell
+    from ..pipeline.settings import Settings
     from ..progress import Progress
+    from ..report.record import POST, PRE
     from ..subject import Subject
 
     transformers_logging.set_verbosity_error()

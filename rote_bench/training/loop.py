@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class Trained:
 
     curve: Sequence[Evaluation]
     steps: int
-    stop_reason: str
+    stop_reason: Literal["memorized", "budget"]
     pre_step: int
     pre_state: Mapping[str, Tensor]
     examples_seen: int
@@ -135,7 +135,7 @@ def train(
     settled = settled_at(at.curve, recipe.schedule)
     total = last_step(recipe, settled)
     device = data.input_ids.device
-    stop_reason = "budget"
+    stop_reason: Literal["memorized", "budget"] = "budget"
     model.train()
     while at.step < total:
         if processes.any(stop_requested(), str(device)):
