@@ -303,7 +303,7 @@ def test_a_formula_that_gives_something_else_is_found(implied: Any, rule: str) -
         ({"metrics": (Measure("memorization_rate", "mine", "validation"),)}, "which every report has"),
     ],
 )
-def test_a_wrong_declaration_is_found(more: dict, rule: str) -> None:
+def test_a_wrong_declaration_is_found(more: dict[str, Any], rule: str) -> None:
     with pytest.raises(RuleBroken, match=rule):
         check_diagnostic(looks(lambda self, subject: Result(metric()), **more))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rote_bench.training import state
 from rote_bench.training.curve import Evaluation
 from rote_bench.training.state import Candidates, SavedState, Standing
 
@@ -30,7 +31,7 @@ def test_keeping_few_candidates_chooses_as_if_all_were_kept(points: list[tuple[f
 
 def test_a_state_that_takes_long_to_write_is_written_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(state.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     net = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     saved = SavedState(tmp_path / "state.pt", "x", least=30.0)
@@ -44,7 +45,7 @@ def test_a_state_that_takes_long_to_write_is_written_seldom(tmp_path: Path, monk
     now[0] = 30.0
     assert saved.due
     with monkeypatch.context() as patch:
-        patch.setattr(state.os, "replace", slow)
+        patch.setattr(os, "replace", slow)
         saved.write(net, optimizer, at)
     now[0] += 299.0
     assert not saved.due
