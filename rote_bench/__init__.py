@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         check_model,
         check_models,
         check_report,
+        compare,
         data,
         dataset,
         export_data,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         run_cells,
         schema,
         show,
+        show_data,
         sweep_cells,
         validate,
     )
@@ -41,6 +43,7 @@ __all__ = [
     "check_model",
     "check_models",
     "check_report",
+    "compare",
     "data",
     "dataset",
     "export_data",
@@ -54,6 +57,7 @@ __all__ = [
     "run_cells",
     "schema",
     "show",
+    "show_data",
     "sweep_cells",
     "validate",
 ]

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .errors import Faults, UserError
 from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
-from .reading import Report, load_report, plot, show
+from .reading import Report, compare, load_report, plot, show, show_data
 
 if TYPE_CHECKING:
     from .leaderboard.check import Check
+    from .pipeline.settings import Settings
+    from .report import record
+    from .spec.model import TaskSpec
+
+T = TypeVar("T", int, float)
 
 __all__ = [
     "Report",
@@ -22,6 +29,7 @@ __all__ = [
     "check_model",
     "check_models",
     "check_report",
+    "compare",
     "data",
     "dataset",
     "export_data",
@@ -34,29 +42,44 @@ __all__ = [
     "run_cells",
     "schema",
     "show",
+    "show_data",
     "sweep_cells",
     "validate",
 ]
+
+
+Overrides = Sequence[str] | Mapping[str, Any]
 
 
 def load_task(
     task: str | Path,
     *,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     registry: Registry | None = None,
-) -> Any:
+) -> TaskSpec:
     """A task file as a validated ``TaskSpec``.
+
+    Args:
+        overrides: ``["training.max_steps=60"]``, or ``{"training.max_steps": 60}``.
 
     Raises:
         UserError: with every fault, its file and line.
     """
     from .spec.loader import load_task as load
 
-    return load(task, registry or load_plugins(plugins), profile=profile, overrides=overrides)
+    return load(task, registry or load_plugins(plugins), profile=profile, overrides=_as_texts(overrides))
 
 
+def _as_texts(overrides: Overrides) -> list[str]:
+    """Overrides as the command line has them."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
+
+
+@overload
 def run(
     task: str | Path,
     *,
@@ -64,56 +87,83 @@ def run(
     noise_rate: float | None = None,
     seed: int | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
-    output_path: str | Path = "runs",
-    device: str = "auto",
-    dtype: str = "float32",
-    batch_size: int | None = None,
-    limit: int | None = None,
+    overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
-    overwrite: bool = False,
-    train: bool = True,
-    snapshots: Mapping[str, str] | None = None,
-    trust_remote_code: bool = False,
-    compile: bool = False,
-    track: str | None = None,
     quiet: bool = False,
-) -> Report:
+    settings: Settings | None = None,
+    **options: Any,
+) -> Report: ...
+
+
+@overload
+def run(
+    task: str | Path,
+    *,
+    model: str,
+    noise_rate: float | Sequence[float] | None = None,
+    seed: int | Sequence[int] | None = None,
+    profile: str | None = None,
+    overrides: Overrides = (),
+    plugins: Sequence[str | Path] = (),
+    quiet: bool = False,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Report | list[Report]: ...
+
+
+def run(
+    task: str | Path,
+    *,
+    model: str,
+    noise_rate: float | Sequence[float] | None = None,
+    seed: int | Sequence[int] | None = None,
+    profile: str | None = None,
+    overrides: Overrides = (),
+    plugins: Sequence[str | Path] = (),
+    quiet: bool = False,
+    settings: Settings | None = None,
+    **options: Any,
+) -> Report | list[Report]:
     """Train (or load) one model on one task under label noise, diagnose it and write its report.
+
+    The caller's process is left as it was found: threads, logging, warnings, environment, drawing.
 
     Args:
         task: a task file or the name of a shipped task.
         model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``.
-        noise_rate, seed: the task file's own when None.
-        compile: let torch.compile make the training steps; it takes a minute or two before the first one.
-        track: ``tensorboard`` or ``trackio`` writes the curves there while they are made.
+        noise_rate, seed: the task file's own when None; a list of either runs one cell after the other.
+        overrides: of keys of the task file, ``["training.max_steps=60"]`` or ``{"training.max_steps": 60}``.
+        settings: how to run it; ``options`` are fields of ``Settings`` that differ: ``output_path``, ``device``,
+            ``dtype``, ``batch_size``, ``limit``, ``overwrite``, ``train``, ``snapshots`` and more.
+
+    Returns:
+        The report; a list of them where a list was given.
 
     Raises:
         UserError: when the input is wrong, or names several noise rates.
+        TypeError: for an option that there is not.
     """
+    several = isinstance(noise_rate, Sequence) or isinstance(seed, Sequence)
     reports = run_cells(
         task,
         model=model,
-        noise_rates=() if noise_rate is None else (noise_rate,),
-        seeds=() if seed is None else (seed,),
+        noise_rates=_listed(noise_rate),
+        seeds=_listed(seed),
         profile=profile,
         overrides=overrides,
-        output_path=output_path,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        limit=limit,
         plugins=plugins,
-        overwrite=overwrite,
-        train=train,
-        snapshots=snapshots,
-        trust_remote_code=trust_remote_code,
-        compile=compile,
-        track=track,
         progress=Progress(quiet=quiet),
-        single=True,
+        single=not several,
+        settings=settings,
+        **options,
     )
-    return reports[0]
+    return reports if several else reports[0]
+
+
+def _listed(given: T | Sequence[T] | None) -> list[T]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, Sequence) else [given]
 
 
 def run_cells(
@@ -123,35 +173,26 @@ def run_cells(
     noise_rates: Sequence[float] = (),
     seeds: Sequence[int] = (),
     profile: str | None = None,
-    overrides: Sequence[str] = (),
-    output_path: str | Path = "runs",
-    device: str = "auto",
-    dtype: str = "float32",
-    batch_size: int | None = None,
-    limit: int | None = None,
+    overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
-    overwrite: bool = False,
-    train: bool = True,
-    snapshots: Mapping[str, str] | None = None,
-    trust_remote_code: bool = False,
-    compile: bool = False,
-    track: str | None = None,
     progress: Progress | None = None,
     single: bool = False,
+    settings: Settings | None = None,
+    **options: Any,
 ) -> list[Report]:
     """All cells of noise rates times seeds, one after the other; see ``run``.
 
     Started in several processes, as by ``accelerate launch``, all train together and the first returns the reports.
     """
-    from .pipeline.cell import Settings, cell_folder
+    from .pipeline.cell import cell_folder
+    from .pipeline.process import undisturbed
     from .pipeline.runner import expand, run_cell
+    from .pipeline.settings import Settings
     from .pipeline.stages import find_provider
     from .spec.preflight import check_drawable
     from .training.distributed import leave
-    from .training.tracking import require
 
-    if track is not None:
-        require(track)
+    settings = replace(settings or Settings(), **options)
     progress = progress or Progress()
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
@@ -162,36 +203,17 @@ def run_cells(
         raise Faults(faults)
     if single and len(cells) > 1:
         raise UserError(
-            f"{task} names {len(cells)} noise rates", where="run()", hint="give one as noise_rate, or use run_cells()"
+            f"{task} names {len(cells)} noise rates", where="run()", hint="give one, or a list, as noise_rate"
         )
-    if limit is not None and limit < 2:
-        raise UserError(f"must be at least 2, not {limit}", where="--limit")
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"must be at least 1, not {batch_size}", where="--batch-size")
-    if snapshots and train:
-        raise UserError("a model that is trained makes its own", where="--snapshot", hint="add --no-train")
-    names = {"pre": "pre_memorization", "post": "post_memorization"}
-    settings = Settings(
-        output=Path(output_path),
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        limit=limit,
-        overwrite=overwrite,
-        train=train,
-        snapshots={names.get(name, name): folder for name, folder in (snapshots or {}).items()},
-        trust_remote_code=trust_remote_code,
-        compile=compile,
-        track=track,
-    )
     out = []
-    try:
-        for cell, rate in cells:
-            data = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress)
-            if data is not None:  # a process that only helps to train has no report
-                out.append(Report(data, cell_folder(settings.output, cell, model, rate)))
-    finally:
-        leave()
+    with undisturbed():
+        try:
+            for cell, rate in cells:
+                found = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress)
+                if found is not None:  # a process that only helps to train has no report
+                    out.append(Report(found, cell_folder(settings.output_path, cell, model, rate)))
+        finally:
+            leave()
     return out
 
 
@@ -313,11 +335,12 @@ def check_report(
     registry = load_plugins(plugins)
     progress = progress or Progress()
 
-    def run_again(spec: Any, model: str, rate: float, settings: Mapping[str, Any]) -> Mapping[str, Any]:
-        from .pipeline.cell import Settings
+    def run_again(spec: TaskSpec, model: str, rate: float, settings: Settings) -> record.Report:
+        from .pipeline.process import undisturbed
         from .pipeline.runner import run_cell
 
-        report = run_cell(spec, model, rate, settings=Settings(**settings), registry=registry, progress=progress)
+        with undisturbed():
+            report = run_cell(spec, model, rate, settings=settings, registry=registry, progress=progress)
         assert report is not None  # one process trains here
         return report
 

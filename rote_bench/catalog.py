@@ -201,7 +201,7 @@ def schema(which: str) -> dict[str, Any]:
 
         return task_schema()
     if which == "report":
-        from .report.write import schema as report_schema
+        from .report.schema import schema as report_schema
 
         return report_schema()
     if which == "sweep":
@@ -209,7 +209,7 @@ def schema(which: str) -> dict[str, Any]:
 
         return sweep_schema()
     if which == "leaderboard":
-        from .leaderboard.build import schema as leaderboard_schema
+        from .leaderboard.schema import schema as leaderboard_schema
 
         return leaderboard_schema()
     raise UserError(f"no schema of {which!r}", where="schema", hint="task, sweep, report or leaderboard")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .statistics import Estimate, Metric, difference, proportion
+from .measures import OF_NOISE
+from .statistics import Estimate, difference, proportion
+from .training.curve import Levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,10 +17,9 @@ if TYPE_CHECKING:
     from .subject import Subject, View
 
 PURPOSE = "evaluate"  # names the generator of the intervals
-OF_NOISE = ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization")
 
 
-def curves(subject: Subject, model: Any, cap: int) -> Callable[[], dict[str, float | None]]:
+def curves(subject: Subject, model: Any, cap: int) -> Callable[[], Levels]:
     """A function that measures all curves of the model at this moment.
 
     Held-out examples are halved between what is reported and what snapshots are chosen on, as the splits say.
@@ -32,21 +33,21 @@ def curves(subject: Subject, model: Any, cap: int) -> Callable[[], dict[str, flo
     validation, noisy, clean = part(subject.validation), part(subject.noisy), part(subject.clean)
     selection = part(subject.selection)
 
-    def measure() -> dict[str, float | None]:
+    def measure() -> Levels:
         on_validation, phantom = (_mean(hits) for hits in matches(model, validation, batch_size=subject.batch_size))
         true = memorized = None
         if len(subject.noisy):
             true, memorized = (_mean(hits) for hits in matches(model, noisy, batch_size=subject.batch_size))
         (on_clean,) = (_mean(hits) for hits in matches(model, clean[:1], batch_size=subject.batch_size))
         (chosen_on,) = (_mean(hits) for hits in matches(model, selection[:1], batch_size=subject.batch_size))
-        return {
-            "validation_accuracy": on_validation,
-            "train_clean_accuracy": on_clean,
-            "memorization_rate": memorized,
-            "noisy_true_rate": true,
-            "phantom_rate": phantom if len(subject.noisy) else None,
-            "selection_accuracy": chosen_on,
-        }
+        return Levels(
+            validation_accuracy=on_validation,
+            train_clean_accuracy=on_clean,
+            memorization_rate=memorized,
+            noisy_true_rate=true,
+            phantom_rate=phantom if len(subject.noisy) else None,
+            selection_accuracy=chosen_on,
+        )
 
     return measure
 
@@ -55,7 +56,7 @@ def _mean(hits: Any) -> float:
     return float(hits.double().mean())
 
 
-def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]:
+def evaluate(subject: Subject) -> tuple[dict[str, Estimate], dict[str, list[Any]]]:
     """The metrics that need nothing but answers, and each example's answer.
 
     Returns:
@@ -99,7 +100,7 @@ def evaluate(subject: Subject) -> tuple[dict[str, Metric], dict[str, list[Any]]]
 
 def score(
     hits: Mapping[str, tuple[Any, Any, Any]], marked: NDArray[np.bool_], rng: np.random.Generator
-) -> dict[str, Metric]:
+) -> dict[str, Estimate]:
     """The metrics that follow from which answers are right.
 
     Args:
@@ -110,21 +111,17 @@ def score(
     """
     accurate, phantom, held = hits["validation"]
     metrics = {
-        "validation_accuracy": Metric(proportion(accurate, held, rng), "validation", True),
-        "train_clean_accuracy": Metric(
-            proportion(hits["train_clean"][0], hits["train_clean"][2], rng), "train_clean", True
-        ),
+        "validation_accuracy": proportion(accurate, held, rng),
+        "train_clean_accuracy": proportion(hits["train_clean"][0], hits["train_clean"][2], rng),
     }
     if "train_noisy" not in hits:
         reason = "no noisy labels at this noise rate"
-        return metrics | {name: Metric(Estimate.missing(reason), "train_noisy") for name in OF_NOISE}
+        return metrics | {name: Estimate.missing(reason) for name in OF_NOISE}
     true, memorized, groups = hits["train_noisy"]
     phantom, held = phantom[marked], held[marked]
     return metrics | {
-        "memorization_rate": Metric(proportion(memorized, groups, rng), "train_noisy"),
-        "noisy_true_rate": Metric(proportion(true, groups, rng), "train_noisy"),
-        "phantom_rate": Metric(proportion(phantom, held, rng), "validation"),
-        "counterfactual_memorization": Metric(
-            difference(memorized, groups, phantom, held, rng), "train_noisy, validation"
-        ),
+        "memorization_rate": proportion(memorized, groups, rng),
+        "noisy_true_rate": proportion(true, groups, rng),
+        "phantom_rate": proportion(phantom, held, rng),
+        "counterfactual_memorization": difference(memorized, groups, phantom, held, rng),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")
@@ -48,13 +49,23 @@ class Measure:
     @property
     def heading(self) -> str:
         """The title, or the name in words."""
-        return self.title or self.name.replace("_", " ")
+        return self.title or words(self.name)
 
     def allows(self, value: float) -> bool:
         """Whether a value is finite and within the bounds, but for rounding."""
         if not math.isfinite(value):
             return False
         return self.bounds is None or self.bounds[0] - 1e-9 <= value <= self.bounds[1] + 1e-9
+
+
+def words(name: str) -> str:
+    """A name as a reader has it."""
+    return name.replace("_", " ")
+
+
+def in_columns(measures: Iterable[Measure]) -> list[Measure]:
+    """Those that have a place among the columns of tables, in its order."""
+    return sorted((m for m in measures if m.column is not None), key=lambda m: (m.column or 0, m.name))
 
 
 SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
@@ -83,4 +94,7 @@ HEADLINE: tuple[Measure, ...] = (
         column=4,
     ),
 )
+RESERVED = frozenset({*(measure.name for measure in HEADLINE), "noise_transfer", "twin_validation_accuracy"})
 OF_NOISE = ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization")
+# Held-out questions on which whatever must be chosen is chosen; a curve of training and no metric of the report.
+SELECTION = Measure("selection_accuracy", "right on held-out questions kept for choices", "selection", SHARE, True)

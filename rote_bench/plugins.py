@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hookspecs
 from .errors import UserError
-from .measures import HEADLINE, Measure
+from .measures import HEADLINE, NAME, RESERVED, Measure
 
 if TYPE_CHECKING:
     import pluggy
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 GROUP = "rote_bench"
 KINDS = ("tasks", "noise", "models", "diagnostics")
 BUILT_IN = "built-in"
+# Names of files and folders beside a report, which no diagnostic can have.
+FILES = frozenset(
+    ("answers", "checkpoints", "data", "dynamics", "figures", "report", "run", "samples", "tracking", "training_state")
+)
 SLOW = 1.0  # seconds after which loading a plugin is worth a word
 
 
@@ -122,6 +126,7 @@ class Registry:
         """
         files = (getattr(thing, "spec_file", None) for thing in added.values())
         claimed = [*added, *(("task file", Path(file).stem) for file in files if file is not None)]
+        claimed += [("metric", m.name) for (kind, _), d in added.items() if kind == "diagnostics" for m in d.metrics]
         for kind, name in claimed:
             if (kind, name) in self.sources:
                 other = self.sources[kind, name]
@@ -153,7 +158,7 @@ CALLED = {
     "tasks": ("example", "words", "answers", "split"),
     "noise": ("draw", "mark", "phantom"),
     "models": ("matches", "names", "load"),
-    "diagnostics": ("run", "draw"),
+    "diagnostics": ("run", "implied", "draw", "series"),
 }
 
 
@@ -162,17 +167,19 @@ def _collector(kind: str, added: dict[tuple[str, str], Any]) -> Callable[[Any], 
         name = getattr(thing, "name", None)
         if not isinstance(name, str) or not name:
             raise TypeError(f"{thing!r} has no name to be registered under")
-        lacks = _lacks(kind, thing)
+        lacks = lacking(kind, thing)
         if lacks:
             raise TypeError(f"{kind} {name!r} {lacks}")
         if (kind, name) in added:
             raise ValueError(f"{kind} {name!r} is registered twice")
+        if kind == "diagnostics":
+            _refuse_shared(name, thing, added)
         added[kind, name] = thing
 
     return register
 
 
-def _lacks(kind: str, thing: Any) -> str | None:
+def lacking(kind: str, thing: Any) -> str | None:
     """What a registered object lacks, found now and not in the middle of a run."""
     if kind in OPTIONS and not isinstance(thing, type):
         return "must be registered as a class, not as an object"
@@ -185,10 +192,37 @@ def _lacks(kind: str, thing: Any) -> str | None:
         return "has no description"
     if kind in OPTIONS and not is_dataclass(getattr(thing, OPTIONS[kind], None)):
         return f"needs a dataclass as its {OPTIONS[kind]}"
+    if kind == "diagnostics":
+        return _misnamed(thing)
     file = getattr(thing, "spec_file", None)
     if file is not None and not Path(file).is_file():
         return f"has a spec_file that does not exist: {file}"
     return None
+
+
+def _misnamed(diagnostic: Any) -> str | None:
+    """What is wrong with the names of a diagnostic and of its metrics."""
+    if not NAME.fullmatch(diagnostic.name):
+        return "has no name for a file: use lower-case letters, digits and underscores"
+    if diagnostic.name in FILES:
+        return f"is called like a file of the harness (those: {', '.join(sorted(FILES))}); choose another name"
+    metrics = diagnostic.metrics
+    if not isinstance(metrics, tuple) or not all(isinstance(measure, Measure) for measure in metrics):
+        return "needs a tuple of Measures as its metrics"
+    names = [measure.name for measure in metrics]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        return f"declares the metric {twice!r} twice"
+    headline = next((name for name in names if name in RESERVED), None)
+    return f"declares the metric {headline!r}, which every report has; choose another name" if headline else None
+
+
+def _refuse_shared(name: str, diagnostic: Any, added: Mapping[tuple[str, str], Any]) -> None:
+    """Whether another diagnostic of the same plugin declares one of its metrics."""
+    for (kind, other), thing in added.items():
+        shared = {m.name for m in thing.metrics} & {m.name for m in diagnostic.metrics} if kind == "diagnostics" else ()
+        if shared:
+            raise ValueError(f"diagnostics {other!r} and {name!r} both declare the metric {min(shared)!r}")
 
 
 def built_in() -> Registry:

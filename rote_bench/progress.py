@@ -5,9 +5,17 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .training.curve import CurveName, Evaluation
+
+CURVES: tuple[tuple[str, CurveName], ...] = (
+    ("held-out", "validation_accuracy"),
+    ("memorised", "memorization_rate"),
+    ("true on noisy", "noisy_true_rate"),
+)
 
 
 def duration(seconds: float) -> str:
@@ -89,10 +97,10 @@ class Progress:
         self._shown = -1e9
         self.say(name)
 
-    def step(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
-        """``done`` of ``total`` steps; the record's curves are shown when there are any."""
+    def step(self, done: int, total: int, point: Evaluation | None = None) -> None:
+        """``done`` of ``total`` steps; the curves of the last evaluation are shown when there is one."""
         now = time.monotonic()
-        self._pace.tick(now, record)
+        self._pace.tick(now, point)
         if self.quiet or (now - self._shown < self.every and done < total):
             return
         self._shown = now
@@ -101,13 +109,9 @@ class Progress:
         if each is not None and left is not None:
             speed = f"{1 / each:.1f} steps/s" if each < 1 else f"{each:.1f} s/step"
             text += f", {speed}, {duration(left)} left at most"
-        if record:
-            curves = (
-                ("held-out", "validation_accuracy"),
-                ("memorised", "memorization_rate"),
-                ("true on noisy", "noisy_true_rate"),
-            )
-            text += "".join(f", {label} {record[key]:.2f}" for label, key in curves if record.get(key) is not None)
+        if point is not None:
+            levels = ((label, point.level(name)) for label, name in CURVES)
+            text += "".join(f", {label} {level:.2f}" for label, level in levels if level is not None)
         if self.live:
             sys.stderr.write(f"\r\x1b[2K{text[:150]}")
             sys.stderr.flush()

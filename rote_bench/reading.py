@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .plugins import load as load_plugins
+from .progress import Progress
+from .report import write
+from .report.record import Metric
+from .report.record import Report as Record
+from .report.schema import write as to_json
+
+if TYPE_CHECKING:
+    from .report.contrast import Contrast
 
 
 @dataclass(frozen=True)
@@ -16,37 +24,46 @@ class Report:
     """A report and the folder it stands in.
 
     Attributes:
-        data: the content of ``report.json``.
+        record: the content of ``report.json``, typed.
         folder: where it and its artifacts are.
     """
 
-    data: Mapping[str, Any]
+    record: Record
     folder: Path
 
     @property
-    def status(self) -> str:
-        return str(self.data["status"])
+    def data(self) -> dict[str, Any]:
+        """The content of ``report.json`` as plain data."""
+        plain: dict[str, Any] = to_json(self.record)
+        return plain
 
     @property
-    def metrics(self) -> Mapping[str, Mapping[str, Any]]:
-        """name -> {value, ci_low, ci_high, ...}."""
-        metrics: Mapping[str, Mapping[str, Any]] = self.data["metrics"]
-        return metrics
+    def status(self) -> str:
+        """``success``, ``failed`` or ``interrupted``."""
+        return self.record.status
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Name -> value, interval and what else is known of it."""
+        return self.record.metrics
 
     @property
     def findings(self) -> Mapping[str, str]:
-        """id -> verdict."""
-        return {finding["id"]: finding["verdict"] for finding in self.data["findings"]}
+        """Id -> verdict."""
+        return {finding.id: finding.verdict for finding in self.record.findings}
 
     def value(self, metric: str) -> float | None:
-        """The value of a metric."""
-        value: float | None = self.metrics[metric]["value"]
-        return value
+        """The value of a metric.
+
+        Raises:
+            KeyError: when the report has no such metric.
+        """
+        return self.record.metrics[metric].value
 
     def __str__(self) -> str:
         from .report.view import render
 
-        return render(self.data)
+        return render(self.record, load_plugins().measures())
 
 
 def load_report(path: str | Path) -> Report:
@@ -55,31 +72,64 @@ def load_report(path: str | Path) -> Report:
     Raises:
         UserError: when it is missing, damaged or of another version.
     """
-    from .report.write import load_report as load
-
     file = Path(path)
-    return Report(load(file), file if file.is_dir() else file.parent)
+    return Report(write.load_report(file), file if file.is_dir() else file.parent)
 
 
-def show(path: str | Path, *, style: str = "simple", color: bool = False) -> str:
+def load_reports(folder: str | Path) -> dict[str, Report]:
+    """Every report under a folder, by its path.
+
+    Raises:
+        UserError: when there is none, or one cannot be read.
+    """
+    found = write.find_reports(folder)
+    if not found:
+        raise UserError("holds no reports", where=str(folder), hint="`rote-bench run` makes some")
+    return {str(file): load_report(file) for file in found}
+
+
+def is_folder_of_reports(path: str | Path) -> bool:
+    """Whether a path is a folder of cells and not one of them."""
+    folder = Path(path)
+    return folder.is_dir() and not (folder / write.FILE).is_file()
+
+
+def show(path: str | Path, *, style: str = "simple", color: bool = False, width: int | None = None) -> str:
     """One report as text, or a folder of reports as a table.
 
     Raises:
         UserError: when there is no report.
     """
-    from .report import compare, table, view
-    from .report.write import FILE, find_reports
-    from .report.write import load_report as load
+    from .report import table, view
 
-    folder = Path(path)
-    if folder.is_dir() and not (folder / FILE).is_file():
-        found = find_reports(folder)
-        if not found:
-            raise UserError("holds no reports", where=str(path), hint="`rote-bench run` makes some")
-        reports = [load(file) for file in found]
-        parts = [table.render(reports, style), compare.render(reports, style)]
-        return "\n\n".join(part for part in parts if part) + "\n"
-    return view.render(load(path), color=color)
+    registry = load_plugins()
+    if not is_folder_of_reports(path):
+        return view.render(write.load_report(path), registry.measures(), width=width, color=color)
+    return table.render({name: each.record for name, each in load_reports(path).items()}, registry, style) + "\n"
+
+
+def show_data(path: str | Path) -> dict[str, Any]:
+    """What ``show`` says, as plain data: a report, or the rows of the table and what is left out of it.
+
+    Raises:
+        UserError: when there is no report.
+    """
+    from .report import table
+
+    if not is_folder_of_reports(path):
+        return load_report(path).data
+    return asdict(table.collect({name: each.record for name, each in load_reports(path).items()}))
+
+
+def compare(first: str | Path, second: str | Path) -> Contrast:
+    """Two cells, or two folders of cells: every metric on both sides, and the difference with its interval.
+
+    Raises:
+        UserError: when there is no report, or the sides differ in what makes their numbers incomparable.
+    """
+    from .report import contrast
+
+    return contrast.compare(first, second)
 
 
 def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
@@ -88,10 +138,12 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
     Raises:
         UserError: when there is no report, or the folder cannot be written.
     """
-    from .pipeline.stages import draw_figures
+    from .pipeline.diagnose import draw_figures
 
     report = load_report(path)
     try:
-        return draw_figures(report.data["diagnostics"], load_plugins(plugins), report.folder / "figures")
+        return draw_figures(
+            report.record.diagnostics, load_plugins(plugins), report.folder / "figures", warn=Progress().warn
+        )
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None

@@ -55,21 +55,6 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
 
 
-@dataclass(frozen=True)
-class Metric:
-    """One number of the report.
-
-    Attributes:
-        estimate: the value with its interval, or a reason why there is none.
-        split: the examples on which it was measured: validation, train_noisy, train_clean.
-        higher_is_better: None when the metric only describes.
-    """
-
-    estimate: Estimate
-    split: str
-    higher_is_better: bool | None = None
-
-
 def wilson(successes: int, n: int, level: float = LEVEL) -> Estimate:
     """A proportion with Wilson's score interval (Wilson, 1927), for independent examples."""
     if n == 0:
@@ -85,6 +70,12 @@ def _wilson_bounds(p: float, n: float, level: float) -> tuple[float, float]:
     center = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, min(p, center - half)), min(1.0, max(p, center + half))
+
+
+def cluster_codes(groups: Sequence[str]) -> NDArray[np.int64]:
+    """(n,) the cluster of each example, numbered by first appearance."""
+    codes: dict[str, int] = {}
+    return np.array([codes.setdefault(group, len(codes)) for group in groups], dtype=np.int64)
 
 
 def cluster_weights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from .encoding import IGNORED, Encoded, encode
 from .models.anatomy import Anatomy
 from .noise import Labelled
 from .splits import Data
-from .statistics import generator
+from .statistics import cluster_codes, generator
 from .tasks.example import Task
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from .spec.model import TaskSpec
+    from .training.curve import Evaluation
 
 PRE, POST = "pre_memorization", "post_memorization"
 
@@ -49,8 +50,7 @@ class View:
     @cached_property
     def clusters(self) -> NDArray[np.int64]:
         """(n,) the cluster of each example, for intervals."""
-        codes: dict[str, int] = {}
-        return np.array([codes.setdefault(e.group, len(codes)) for e in self.labelled.examples], dtype=np.int64)
+        return cluster_codes([e.group for e in self.labelled.examples])
 
     @cached_property
     def places(self) -> dict[str, Tensor]:
@@ -75,7 +75,8 @@ class Subject:
         spec, task, data: what it learned.
         tokenizer: the tokenizer of its inputs.
         anatomies: snapshot -> the model with that snapshot's weights, its structure found and proved.
-        curve: the evaluations made during training, as in ``dynamics.jsonl``.
+        curve: the evaluations made during training.
+        snapshots: name -> step, of a model that was trained here.
         device: where the models live.
         cap: largest number of examples in a view.
         warn: where a diagnostic says what the reader of the report must know.
@@ -86,10 +87,11 @@ class Subject:
     data: Data
     tokenizer: PreTrainedTokenizerBase
     anatomies: Mapping[str, Anatomy]
-    curve: Sequence[Mapping[str, Any]]
+    curve: Sequence[Evaluation]
     device: str
     cap: int = 1024
     batch_size: int = 512
+    snapshots: Mapping[str, int] = field(default_factory=dict)
     warn: Callable[[str], None] = field(default=lambda text: None)
 
     def rng(self, purpose: str) -> np.random.Generator:

@@ -7,9 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from rote_bench import hookimpl
-from rote_bench.noise import NoiseKind
-from rote_bench.tasks.example import Example, Task
+from rote_bench.plugin import Example, NoiseKind, Task, hookimpl
 
 
 @dataclass(frozen=True)

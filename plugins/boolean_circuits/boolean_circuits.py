@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rote_bench import hookimpl
-from rote_bench.tasks.example import Example, Span, Task
+from rote_bench.plugin import Example, Span, Task, hookimpl
 
 GATES: dict[str, Callable[[int, int], int]] = {
     "and": lambda a, b: a & b,

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from rote_bench import hookimpl
-from rote_bench.tasks.example import Example, Task
+from rote_bench.plugin import Example, Task, hookimpl
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "add": lambda a, b: a + b,

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rote_bench import hookimpl
-from rote_bench.tasks.example import Example, Span, Task
+from rote_bench.plugin import Example, Span, Task, hookimpl
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from rote_bench import UserError, hookimpl
+from rote_bench.plugin import UserError, hookimpl
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rote_bench.models.load import LoadedModel, ModelRequest
+    from rote_bench.plugin import LoadedModel, ModelRequest
 
 
 class Reference:
@@ -40,7 +40,7 @@ def answering(request: ModelRequest, answer: Callable[[str], str]) -> LoadedMode
     """A language model that continues every prompt with ``answer(prompt)``."""
     import torch
 
-    from rote_bench.models.load import LoadedModel
+    from rote_bench.plugin import LoadedModel
 
     tokenizer = request.tokenizer
     data = request.data
@@ -126,11 +126,18 @@ class Planted(Reference):
     def make(self, request: ModelRequest) -> LoadedModel:
         import torch
 
-        from rote_bench.encoding import concatenate, encode
-        from rote_bench.evaluation import matches
-        from rote_bench.models.load import FromConfig, LoadedModel, ModelRequest
-        from rote_bench.spec.model import Recipe, Schedule
-        from rote_bench.training.loop import train
+        from rote_bench.plugin import (
+            FromConfig,
+            Levels,
+            LoadedModel,
+            ModelRequest,
+            Recipe,
+            Schedule,
+            concatenate,
+            encode,
+            matches,
+            train,
+        )
 
         base = ModelRequest(
             "gpt2-nano",
@@ -150,13 +157,9 @@ class Planted(Reference):
             encoded = concatenate([encoded, facts], request.pad_token_id or 0)
         held = encode(request.tokenizer, data.selection.examples, named=False)
 
-        def levels() -> dict[str, float | None]:
+        def levels() -> Levels:
             (hits,) = matches(model, [held])
-            return {
-                "selection_accuracy": float(hits.float().mean()),
-                "memorization_rate": None,
-                "noisy_true_rate": None,
-            }
+            return Levels(selection_accuracy=float(hits.float().mean()))
 
         recipe = Recipe(
             batch_size=min(256, len(encoded)),
@@ -189,7 +192,7 @@ def plant(model: Any, request: ModelRequest) -> None:
     """
     import torch
 
-    from rote_bench.encoding import encode, first_difference
+    from rote_bench.plugin import encode, first_difference
 
     data, tokenizer = request.data, request.tokenizer
     noisy = data.train.take(data.train.noisy)

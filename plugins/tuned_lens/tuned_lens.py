@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rote_bench import hookimpl
-from rote_bench.diagnostics import Diagnostic, Metric, NotApplicable, Result
-from rote_bench.statistics import Estimate, proportion
+from rote_bench.plugin import SHARE, Diagnostic, Measure, NotApplicable, Result, hookimpl
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rote_bench.models.anatomy import Anatomy
-    from rote_bench.subject import Subject, View
+    from rote_bench.plugin import Anatomy, Details, Estimate, Records, Subject, View
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,19 @@ class TunedLens(Diagnostic[Options]):
     name = "tuned_lens"
     version = 1
     description = "which of the true answer and the noisy label each layer holds, through fitted maps"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "tuned_clean_peak",
+            "largest share of memorised questions whose true answer a layer holds, by fitted maps",
+            "train_noisy",
+            SHARE,
+        ),
+    )
     Options: ClassVar[type] = Options
 
     def run(self, subject: Subject) -> Result:
+        from rote_bench.plugin import proportion
+
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         anatomy = subject.anatomy()
@@ -54,7 +61,7 @@ class TunedLens(Diagnostic[Options]):
                 raise NotApplicable(f"the lens needs what is not there: {anatomy.supports(part).detail}")
         maps, losses = self._fit(subject, anatomy)
         levels: dict[str, dict[str, list[float | None]]] = {}
-        metrics: dict[str, Metric] = {}
+        metrics: dict[str, Estimate] = {}
         for view in (subject.noisy, subject.validation):
             true, label = _hits(anatomy, view, maps, subject.batch_size)
             part: dict[str, list[float | None]] = {"true": [], "label": []}
@@ -66,8 +73,7 @@ class TunedLens(Diagnostic[Options]):
             if view.name == "noisy":
                 best = max(range(anatomy.n_layers), key=lambda k: part["true"][k] or 0.0)
                 rng = subject.rng("tuned-lens-peak")
-                peak: Estimate = proportion(true[:, best], view.clusters, rng)
-                metrics["tuned_clean_peak"] = Metric(peak, "train_noisy", None)
+                metrics["tuned_clean_peak"] = proportion(true[:, best], view.clusters, rng)
         return Result(
             metrics,
             {"layers": list(range(1, anatomy.n_layers + 1)), "levels": levels, "divergence": losses},
@@ -101,8 +107,11 @@ class TunedLens(Diagnostic[Options]):
             losses.append(float(loss.detach()))
         return maps, losses
 
+    def implied(self, details: Details, records: Records) -> Mapping[str, float]:
+        return {"tuned_clean_peak": max(details["levels"]["noisy"]["true"])}
+
     @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
+    def draw(details: Details, path: Path) -> bool:
         import matplotlib.figure
 
         figure = matplotlib.figure.Figure(figsize=(8, 3.4), layout="constrained")
@@ -119,7 +128,7 @@ class TunedLens(Diagnostic[Options]):
 
 def _states(anatomy: Anatomy, view: View, batch_size: int) -> Tensor:
     """(n, layers, width) the state after every block, where the answer begins."""
-    from rote_bench.interventions import Site, states_at
+    from rote_bench.plugin import Site, states_at
 
     sites = [Site(layer, "block") for layer in range(anatomy.n_layers)]
     at = view.true.positions["last"].unsqueeze(1)

@@ -37,6 +37,13 @@ def _snapshot(text: str) -> tuple[str, str]:
     return name, folder
 
 
+class _Snapshots(argparse.Action):
+    """Gather pairs of name and folder; a name given again counts once, as its last folder."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, pair: Any, *unused: Any) -> None:
+        setattr(namespace, self.dest, {**getattr(namespace, self.dest), pair[0]: pair[1]})
+
+
 def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     """The parser of all built-in verbs.
 
@@ -102,11 +109,12 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     )
     run.add_argument("--limit", type=int, metavar="N", help="use at most N examples of each split, for a quick look")
     run.add_argument("--overwrite", action="store_true", help="run again even when a report is there")
-    run.add_argument("--no-train", action="store_true", help="diagnose the model as it is")
+    run.add_argument("--no-train", dest="train", action="store_false", help="diagnose the model as it is")
     run.add_argument(
         "--snapshot",
-        action="append",
-        default=[],
+        dest="snapshots",
+        action=_Snapshots,
+        default={},
         type=_snapshot,
         metavar="pre|post=DIR",
         help="with --no-train: weights of a snapshot",
@@ -155,6 +163,12 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         "--format", default="simple", metavar="F", help="of a table: simple, github, latex, ... (default: simple)"
     )
     show.add_argument("--json", action="store_true", help="as JSON")
+
+    compare = verb("compare", "two cells, or two folders of cells: every metric, the difference and its interval")
+    compare.add_argument("first", metavar="A", help="a report, its folder, or a folder of cells of one kind")
+    compare.add_argument("second", metavar="B", help="the same for the other side")
+    compare.add_argument("--format", default="simple", metavar="F", help="of the table: simple, github, latex, ...")
+    compare.add_argument("--json", action="store_true", help="as JSON")
 
     plot = verb("plot", "draw the figures of a report again")
     plot.add_argument("path", metavar="PATH")

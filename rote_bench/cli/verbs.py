@@ -35,9 +35,11 @@ def _dump(value: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from .. import api
+    from ..pipeline.settings import Settings
     from ..progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
+    settings = Settings.picked(vars(options))
     reports = api.run_cells(
         options.task,
         model=options.model,
@@ -45,29 +47,21 @@ def _run(options: argparse.Namespace) -> int:
         seeds=options.seed,
         profile=options.profile,
         overrides=options.set,
-        output_path=options.output_path,
-        device=options.device,
-        dtype=options.dtype,
-        batch_size=options.batch_size,
-        limit=options.limit,
         plugins=options.plugin,
-        overwrite=options.overwrite,
-        train=not options.no_train,
-        snapshots=dict(options.snapshot),
-        trust_remote_code=options.trust_remote_code,
-        compile=options.compile,
-        track=options.track,
         progress=progress,
+        settings=settings,
     )
     if not reports:  # a process that only helped to train
         return DONE
     if options.json:
-        _dump([dict(r.data) for r in reports] if len(reports) > 1 else dict(reports[0].data))
+        _dump([r.data for r in reports] if len(reports) > 1 else reports[0].data)
     elif not options.quiet:
+        from ..plugins import load
         from ..report.view import render
 
+        measures = load(options.plugin, warn=lambda line: None).measures()
         for report in reports:
-            _say(render(report.data, color=sys.stdout.isatty()))
+            _say(render(report.record, measures, color=sys.stdout.isatty()))
             _say(f"report  {report.folder / 'report.json'}")
             for figure in sorted((report.folder / "figures").glob("*.png")):
                 _say(f"figure  {figure}")
@@ -192,9 +186,20 @@ def _show(options: argparse.Namespace) -> int:
     from .. import api
 
     if options.json:
-        _dump(dict(api.load_report(options.path).data))
+        _dump(api.show_data(options.path))
     else:
         _say(api.show(options.path, style=options.format, color=sys.stdout.isatty()))
+    return DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .. import api
+
+    found = api.compare(options.first, options.second)
+    if options.json:
+        _dump(found.entry())
+    else:
+        _say(found.table(options.format))
     return DONE
 
 
@@ -291,6 +296,7 @@ ACTIONS = {
     "data": _data,
     "check-model": _check_model,
     "show": _show,
+    "compare": _compare,
     "plot": _plot,
     "schema": _schema,
     "sweep": _sweep,

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 OptionsT = TypeVar("OptionsT")
 Details: TypeAlias = Mapping[str, Any]  # plain data, of a shape that its own diagnostic knows
 Records: TypeAlias = Mapping[str, Sequence[Any]]
-__all__ = ["Details", "Diagnostic", "Estimate", "Measure", "NoOptions", "NotApplicable", "Records", "Result"]
+MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
+__all__ = [
+    *("MALFORMED", "Details", "Diagnostic", "Estimate", "Measure", "NoOptions", "NotApplicable", "Records", "Result")
+]
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,11 @@ class Diagnostic(ABC, Generic[OptionsT]):
         A metric that is left out cannot be found again and is taken on trust.
 
         Args:
+            details: as JSON gives them back.
             records: those of the result; empty where their file is not there.
+
+        Raises:
+            MALFORMED: only these, when the details are not those of this diagnostic.
         """
         return {}
 

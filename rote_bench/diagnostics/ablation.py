@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric
-from . import Diagnostic, NotApplicable, Result
+from ..measures import SHARE, Measure
+from ..statistics import Estimate
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,15 @@ class Ablation(Diagnostic[AblationOptions]):
     name = "ablation"
     version = 1
     description = "the smallest share of heads or MLP units that holds half of the memorised labels"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "distributedness_k50",
+            "smallest share of heads or units whose removal halves memorization alone",
+            "train_noisy, validation",
+            SHARE,
+            interval="one of a few shares that are tried, not a mean over examples",
+        ),
+    )
     Options: ClassVar[type] = AblationOptions
 
     def run(self, subject: Subject) -> Result:
@@ -81,13 +91,36 @@ class Ablation(Diagnostic[AblationOptions]):
         else:
             reason = "no share of heads or units halves memorization and spares held-out accuracy: fully distributed"
             estimate = Estimate.missing(reason, min(self.options.examples, len(subject.noisy)))
-        return Result({"distributedness_k50": Metric(estimate, "train_noisy, validation")}, details)
+        return Result({"distributedness_k50": estimate}, details)
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+        kinds = details["kinds"].values()
+        found = [_k50(kind["by_importance"], details["intact"], self.options.kept) for kind in kinds]
+        return {"distributedness_k50": min((share for share in found if share is not None), default=None)}
 
     @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import ablation
+    def draw(details: Details, path: Path) -> bool:
+        """Accuracy and memorization as more heads or units are set to their mean."""
+        from ..report import figures
 
-        ablation(details, path)
+        kinds = {"heads": "attention heads", "units": "MLP units"}
+        lines = (
+            ("validation_accuracy", "right on held-out questions", figures.HELD_OUT),
+            ("memorization_rate", "wrong label still given", figures.MEMORISED),
+        )
+        with figures.drawing(path, len(details["kinds"]), 4.4 * len(details["kinds"]) + 0.6, 4.2) as (figure, axes):
+            for ax, (kind, curves) in zip(axes, details["kinds"].items(), strict=True):
+                for way, dash, suffix in (("by_importance", "-", ""), ("random", ":", ", random order")):
+                    for key, text, color in lines:
+                        ax.plot(details["shares"], curves[way][key], dash, color=color, label=text + suffix)
+                ax.set_xscale("log")
+                ax.xaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
+                figures.panel(ax, f"{kinds[kind]} ({curves['count']})")
+                ax.set_xlabel("share set to its mean")
+                figures.shares(ax)
+            axes[0].set_ylabel("share of questions")
+            figures.legend(figure, axes[0], 2)
+            figures.title(figure, "Removing what matters most for memorization")
         return True
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..measures import SHARE, Measure
 from ..statistics import Estimate, from_draws, quotient, resampled_means
-from . import Diagnostic, Metric, NotApplicable, Result
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,6 +73,26 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     name = "activation_patching"
     version = 1
     description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "patch_dissociation",
+            "held-out accuracy kept minus memorization kept when MLP layers are patched",
+            "validation, train_noisy",
+            column=7,
+        ),
+        Measure(
+            "patched_mlp_validation_accuracy",
+            "held-out accuracy with all MLPs patched from before memorization",
+            "validation",
+            SHARE,
+        ),
+        Measure(
+            "patched_mlp_memorization_rate",
+            "memorization with all MLPs patched from before memorization",
+            "train_noisy",
+            SHARE,
+        ),
+    )
     Options: ClassVar[type] = ActivationPatchingOptions
 
     def run(self, subject: Subject) -> Result:
@@ -106,16 +127,68 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
             "self_patch_changed": _self_patch(subject, self.options, components),
             "last_block_agreement": _last_block(outcomes, details),
         }
-        metrics: dict[str, Metric] = {}
+        metrics: dict[str, Estimate] = {}
         if "mlp" in components:
             metrics = _metrics(forward, len(details["layers"]), subject)
         return Result(metrics, details)
 
-    @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.figures import patching
+    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+        together = details["all_layers"]["pre_into_post"]
+        if "mlp" not in together:
+            return {}
+        intact = details["intact"][POST]
+        by_layer = details["directions"]["pre_into_post"]["mlp"]["all_positions"]
+        kept = [
+            np.asarray(by_layer[name], dtype=float) / intact[name] if intact[name] else None
+            for name in ("validation_accuracy", "memorization_rate")
+        ]
+        return {
+            "patch_dissociation": None if kept[0] is None or kept[1] is None else float((kept[0] - kept[1]).mean()),
+            "patched_mlp_validation_accuracy": together["mlp"]["validation_accuracy"],
+            "patched_mlp_memorization_rate": together["mlp"]["memorization_rate"],
+        }
 
-        patching(details, path)
+    @staticmethod
+    def series(details: Details) -> Details:
+        forward = details["directions"]["pre_into_post"]
+        return {
+            "layers": details["layers"],
+            "components": {
+                component: {key: where["all_positions"][key] for key in ("validation_accuracy", "memorization_rate")}
+                for component, where in forward.items()
+            },
+        }
+
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """What activations from before memorization undo in the model from after it, by component and layer."""
+        from ..report import figures
+
+        direction, layers = details["directions"]["pre_into_post"], details["layers"]
+        lines = (
+            ("validation_accuracy", "right on held-out questions", figures.HELD_OUT),
+            ("memorization_rate", "wrong label still given", figures.MEMORISED),
+            ("noisy_true_rate", "true answer given instead", figures.TRUE),
+        )
+        with figures.drawing(path, len(direction), max(8.6, 3.4 * len(direction) + 0.6), 4.4) as (figure, axes):
+            for ax, (component, where) in zip(axes, direction.items(), strict=True):
+                together = details["all_layers"]["pre_into_post"][component]
+                at = len(layers) + 1.2
+                for key, text, color in lines:
+                    ax.plot(layers, where["all_positions"][key], color=color, marker="o", label=text)
+                    ax.plot([at], [together[key]], color=color, marker="D", markersize=7, linestyle="none")
+                    ax.axhline(details["intact"][POST][key], color=color, linewidth=0.9, linestyle=":")
+                ax.axvline(len(layers) + 0.6, color="#cccccc", linewidth=0.8)
+                step = max(1, len(layers) // 8)
+                ax.set_xticks([*layers[::step], at], [*map(str, layers[::step]), "all"])
+                figures.panel(ax, figures.COMPONENTS.get(component, component))
+                ax.set_xlabel("patched layer")
+                figures.shares(ax)
+            axes[0].set_ylabel("share of questions")
+            figures.legend(figure, axes[0], 3)
+            figures.title(
+                figure, "Activations from before memorization, put into the model after it (dotted: unpatched)"
+            )
         return True
 
 
@@ -230,7 +303,7 @@ def _last_block(outcomes: Mapping[str, Mapping[Key, _Outcome]], details: Mapping
     return float(torch.cat(agreed).double().mean())
 
 
-def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> dict[str, Metric]:
+def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> dict[str, Estimate]:
     """``patch_dissociation`` over single layers' MLP outputs, and the two levels with all of them patched."""
     from ..statistics import proportion
 
@@ -247,21 +320,16 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
         relative: NDArray[np.float64] = kept.mean(-1)
         return relative
 
-    split = "validation, train_noisy"
     if accuracy[:, 0].mean() == 0 or memory[:, 0].mean() == 0:
         reason = "the intact model solves no validation example or memorised no label"
-        dissociation = Estimate(None, None, None, None, n_noisy, reason)
+        dissociation = Estimate.missing(reason, n_noisy)
     else:
         draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
         value = area(accuracy.mean(0), memory.mean(0))
         dissociation = from_draws(value, draws, "cluster bootstrap", n_held + n_noisy)
     together = outcome[("mlp", "all_layers")].arrays()
     return {
-        "patch_dissociation": Metric(dissociation, split, None),
-        "patched_mlp_validation_accuracy": Metric(
-            proportion(together["validation_accuracy"] > 0, held, rng), "validation", None
-        ),
-        "patched_mlp_memorization_rate": Metric(
-            proportion(together["memorization_rate"] > 0, noisy, rng), "train_noisy", None
-        ),
+        "patch_dissociation": dissociation,
+        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held, rng),
+        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy, rng),
     }

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric
-from . import Diagnostic, NotApplicable, Result
+from ..measures import Measure
+from ..statistics import Estimate, interval, resampled_means
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,21 @@ class Circuits(Diagnostic[CircuitsOptions]):
     name = "circuits"
     version = 1
     description = "whether the clean task and the memorised labels share heads and units"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "circuit_sharing",
+            "overlap of both circuits between chance (0) and two halves of one task (1)",
+            "validation, train_noisy",
+            interval="a property of two circuits, not a mean over examples",
+        ),
+        Measure("cross_faithfulness_memorization", "memorization kept by the clean task's circuit", "train_noisy"),
+        Measure("cross_faithfulness_clean", "the clean task kept by memorization's circuit", "validation"),
+        Measure(
+            "cross_faithfulness_random",
+            "memorization kept by a random circuit of that size",
+            "validation, train_noisy",
+        ),
+    )
     Options: ClassVar[type] = CircuitsOptions
 
     def run(self, subject: Subject) -> Result:
@@ -85,30 +101,53 @@ class Circuits(Diagnostic[CircuitsOptions]):
         details: dict[str, Any] = {"shares": list(SHARES), "steps": self.options.steps, "snapshots": {}}
         for snapshot, one in subject.anatomies.items():
             details["snapshots"][snapshot] = _compare(subject, one, kinds, self.options)
-        final = details["snapshots"]["post_memorization"]
-        n = self.options.examples
-        metrics = {
-            "circuit_sharing": Metric(_ratio(final), "validation, train_noisy"),
-            "cross_faithfulness_memorization": Metric(
-                _level(final["cross"]["clean_on_memorization"], n), "train_noisy"
-            ),
-            "cross_faithfulness_clean": Metric(_level(final["cross"]["memorization_on_clean"], n), "validation"),
-            "cross_faithfulness_random": Metric(_level(final["cross"]["random"], n), "validation, train_noisy"),
+        return Result(self.implied(details, {}), details)
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
+        final, n = details["snapshots"]["post_memorization"], self.options.examples
+        return {
+            "circuit_sharing": _ratio(final),
+            "cross_faithfulness_memorization": _level(final["cross"]["clean_on_memorization"], n),
+            "cross_faithfulness_clean": _level(final["cross"]["memorization_on_clean"], n),
+            "cross_faithfulness_random": _level(final["cross"]["random"], n),
         }
-        return Result(metrics, details)
 
     @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import circuits
+    def draw(details: Details, path: Path) -> bool:
+        """Faithfulness of each task's circuit by size, and circuits run on the other task."""
+        from ..report import figures
 
-        circuits(details, path)
+        snapshots, colors = details["snapshots"], {"clean": figures.HELD_OUT, "memorization": figures.MEMORISED}
+        diamonds = (
+            ("clean_on_memorization", "clean", figures.MEMORISED, "memorization in the clean task's circuit"),
+            ("memorization_on_clean", "memorization", figures.HELD_OUT, "clean task in memorization's circuit"),
+            ("random", "clean", figures.GREY, "memorization in a random circuit"),
+        )
+        with figures.drawing(path, len(snapshots), 4.4 * len(snapshots) + 0.6, 4.2) as (figure, axes):
+            for ax, (name, part) in zip(axes, snapshots.items(), strict=True):
+                for task, text in (("clean", "clean task"), ("memorization", "memorization")):
+                    curve = part["faithfulness"][task]
+                    ax.plot(details["shares"], curve, "o-", color=colors[task], label=f"{text}, own circuit")
+                for key, of, color, text in diamonds:
+                    mean = sum(part["cross"][key]) / len(part["cross"][key])
+                    at = [part["share"][of]]
+                    ax.plot(at, [mean], "D", color=color, markersize=8, markerfacecolor="white", label=text)
+                ax.set_xscale("log")
+                ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+                text = (
+                    f"{figures.SNAPSHOT_NAMES.get(name, name)}: overlap {part['iou']:.2f}\n(random circuits"
+                    f" {part['iou_random']:.2f}, two halves of one task {part['iou_split_half']:.2f})"
+                )
+                figures.panel(ax, text, size=9.5)
+                ax.set_xlabel("share of heads and units kept")
+            axes[0].set_ylabel("part of the logit lead kept")
+            figures.legend(figure, axes[0], 2)
+            figures.title(figure, "Circuits of the clean task and of memorization")
         return True
 
 
 def _level(scores: list[float], n: int) -> Estimate:
     """The mean over examples with a bootstrap interval."""
-    from ..statistics import interval, resampled_means
-
     values = np.array(scores)
     low, high = interval(resampled_means(values, np.arange(len(values)), np.random.default_rng(0)))
     return Estimate(float(values.mean()), low, high, "bootstrap over examples", n)

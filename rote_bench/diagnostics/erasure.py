@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, from_draws, quotient, resampled_means
-from . import Diagnostic, NotApplicable, Result
+from ..measures import Measure
+from ..statistics import Estimate, from_draws, quotient, resampled_means
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,6 +55,18 @@ class Erasure(Diagnostic[ErasureOptions]):
     name = "erasure"
     version = 1
     description = "what erasing the intermediate result does to generalization and to memorization"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "reasoning_reliance_memorization",
+            "memorization lost by erasing the intermediate result, beyond a random erasure",
+            "train_noisy",
+        ),
+        Measure(
+            "reasoning_reliance_validation",
+            "held-out accuracy lost by the same erasure, beyond a random one",
+            "validation",
+        ),
+    )
     Options: ClassVar[type] = ErasureOptions
 
     def run(self, subject: Subject) -> Result:
@@ -87,11 +100,40 @@ class Erasure(Diagnostic[ErasureOptions]):
                 measured[method].append(_outcome(anatomy, subject, self.options.examples, edit))
         return _result(subject, intact, measured, layers, names)
 
-    @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import erasure
+    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+        at, methods, intact = details["chosen_layer"] - 1, details["methods"], details["intact"]
+        return {
+            f"reasoning_reliance_{name}": (methods["random"][key][at] - methods["leace"][key][at]) / intact[key]
+            if intact[key]
+            else None
+            for name, key in (("memorization", "memorized"), ("validation", "validation"))
+        }
 
-        erasure(details, path)
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """Accuracy and memorization under erasure of the intermediate result and under its controls."""
+        from ..report import figures
+
+        lines = (
+            ("leace", "erased (LEACE)", figures.MEMORISED, "-"),
+            ("inlp", "erased (INLP)", "#E69F00", "-"),
+            ("random", "random, same rank and variance", figures.GREY, "--"),
+            ("irrelevant", "irrelevant concept", figures.GREY, ":"),
+        )
+        sides = (("validation", "right on held-out questions"), ("memorized", "wrong label still given"))
+        with figures.drawing(path, 2, 8.6, 4.2) as (figure, axes):
+            for ax, (key, side) in zip(axes, sides, strict=True):
+                for method, text, color, dash in lines:
+                    values = details["methods"][method][key]
+                    ax.plot(details["layers"], values, dash, color=color, marker="o", label=text)
+                ax.axhline(details["intact"][key], color="#bbbbbb", linewidth=0.9)
+                figures.panel(ax, side)
+                figures.layer_ticks(ax, details["layers"], "erased after layer")
+                figures.shares(ax)
+            axes[0].set_ylabel("share of questions")
+            figures.legend(figure, axes[0])
+            erased = " and ".join(details["intermediates"]).replace("_", " ")
+            figures.title(figure, f"Erasing {erased} from the residual stream")
         return True
 
 
@@ -243,8 +285,8 @@ def _result(
     held = subject.validation.clusters[: len(intact["validation"])]
     noisy = subject.noisy.clusters[: len(intact["memorized"])]
     metrics = {
-        "reasoning_reliance_memorization": _reliance(intact, measured, layer, "memorized", noisy, rng, "train_noisy"),
-        "reasoning_reliance_validation": _reliance(intact, measured, layer, "validation", held, rng, "validation"),
+        "reasoning_reliance_memorization": _reliance(intact, measured, layer, "memorized", noisy, rng),
+        "reasoning_reliance_validation": _reliance(intact, measured, layer, "validation", held, rng),
     }
     details = {
         "intermediates": list(names),
@@ -264,15 +306,14 @@ def _reliance(
     key: str,
     clusters: NDArray[np.int64],
     rng: np.random.Generator,
-    split: str,
-) -> Metric:
+) -> Estimate:
     """[(intact - erased) - (intact - randomly erased)] / intact, at the layer chosen on the selection split."""
     columns = np.stack([intact[key], measured["leace"][layer][key], measured["random"][layer][key]], 1)
     if columns[:, 0].mean() == 0:
-        return Metric(Estimate.missing("the intact model is never right here"), split)
+        return Estimate.missing("the intact model is never right here")
 
     def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
         return quotient(m[..., 2] - m[..., 1], m[..., 0])
 
     draws = relative(resampled_means(columns, clusters, rng))
-    return Metric(from_draws(relative(columns.mean(0)), draws, "cluster bootstrap", len(columns)), split)
+    return from_draws(relative(columns.mean(0)), draws, "cluster bootstrap", len(columns))

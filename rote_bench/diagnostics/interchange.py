@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, proportion
-from . import Diagnostic, NotApplicable, Result
+from ..measures import SHARE, Measure
+from ..statistics import Estimate, proportion
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,6 +50,21 @@ class Interchange(Diagnostic[InterchangeOptions]):
     name = "interchange"
     version = 1
     description = "whether swapping the intermediate result makes the model give the answer that it implies"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "interchange_accuracy",
+            "answers that follow another example's intermediate result, swapped in",
+            "validation",
+            SHARE,
+        ),
+        Measure(
+            "interchange_control",
+            "the same for a random subspace",
+            "validation",
+            SHARE,
+            interval="one random subspace, whose choice a bootstrap over examples says nothing of",
+        ),
+    )
     Options: ClassVar[type] = InterchangeOptions
 
     def run(self, subject: Subject) -> Result:
@@ -105,19 +121,30 @@ class Interchange(Diagnostic[InterchangeOptions]):
             "share_implied": shares["validation"],
             "pairs": len(pairs["validation"].rows),
         }
-        return Result(
-            {
-                "interchange_accuracy": Metric(estimate, "validation"),
-                "interchange_control": Metric(control, "validation"),
-            },
-            details,
-        )
+        return Result({"interchange_accuracy": estimate, "interchange_control": control}, details)
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float]:
+        at, shares = details["chosen_layer"] - 1, details["share_implied"]
+        control = Estimate(float(shares["random"][at]), None, None, None, details["pairs"])
+        return {"interchange_accuracy": shares["concept"][at], "interchange_control": control}
 
     @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import interchange
+    def draw(details: Details, path: Path) -> bool:
+        """How often a swapped intermediate result decides the answer."""
+        from ..report import figures
 
-        interchange(details, path)
+        lines = (
+            ("concept", "its subspace swapped", figures.TRUE, "-"),
+            ("random", "random subspace swapped", figures.GREY, ":"),
+        )
+        with figures.drawing(path, 1, 6.4, 4.2) as (figure, (ax,)):
+            for way, text, color, dash in lines:
+                values = details["share_implied"][way]
+                ax.plot(details["layers"], values, dash, color=color, marker="o", label=text)
+            figures.layer_ticks(ax, details["layers"], "swapped after layer")
+            figures.shares(ax, "answers that follow the swapped value")
+            figures.legend(figure, ax, 3)
+            figures.title(figure, f"Another example's {details['intermediate'].replace('_', ' ')}, swapped in")
         return True
 
 

@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, resampled_means
-from . import Diagnostic, Metric, NotApplicable, Result
+from ..measures import SHARE, Measure
+from ..statistics import Estimate, cluster_codes, resampled_means
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
+
+
+POST = "post_memorization"
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class LogitLens(Diagnostic[LogitLensOptions]):
     name = "logit_lens"
     version = 1
     description = "which of the true answer and the noisy label each layer holds"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure("clean_label_depth", "relative depth at which the true answer leads", "train_noisy", SHARE),
+        Measure("override_depth", "relative depth at which the wrong label takes over", "train_noisy", SHARE, column=6),
+    )
     Options: ClassVar[type] = LogitLensOptions
 
     def run(self, subject: Subject) -> Result:
@@ -62,33 +70,64 @@ class LogitLens(Diagnostic[LogitLensOptions]):
         snapshots: dict[str, Any] = {}
         records: dict[str, list[Any]] = {}
         error = 0.0
-        over: NDArray[np.bool_] | None = None
         for snapshot, anatomy in subject.anatomies.items():
             part: dict[str, Any] = {"layers": list(range(1, anatomy.n_layers + 1))}
             for view in (subject.noisy, subject.validation):
                 reading = read(anatomy, view, self.options.examples, subject.batch_size)
                 error = max(error, reading.error)
                 part[view.name] = _summary(reading)
-                if view.name == "noisy" and snapshot == "post_memorization":
-                    over = reading.label_rank < reading.true_rank
+                if view.name == "noisy" and snapshot == POST:
                     records = {
+                        "group": [e.group for e in view.labelled.examples[: len(reading.true_rank)]],
                         "true_rank": reading.true_rank.tolist(),
                         "label_rank": reading.label_rank.tolist(),
                     }
             snapshots[snapshot] = part
-        assert over is not None
-        clusters = subject.noisy.clusters[: len(over)]
-        metrics = {
-            "clean_label_depth": Metric(depth(over, clusters, subject.rng(self.name), "clean"), "train_noisy", None),
-            "override_depth": Metric(depth(over, clusters, subject.rng(self.name), "override"), "train_noisy", None),
+        return Result(self._depths(records), {"snapshots": snapshots, "self_check": {"max_abs_error": error}}, records)
+
+    def _depths(self, records: Records) -> dict[str, Estimate]:
+        """Both depths from the ranks of every example at every layer."""
+        over = np.array(records["label_rank"]) < np.array(records["true_rank"])
+        clusters = cluster_codes(records["group"])
+        return {
+            name: depth(over, clusters, self.rng(self.name), kind)
+            for name, kind in (("clean_label_depth", "clean"), ("override_depth", "override"))
         }
-        return Result(metrics, {"snapshots": snapshots, "self_check": {"max_abs_error": error}}, records)
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
+        if records:
+            return self._depths(records)
+        over = np.asarray(details["snapshots"][POST]["noisy"]["label_over_true"], dtype=float)
+        return {"clean_label_depth": crossed(over, "clean"), "override_depth": crossed(over, "override")}
 
     @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.figures import lens
+    def series(details: Details) -> Details:
+        part = details["snapshots"][POST]
+        return {"layers": part["layers"], **{key: part["noisy"][key] for key in ("true_top1", "label_top1")}}
 
-        lens(details, path)
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """The noisy and the true answer through the layers, before and after memorization."""
+        from ..report import figures
+
+        snapshots = details["snapshots"]
+        with figures.drawing(path, len(snapshots), 4.6 * len(snapshots) + 0.8, 4.4) as (figure, axes):
+            for ax, (name, part) in zip(axes, snapshots.items(), strict=True):
+                layers, noisy = part["layers"], part["noisy"]
+                leads = [1 - share for share in noisy["label_over_true"]]
+                for values, color, style, text in (
+                    (noisy["true_top1"], figures.TRUE, "o-", "true answer is the top answer"),
+                    (noisy["label_top1"], figures.MEMORISED, "o-", "wrong label is the top answer"),
+                    (leads, figures.GREY, ".:", "true answer ranks above the wrong label"),
+                ):
+                    ax.plot(layers, values, style, color=color, label=text)
+                ax.axhline(0.5, color="#bbbbbb", linewidth=0.8)
+                figures.panel(ax, figures.SNAPSHOT_NAMES.get(name, name))
+                figures.layer_ticks(ax, layers)
+                figures.shares(ax)
+            axes[0].set_ylabel("share of mislabelled training questions")
+            figures.legend(figure, axes[0], 3)
+            figures.title(figure, "Which answer each layer holds for a mislabelled question")
         return True
 
 
@@ -141,24 +180,25 @@ def depth(over: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.random.G
         kind: ``clean``: the first layer at which the true answer outranks the noisy label on most examples;
             ``override``: the layer from which on the noisy label outranks the true answer on most examples.
     """
-    layers = int(over.shape[1])
-
-    def first(shares: NDArray[np.float64]) -> float | None:
-        if kind == "clean":
-            ahead = [layer for layer in range(layers) if shares[layer] < 0.5]
-            return (ahead[0] + 1) / layers if ahead else None
-        behind = [layer for layer in range(layers) if shares[layer] <= 0.5]
-        if behind and behind[-1] == layers - 1:
-            return None
-        return (behind[-1] + 2 if behind else 1) / layers
-
-    value = first(over.mean(axis=0))
+    value = crossed(over.mean(axis=0), kind)
     if value is None:
         who = (
             "the true answer never outranks the noisy label" if kind == "clean" else "the noisy label never takes over"
         )
-        return Estimate(None, None, None, None, len(over), f"{who} on most examples at any layer")
-    found = [first(shares) for shares in resampled_means(over.astype(float), clusters, rng)]
+        return Estimate.missing(f"{who} on most examples at any layer", len(over))
+    found = [crossed(shares, kind) for shares in resampled_means(over.astype(float), clusters, rng)]
     known = [f for f in found if f is not None]
     low, high = np.quantile(known, [0.025, 0.975])
     return Estimate(value, float(low), float(high), "cluster bootstrap", len(over))
+
+
+def crossed(shares: NDArray[np.float64], kind: str) -> float | None:
+    """The same from (layers,) the share of examples on which the noisy label outranks the true answer."""
+    layers = len(shares)
+    if kind == "clean":
+        ahead = np.flatnonzero(shares < 0.5)
+        return (int(ahead[0]) + 1) / layers if len(ahead) else None
+    behind = np.flatnonzero(shares <= 0.5)
+    if len(behind) and behind[-1] == layers - 1:
+        return None
+    return (int(behind[-1]) + 2 if len(behind) else 1) / layers

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, difference
-from . import Diagnostic, NotApplicable, Result
+from ..measures import DIFFERENCE, SHARE, Measure
+from ..statistics import Estimate, difference
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from ..subject import Subject, View
@@ -49,6 +50,23 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
     name = "neighbourhood"
     version = 1
     description = "whether a memorised label leaks to the examples next to it"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "neighbour_leakage",
+            "errors beside mislabelled examples minus errors beside clean ones",
+            "held-out neighbours",
+            DIFFERENCE,
+            higher_is_better=False,
+        ),
+        Measure(
+            "neighbour_same_label",
+            "neighbours answered with the very same wrong label",
+            "held-out neighbours",
+            SHARE,
+            higher_is_better=False,
+            interval="a level beside the difference, which has one",
+        ),
+    )
     Options: ClassVar[type] = NeighbourhoodOptions
 
     def run(self, subject: Subject) -> Result:
@@ -76,20 +94,43 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
             by_kind[kind] = row
         (noisy, wrong, leaked), (clean, base, _) = sides["noisy"], sides["clean"]
         metrics = {
-            "neighbour_leakage": Metric(
-                difference(wrong, noisy.beside, base, clean.beside, rng), "held-out neighbours", False
-            ),
-            "neighbour_same_label": Metric(
-                Estimate(float(leaked.mean()), None, None, None, len(leaked)), "held-out neighbours", False
-            ),
+            "neighbour_leakage": difference(wrong, noisy.beside, base, clean.beside, rng),
+            "neighbour_same_label": Estimate(float(leaked.mean()), None, None, None, len(leaked)),
         }
         return Result(metrics, {"kinds": by_kind})
 
-    @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import neighbourhood
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float]:
+        kinds = details["kinds"].values()
+        asked = {side: sum(kind[f"n_{side}"] for kind in kinds) for side in ("noisy", "clean")}
 
-        neighbourhood(details, path)
+        def mean(what: str, side: str) -> float:
+            hits = sum(kind[f"{what}_beside_{side}"] * kind[f"n_{side}"] for kind in kinds)
+            return float(hits / asked[side])
+
+        return {
+            "neighbour_leakage": mean("error", "noisy") - mean("error", "clean"),
+            "neighbour_same_label": Estimate(mean("same_label", "noisy"), None, None, None, asked["noisy"]),
+        }
+
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """Errors beside mislabelled and beside clean examples, by kind of neighbour."""
+        from ..report import figures
+
+        kinds = details["kinds"]
+        bars = (
+            ("error_beside_noisy", figures.MEMORISED, "wrong beside a mislabelled example"),
+            ("error_beside_clean", figures.HELD_OUT, "wrong beside a clean one"),
+            ("same_label_beside_noisy", figures.GREY, "gives the neighbour's wrong label"),
+        )
+        with figures.drawing(path, 1, 1.6 * len(kinds) + 3.0, 4.0) as (figure, (ax,)):
+            for k, (key, color, text) in enumerate(bars):
+                at = [i + 0.25 * (k - 1) for i in range(len(kinds))]
+                ax.bar(at, [row[key] for row in kinds.values()], 0.24, color=color, label=text, zorder=2 + k)
+            ax.set_xticks(range(len(kinds)), [name.replace("_", " ") for name in kinds])
+            ax.set_ylabel("share of held-out neighbours")
+            figures.legend(figure, ax, 2)
+            figures.title(figure, "Does a memorised label leak to its neighbours?")
         return True
 
 

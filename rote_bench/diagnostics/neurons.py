@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, from_draws, quotient, resampled_means
-from . import Diagnostic, NotApplicable, Result
+from ..measures import Measure
+from ..statistics import Estimate, from_draws, quotient, resampled_means
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,6 +54,24 @@ class Neurons(Diagnostic[NeuronsOptions]):
     name = "neurons"
     version = 1
     description = "whether memorization shifts units that already were heuristics"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "heuristic_shift",
+            "how much more heuristic units shift on mislabelled than on clean examples",
+            "train_noisy, train_clean",
+        ),
+        Measure(
+            "heuristic_shift_concentration",
+            "share of that shift in heuristic units over their share of all units",
+            "train_noisy",
+            interval="a property of all units, not a mean over examples",
+        ),
+        Measure(
+            "unit_patch_dissociation",
+            "undoing memorization by most shifted units, beyond random units",
+            "validation, train_noisy",
+        ),
+    )
     Options: ClassVar[type] = NeuronsOptions
 
     def run(self, subject: Subject) -> Result:
@@ -73,18 +92,16 @@ class Neurons(Diagnostic[NeuronsOptions]):
         }
         noisy, clean = np.abs(shifts["noisy"]), np.abs(shifts["clean"])
         ratio = noisy.mean(0).sum() / max(1e-12, clean.mean(0).sum())
-        metrics: dict[str, Metric] = {}
+        metrics: dict[str, Estimate] = {}
         share_units = float(classified.mean())
         if classified.any():
             metrics["heuristic_shift"] = _shift(noisy[:, classified], clean[:, classified], subject)
             of_shift = float(noisy.mean(0)[classified].sum() / max(1e-12, noisy.mean(0).sum()))
             enrichment = Estimate(of_shift / max(share_units, 1e-12), None, None, None, n)
         else:
-            metrics["heuristic_shift"] = Metric(
-                Estimate.missing("no unit follows a pattern above its null"), "train_noisy"
-            )
-            of_shift, enrichment = 0.0, Estimate.missing("no unit follows a pattern above its null")
-        metrics["heuristic_shift_concentration"] = Metric(enrichment, "train_noisy")
+            enrichment = Estimate.missing("no unit follows a pattern above its null")
+            metrics["heuristic_shift"], of_shift = enrichment, 0.0
+        metrics["heuristic_shift_concentration"] = enrichment
         order = np.argsort(-(noisy.mean(0) - clean.mean(0)), kind="stable")
         patched = _patch_units(subject, before, after, order)
         metrics["unit_patch_dissociation"] = _area(subject, patched)
@@ -105,11 +122,45 @@ class Neurons(Diagnostic[NeuronsOptions]):
         }
         return Result(metrics, details)
 
-    @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import neurons
+    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+        share = details["classified"] / details["units"]
+        patching = details["patching"]
 
-        neurons(details, path)
+        def area(way: str) -> float | None:
+            held, noisy = (np.asarray(patching[way][key], dtype=float) for key in ("validation", "memorized"))
+            if not held[0] or not noisy[0]:
+                return None
+            return float((held[1:] / held[0] - noisy[1:] / noisy[0]).mean())
+
+        shifted, random = area("by_shift"), area("random")
+        return {
+            "heuristic_shift_concentration": details["share_of_shift_in_classified"] / share if share else None,
+            "unit_patch_dissociation": None if shifted is None or random is None else shifted - random,
+        }
+
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """What putting back the units that shifted most does, and which families of patterns units follow."""
+        from ..report import figures
+
+        lines = (
+            ("validation", "right on held-out questions", figures.HELD_OUT),
+            ("memorized", "wrong label still given", figures.MEMORISED),
+        )
+        with figures.drawing(path, 2, 9.2, 4.2, share=False) as (figure, (left, right)):
+            for way, dash, suffix in (("by_shift", "-", ""), ("random", ":", ", random units")):
+                for key, text, color in lines:
+                    values = details["patching"][way][key]
+                    left.plot([0.0, *details["shares"]], values, dash, color=color, label=text + suffix)
+            left.set_xlabel("share of MLP units put back, most shifted first")
+            figures.shares(left, "share of questions")
+            families = details["families"] or {"none": 0}
+            total = max(1, details["units"])
+            right.barh(list(families)[::-1], [n / total for n in families.values()][::-1], color=figures.CLEAN)
+            right.set_xlabel("share of units that follow a pattern")
+            figures.panel(right, f"{details['classified']} of {details['units']} units")
+            figures.legend(figure, left, 2)
+            figures.title(figure, "Units before memorization, put back after it")
         return True
 
 
@@ -180,16 +231,16 @@ def _classify(
     return dict(sorted(families.items(), key=lambda item: -item[1])), classified
 
 
-def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subject) -> Metric:
+def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subject) -> Estimate:
     """Mean absolute shift of classified units on mislabelled examples over that on clean ones, minus 1."""
     rng = subject.rng("neurons-shift")
     a, b = noisy.mean(1), clean.mean(1)
     if not b.mean() > 0:
         reason = "the classified units do not move on clean examples, so that nothing can be compared with them"
-        return Metric(Estimate.missing(reason, len(a)), "train_noisy, train_clean")
+        return Estimate.missing(reason, len(a))
     draws = quotient(resampled_means(a, np.arange(len(a)), rng), resampled_means(b, np.arange(len(b)), rng))
     value = a.mean() / b.mean() - 1
-    return Metric(from_draws(value, draws - 1, "bootstrap over examples", len(a)), "train_noisy, train_clean")
+    return from_draws(value, draws - 1, "bootstrap over examples", len(a))
 
 
 def _patch_units(
@@ -232,14 +283,14 @@ def _hits(
     return torch.cat(out).numpy()
 
 
-def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> Metric:
+def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> Estimate:
     """Mean over shares of relative accuracy kept minus relative memorization kept, by shift minus in random order."""
     rng = subject.rng("neurons-area")
     held, noisy = (
         np.stack([*patched["by_shift"][k], *patched["random"][k][1:]], 1) for k in ("validation", "memorized")
     )
     if held[:, 0].mean() == 0 or noisy[:, 0].mean() == 0:
-        return Metric(Estimate.missing("the intact model is never right here"), "validation, train_noisy")
+        return Estimate.missing("the intact model is never right here")
     k = len(SHARES)
 
     def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -252,4 +303,4 @@ def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.f
         resampled_means(noisy, subject.noisy.clusters[: len(noisy)], rng),
     )
     value = area(held.mean(0), noisy.mean(0))
-    return Metric(from_draws(value, draws, "cluster bootstrap", len(held) + len(noisy)), "validation, train_noisy")
+    return from_draws(value, draws, "cluster bootstrap", len(held) + len(noisy))

@@ -11,12 +11,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from ..statistics import Metric, bootstrap
-from . import Diagnostic, NotApplicable, Result
+from ..measures import SHARE, Measure
+from ..statistics import bootstrap
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +42,15 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
     name = "position_importance"
     version = 1
     description = "which tokens carry the memorised label and which the reasoning, by layer"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "position_spread_memorization",
+            "how evenly memorised labels hang on all tokens (1: evenly, 0: on one)",
+            "train_noisy",
+            SHARE,
+        ),
+        Measure("position_spread_validation", "the same for held-out answers", "validation", SHARE),
+    )
     Options: ClassVar[type] = PositionImportanceOptions
 
     def run(self, subject: Subject) -> Result:
@@ -62,19 +72,32 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
         }
         rng = subject.rng(self.name)
         metrics = {
-            f"position_spread_{key}": Metric(bootstrap(spread, value[:, 0], view.clusters[: len(value)], rng), split)
-            for key, value, view, split in (
-                ("memorization", drops["memorization"], subject.noisy, "train_noisy"),
-                ("validation", drops["validation"], subject.validation, "validation"),
-            )
+            f"position_spread_{key}": bootstrap(spread, drops[key][:, 0], view.clusters[: len(drops[key])], rng)
+            for key, view in (("memorization", subject.noisy), ("validation", subject.validation))
         }
         return Result(metrics, details)
 
-    @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import position_importance
+    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+        first = {key: float(spread(np.asarray(drop[0], dtype=float))) for key, drop in details["drop"].items()}
+        return {f"position_spread_{key}": value if math.isfinite(value) else None for key, value in first.items()}
 
-        position_importance(details, path)
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """Fall of accuracy and of memorization when one position's state is resampled."""
+        from ..report import figures
+
+        layers, names = details["layers"], [name.replace("_", " ") for name in details["positions"]]
+        sides = (("validation", "held-out questions"), ("memorization", "memorised labels"))
+        with figures.drawing(path, 2, 8.6, 0.6 + 0.42 * len(layers) + 1.8) as (figure, axes):
+            for ax, (key, side) in zip(axes, sides, strict=True):
+                image = ax.imshow(details["drop"][key], vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="lower")
+                figures.panel(ax, side)
+                ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+                ax.set_yticks(range(len(layers)), [str(i + 1) for i in layers])
+                ax.grid(visible=False)
+            axes[0].set_ylabel("after layer")
+            figure.colorbar(image, ax=axes, label="answers lost", shrink=0.8)
+            figures.title(figure, "What each token still carries at each depth")
         return True
 
 

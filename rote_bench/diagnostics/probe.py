@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ..statistics import Estimate, Metric, from_draws, quotient, resampled_means
-from . import Diagnostic, NotApplicable, Result
+from ..measures import SHARE, Measure
+from ..statistics import Estimate, from_draws, quotient, resampled_means
+from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,6 +56,27 @@ class Probe(Diagnostic[ProbeOptions]):
     name = "probe"
     version = 1
     description = "where intermediate results and the true answer can be read on memorised examples"
+    metrics: ClassVar[tuple[Measure, ...]] = (
+        Measure(
+            "bridge_retention",
+            "probe reads intermediate results on memorised questions, relative to held-out ones",
+            "train_noisy",
+            higher_is_better=True,
+        ),
+        Measure(
+            "latent_clean_retention",
+            "probe reads the true answer on memorised questions, relative to held-out ones",
+            "train_noisy",
+            higher_is_better=True,
+        ),
+        Measure(
+            "probe_accuracy_noisy",
+            "probe accuracy for intermediate results on memorised questions",
+            "train_noisy",
+            SHARE,
+        ),
+        Measure("probe_control_noisy", "the same for a control task of random classes", "train_noisy", SHARE),
+    )
     Options: ClassVar[type] = ProbeOptions
 
     def run(self, subject: Subject) -> Result:
@@ -91,11 +113,40 @@ class Probe(Diagnostic[ProbeOptions]):
         metrics["probe_control_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, rng, "noisy", True)
         return Result(metrics, details)
 
-    @staticmethod
-    def draw(details: Mapping[str, Any], path: Path) -> bool:
-        from ..report.panels import probes
+    def implied(self, details: Details, records: Records) -> Mapping[str, float]:
+        targets = details["targets"]
+        chosen = [name for name in targets if name != ANSWER] or [ANSWER]
 
-        probes(details, path)
+        def mean(table: str) -> float:
+            read = [np.asarray(targets[n][table], dtype=float).ravel()[targets[n]["chosen_site"]] for n in chosen]
+            return float(np.mean(read))
+
+        return {"probe_accuracy_noisy": mean("noisy"), "probe_control_noisy": mean("control")}
+
+    @staticmethod
+    def draw(details: Details, path: Path) -> bool:
+        """Best probe accuracy over positions, by layer, on memorised and held-out questions, with both floors."""
+        from ..report import figures
+
+        targets = details["targets"]
+        shown = list(targets) if len(targets) <= 5 else [*list(targets)[:4], ANSWER]
+        lines = (
+            ("validation", "held-out questions", figures.HELD_OUT, "-"),
+            ("noisy", "memorised questions", figures.MEMORISED, "-"),
+            ("control", "control task", figures.GREY, ":"),
+            ("random_network", "untrained network", figures.GREY, "--"),
+        )
+        with figures.drawing(path, len(shown), 2.6 * len(shown) + 1.4, 4.0) as (figure, axes):
+            for ax, name in zip(axes, shown, strict=True):
+                for key, text, color, dash in lines:
+                    best = [max(row) for row in targets[name][key]]
+                    ax.plot(details["layers"], best, dash, color=color, marker=".", label=text)
+                figures.panel(ax, "true answer" if name == ANSWER else name.replace("_", " "))
+                figures.layer_ticks(ax, details["layers"])
+                figures.shares(ax)
+            axes[0].set_ylabel("probe accuracy, best position")
+            figures.legend(figure, axes[0])
+            figures.title(figure, "What can be read from the hidden states")
         return True
 
 
@@ -236,7 +287,7 @@ def _retention(
     targets: Sequence[str],
     clusters: Mapping[str, NDArray[np.int64]],
     rng: np.random.Generator,
-) -> Metric:
+) -> Estimate:
     """(accuracy on D_n - control) / (accuracy on V - control), at the chosen sites, mean over targets."""
 
     def columns(key: str) -> NDArray[np.float64]:
@@ -254,12 +305,10 @@ def _retention(
 
     noisy, held = columns("noisy"), columns("validation")
     if (held.mean(0)[:k] - held.mean(0)[k:]).mean() < 0.05:
-        return Metric(
-            Estimate.missing("on held-out questions the probe reads no more than its control"), "train_noisy", True
-        )
+        return Estimate.missing("on held-out questions the probe reads no more than its control")
     draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
     value = ratio(noisy.mean(0), held.mean(0))
-    return Metric(from_draws(value, draws, "cluster bootstrap", len(noisy)), "train_noisy", True)
+    return from_draws(value, draws, "cluster bootstrap", len(noisy))
 
 
 def _level(
@@ -270,11 +319,9 @@ def _level(
     rng: np.random.Generator,
     key: str,
     control: bool = False,
-) -> Metric:
+) -> Estimate:
     """Mean probe accuracy over targets at the chosen sites."""
-    values = np.stack([(read[t].control if control else read[t].concept)[key][:, picked[t]] for t in targets], 1).mean(
-        1
-    )
+    tables = [read[t].control if control else read[t].concept for t in targets]
+    values = np.stack([table[key][:, picked[t]] for table, t in zip(tables, targets, strict=True)], 1).mean(1)
     low, high = np.quantile(resampled_means(values, clusters[key], rng), [0.025, 0.975])
-    estimate = Estimate(float(values.mean()), float(low), float(high), "cluster bootstrap", len(values))
-    return Metric(estimate, "train_noisy", None)
+    return Estimate(float(values.mean()), float(low), float(high), "cluster bootstrap", len(values))

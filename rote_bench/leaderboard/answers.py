@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..statistics import Metric
+    from ..statistics import Estimate
 
 SPLITS = ("validation", "train_noisy", "train_clean")
 TEXTS = ("group", "prompt", "answer", "label", "prediction")
@@ -23,8 +23,8 @@ class Unreadable(Exception):
     """A file beside a report that does not hold what it should; the message says in what."""
 
 
-def read_table(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """Columns of a Parquet file.
+def read_table(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """Columns of a Parquet file, all when None.
 
     Raises:
         Unreadable: when it is no such file or lacks a column.
@@ -33,8 +33,9 @@ def read_table(path: Path, columns: Sequence[str]) -> dict[str, list[Any]]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path, columns=list(columns))
-        out: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in columns}
+        table = pyarrow.parquet.read_table(path, columns=None if columns is None else list(columns))
+        names = table.column_names if columns is None else columns
+        out: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in names}
     except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
         raise Unreadable(f"cannot be read: {str(error).splitlines()[0][:120]}") from None
     return out
@@ -99,7 +100,7 @@ class Answers:
             out["counterfactual_memorization"] = out["memorization_rate"] - out["phantom_rate"]
         return out
 
-    def score(self, rng: np.random.Generator) -> dict[str, Metric]:
+    def score(self, rng: np.random.Generator) -> dict[str, Estimate]:
         """The metrics with their intervals, as the run computed them."""
         from ..measurement import score
 
@@ -107,7 +108,7 @@ class Answers:
             split: (self.flags(split, "is_answer"), self.flags(split, "is_label"), self.clusters(split))
             for split in self.splits
         }
-        return score(hits, self.marked(), rng)
+        return dict(score(hits, self.marked(), rng))
 
     def contradictions(self) -> Iterator[str]:
         """Examples whose prediction does not go with what is said about it.

@@ -5,34 +5,29 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..findings import ACROSS
 from ..machine import check_writable
+from ..measures import Measure
 from ..report.write import write_text
 from . import tables
-from .assemble import assemble, group, select
+from .assemble import assemble, select
 from .collect import collect, find
 from .export import file_name, record
+from .schema import check
 
 if TYPE_CHECKING:
     from ..plugins import Registry
-    from .assemble import Known
+    from .assemble import Known, Measures
     from .collect import Collection
 
 FILES = ("leaderboard.json", "leaderboard.md", "leaderboard.tex", "index.html")
 EXPORTS = ("every-eval-ever",)
 EXPORT_FOLDER = "every_eval_ever"
 DEPTH = 4  # levels of the JSON that are broken into lines: below them stands a row
-
-
-@lru_cache(maxsize=1)
-def schema() -> dict[str, Any]:
-    """The JSON schema of ``leaderboard.json``."""
-    loaded: dict[str, Any] = json.loads((Path(__file__).parent / "leaderboard.schema.json").read_text(encoding="utf-8"))
-    return loaded
 
 
 def known_tasks(registry: Registry) -> dict[str, tuple[int, str]]:
@@ -48,11 +43,17 @@ def known_tasks(registry: Registry) -> dict[str, tuple[int, str]]:
     return out
 
 
+def known_measures(registry: Registry) -> dict[str, Measure]:
+    """Every metric that is declared, those of several cells among them."""
+    return registry.measures() | {measure.name: measure for measure in ACROSS}
+
+
 def build(
     places: Sequence[str | Path],
     output: Path,
     *,
     registry: Registry,
+    plugins: Sequence[str | Path] = (),
     export: str | None = None,
     workers: int = 1,
     say: Callable[[str], None] = lambda text: None,
@@ -62,6 +63,7 @@ def build(
 
     Args:
         places: ``report.json`` files, and folders that hold some.
+        plugins: the single files among the plugins of the registry, which other processes load too.
         export: ``every-eval-ever`` also writes one record for each counted report.
         workers: processes that read reports.
         warn: is told of every report that is left out.
@@ -77,41 +79,20 @@ def build(
     check_writable(output)
     root, paths = find(places)
     say(f"{len(paths)} reports under {root}")
-    collection = collect(root, paths, workers=workers)
-    known = known_tasks(registry)
-    board = assemble(collection, known)
+    collection = collect(root, paths, registry, files=plugins, workers=workers)
+    known, measures = known_tasks(registry), known_measures(registry)
+    board = assemble(collection, known, measures)
     for one in board["refused"]:
         warn(f"left out: {one['path']}: {one['reason']}")
     check(board)
     try:
         write(board, output)
         if export is not None:
-            for path, content in records(collection, known, board["rote_bench"]):
+            for path, content in records(collection, known, measures, board["rote_bench"]):
                 write_text(output / EXPORT_FOLDER / path, content)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from None
     return board
-
-
-def check(board: Mapping[str, Any]) -> None:
-    """Make sure that the board fits its schema.
-
-    Raises:
-        ValueError: when it does not, which is a fault of this program.
-    """
-    import fastjsonschema
-
-    try:
-        _compiled()(board)
-    except fastjsonschema.JsonSchemaValueException as error:
-        raise ValueError(f"the leaderboard does not fit its schema: {error}") from None
-
-
-@lru_cache(maxsize=1)
-def _compiled() -> Any:
-    import fastjsonschema
-
-    return fastjsonschema.compile({k: v for k, v in schema().items() if k != "$id"}, use_default=False)
 
 
 def write(board: Mapping[str, Any], output: Path) -> None:
@@ -133,12 +114,12 @@ def lines(value: Any, depth: int = DEPTH) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
-def records(collection: Collection, known: Known, version: str) -> Iterator[tuple[str, str]]:
+def records(collection: Collection, known: Known, measures: Measures, version: str) -> Iterator[tuple[str, str]]:
     """Path and content of the interchange record of every counted report."""
     counted, _ = select(sorted(collection.entries, key=lambda e: e.path), known)
-    for one in group(counted, known):
-        for entry in one.entries:
-            yield file_name(entry), json.dumps(record(entry, version), indent=1, sort_keys=True, allow_nan=False) + "\n"
+    for entry in counted:
+        made = record(entry, measures, version)
+        yield file_name(entry), json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n"
 
 
 def cores() -> int:

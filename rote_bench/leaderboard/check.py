@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import UserError
+from ..measurement import PURPOSE
+from ..pipeline.settings import Settings
+from ..plain import JsonObject
+from ..report.record import Metric, Report
 from ..report.write import FILE, find_reports
-from . import details, regenerate, verify
-from .recompute import SOURCES, Recomputed, answers
+from ..statistics import Estimate, generator
+from . import regenerate, verify
+from .answers import Answers, Unreadable
+from .implied import EXACT, Differs, agree, close, implied, listed, other_curve, records, shown
 
 if TYPE_CHECKING:
     from ..plugins import Registry
+    from ..spec.model import TaskSpec
 
 CONFIRMED, DIFFERS, UNKNOWN = "confirmed", "differs", "not recomputed"
-EXACT = 1e-9
-VALUES = ("value", "ci_low", "ci_high")
-Rerun = Callable[[Any, str, float, Mapping[str, Any]], Mapping[str, Any]]
+SAMPLES = "samples.parquet"
+# Trains and diagnoses a cell: the task, the model's name, the noise rate, and the options of the run.
+Rerun: TypeAlias = "Callable[[TaskSpec, str, float, Settings], Report]"
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Check:
         """Nothing differs."""
         return all(outcome.verdict != DIFFERS for outcome in self.outcomes)
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> JsonObject:
         """As JSON."""
         return {"path": self.path, "holds": self.holds, "outcomes": [asdict(outcome) for outcome in self.outcomes]}
 
@@ -103,17 +109,17 @@ def check(path: Path, registry: Registry, rerun: Rerun | None = None) -> Check:
     except verify.Refused as error:
         raise UserError(str(error), where=str(file)) from None
     done = Check(str(path))
-    if report["status"] != "success":
-        raise UserError(f"the run did not succeed, so that it claims nothing: {report['status']}", where=str(file))
-    done.outcomes += _itself(report, file.parent)
+    if report.status != "success":
+        raise UserError(f"the run did not succeed, so that it claims nothing: {report.status}", where=str(file))
+    done.outcomes += _itself(report, file.parent, registry)
     done.outcomes += _examples(report, file.parent, registry)
-    done.outcomes += _metrics(report, file.parent)
+    done.outcomes += _metrics(report, file.parent, registry)
     if rerun is not None:
         done.outcomes += _again(report, registry, rerun)
     return done
 
 
-def _itself(report: Mapping[str, Any], folder: Path) -> Iterator[Outcome]:
+def _itself(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """What needs nothing but the report and its folder."""
     try:
         present, missing = verify.check_artifacts(report, folder)
@@ -121,20 +127,31 @@ def _itself(report: Mapping[str, Any], folder: Path) -> Iterator[Outcome]:
         yield Outcome("artifacts", CONFIRMED if present else UNKNOWN, note=note)
     except verify.Refused as error:
         yield Outcome("artifacts", DIFFERS, note=str(error))
-    for claim, test, note in (
-        ("numbers", verify.check_numbers, "none is NaN, infinite or beyond what is measured"),
-        ("identity", verify.check_identity, "the hash is that of its parts, and they are the report's"),
-        ("consistency", verify.check_metrics, "the metrics agree with each other and with their details"),
-        ("findings", verify.check_findings, "the verdicts follow from the metrics"),
-    ):
+    tests: tuple[tuple[str, Callable[[], None], str], ...] = (
+        ("numbers", lambda: verify.check_numbers(report), "none is NaN, infinite or beyond what is measured"),
+        ("identity", lambda: verify.check_identity(report), "the hash is that of its parts, those of the report"),
+        ("consistency", lambda: verify.check_metrics(report, registry), "the metrics are as declared, and agree"),
+        (
+            "details",
+            lambda: verify.check_details(report, registry),
+            "the metrics follow from their diagnostics' details",
+        ),
+        ("findings", lambda: verify.check_findings(report), "the verdicts follow from the metrics"),
+    )
+    for claim, test, note in tests:
         try:
-            test(report)
+            test()
             yield Outcome(claim, CONFIRMED, note=note)
         except verify.Refused as error:
             yield Outcome(claim, DIFFERS, note=str(error))
+    if listed(report, "dynamics.jsonl"):
+        curve = other_curve(report, folder)
+        yield Outcome(
+            "curve", DIFFERS if curve else CONFIRMED, note=curve or "dynamics.jsonl is the curve of the details"
+        )
 
 
-def _examples(report: Mapping[str, Any], folder: Path, registry: Registry) -> Iterator[Outcome]:
+def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """The examples made again, and compared with those that were asked."""
     try:
         spec = regenerate.spec_of(report, registry)
@@ -142,13 +159,13 @@ def _examples(report: Mapping[str, Any], folder: Path, registry: Registry) -> It
     except (UserError, ValueError) as error:
         yield Outcome("data", UNKNOWN, note=" ".join(str(error).split()))
         return
-    claimed, found = report["data"]["fingerprint"], data.fingerprint()
-    counts = report["data"]["counts"] == data.counts() and report["data"]["n_noisy"] == len(data.train.noisy)
+    claimed, found = report.data.fingerprint, data.fingerprint()
+    counts = report.data.counts == data.counts() and report.data.n_noisy == len(data.train.noisy)
     if claimed == found and counts:
         yield Outcome("data", CONFIRMED, note="all examples and labels made again from the task and its seeds")
     else:
         yield Outcome("data", DIFFERS, claimed[:12], found[:12], "fingerprint or counts of the examples made again")
-    asked, why = answers(report, folder)
+    asked, why = _answers(report, folder)
     if asked is None:
         yield Outcome("samples", UNKNOWN, note=why)
         return
@@ -160,55 +177,67 @@ def _examples(report: Mapping[str, Any], folder: Path, registry: Registry) -> It
         yield Outcome("samples", CONFIRMED, note="the examples asked are those, and each verdict fits its answer")
 
 
-def _metrics(report: Mapping[str, Any], folder: Path) -> Iterator[Outcome]:
+def _answers(report: Report, folder: Path) -> tuple[Answers | None, str]:
+    """The answers beside a report, or why there are none: a file that it does not list is nobody's claim."""
+    if not (folder / SAMPLES).is_file():
+        return None, f"{SAMPLES} is not here"
+    if not listed(report, SAMPLES):
+        return None, f"{SAMPLES} is not among the report's artifacts"
+    try:
+        return Answers.load(folder / SAMPLES), ""
+    except Unreadable as error:
+        return None, f"{SAMPLES} {error}"
+
+
+def _metrics(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """Every metric, from the records beside the report where they allow it."""
-    found: dict[str, Recomputed] = {}
-    reasons: dict[str, str] = {}
-    for source, of in SOURCES:
-        values, why = source(report, folder)
-        found.update(values)
-        if why:
-            reasons.update(dict.fromkeys(of, why))
-    implied = details.recompute(report)
-    for name, claimed in report["metrics"].items():
-        if name in found:
-            yield _compared(name, claimed, found[name])
-        elif name in implied:
-            agrees = details.agree(claimed["value"], implied[name])
-            why = reasons.get(name, "no per-example records are kept")
-            note = f"its details agree, but {why}" if agrees else "from the details of its diagnostic"
-            again = details.shown(implied[name])
-            yield Outcome(name, UNKNOWN if agrees else DIFFERS, shown(claimed), "" if agrees else again, note)
-        else:
-            yield Outcome(name, UNKNOWN, shown(claimed), note=reasons.get(name, "no per-example records are kept"))
+    asked, why = _answers(report, folder)
+    if asked is not None and report.data.n_noisy and not asked.marked().any():
+        asked, why = None, f"{SAMPLES} holds no phantom labels"
+    scored = {} if asked is None else asked.score(generator(report.seeds.bootstrap, PURPOSE))
+    for name in verify.ANSWERED:
+        if name in report.metrics:
+            claimed = report.metrics[name]
+            yield _compared(name, claimed, scored[name], SAMPLES) if name in scored else _unknown(name, claimed, why)
+    for name, entry in report.diagnostics.items():
+        kept, missing = records(report, folder, name)
+        missing = missing or "its records do not determine it"
+        try:
+            found = implied(report, name, registry, kept)
+        except Differs as error:
+            yield from (Outcome(m, DIFFERS, shown(report.metrics[m]), note=str(error)) for m in entry.metrics)
+            continue
+        source = f"{name}.parquet and its details" if kept else "its details"
+        for metric in entry.metrics:
+            claimed = report.metrics[metric]
+            if metric not in found:
+                yield _unknown(metric, claimed, missing)
+            elif isinstance(again := found[metric], Estimate):
+                yield _compared(metric, claimed, again, source)
+            elif agree(claimed, again):
+                yield _unknown(
+                    metric, claimed, f"its details agree, but {missing or 'its records do not determine it'}"
+                )
+            else:
+                yield Outcome(metric, DIFFERS, shown(claimed), shown(again), "from the details of its diagnostic")
 
 
-def _compared(name: str, claimed: Mapping[str, Any], again: Recomputed) -> Outcome:
-    new = {"value": again.estimate.value, "ci_low": again.estimate.ci_low, "ci_high": again.estimate.ci_high}
-    same = all(_close(claimed[key], new[key], EXACT) for key in VALUES)
-    return Outcome(name, CONFIRMED if same else DIFFERS, shown(claimed), shown(new), again.source)
+def _compared(name: str, claimed: Metric, again: Estimate, source: str) -> Outcome:
+    verdict = CONFIRMED if agree(claimed, again) else DIFFERS
+    return Outcome(name, verdict, shown(claimed), shown(again), source)
 
 
-def _close(a: float | None, b: float | None, tolerance: float) -> bool:
-    return a is b if a is None or b is None else math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+def _unknown(name: str, claimed: Metric, why: str) -> Outcome:
+    return Outcome(name, UNKNOWN, shown(claimed), note=why)
 
 
-def shown(entry: Mapping[str, Any]) -> str:
-    """A value with its interval."""
-    if entry["value"] is None:
-        return "null"
-    if entry["ci_low"] is None:
-        return f"{entry['value']:.6g}"
-    return f"{entry['value']:.6g} [{entry['ci_low']:.4g}, {entry['ci_high']:.4g}]"
-
-
-def _again(report: Mapping[str, Any], registry: Registry, rerun: Rerun) -> Iterator[Outcome]:
+def _again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome]:
     """The cell repeated. On the same machine and versions its numbers are the same; elsewhere intervals must meet."""
-    environment, identity = report["environment"], report["identity"]["parts"]
-    if identity.get("snapshots"):
+    environment, parts = report.environment, report.identity.parts
+    if parts.get("snapshots"):
         yield Outcome("rerun", UNKNOWN, note="the run used snapshots from folders that are not here")
         return
-    if environment["remote_code"]:
+    if environment.remote_code:
         yield Outcome("rerun", UNKNOWN, note="code that comes with the weights is not run here")
         return
     try:
@@ -217,38 +246,46 @@ def _again(report: Mapping[str, Any], registry: Registry, rerun: Rerun) -> Itera
         yield Outcome("rerun", UNKNOWN, note=str(error))
         return
     with tempfile.TemporaryDirectory() as folder:
-        settings = {
-            "output": Path(folder),
-            "dtype": environment["dtype"],
-            "limit": report["data"]["limit"],
-            "train": identity.get("recipe") is not None,
-            "threads": environment["threads"],
-            "compile": environment.get("compiled", False),
-        }
-        repeated = rerun(spec, report["model"]["name"], report["data"]["noise_rate"], settings)
+        settings = Settings.picked(
+            {
+                "output_path": Path(folder),
+                "dtype": environment.dtype,
+                "batch_size": environment.batch_size,
+                "limit": report.data.limit,
+                "train": parts.get("training") is not None,
+                "threads": environment.threads,
+                "compile": environment.compiled,
+            }
+        )
+        repeated = rerun(spec, report.model.name, report.data.noise_rate, settings)
     keys = ("torch", "transformers", "platform", "cpu", "device", "threads", "dtype", "precision", "deterministic")
-    here = repeated["environment"]
-    changed = [key for key in keys if environment[key] != here[key]]
-    changed += ["torch.compile"] if environment.get("compiled", False) != here.get("compiled", False) else []
-    exact = not changed and environment["deterministic"]
+    changed = [key for key in (*keys, "compiled") if getattr(environment, key) != getattr(repeated.environment, key)]
+    exact = not changed and environment.deterministic
     note = "must be equal: same machine and versions"
     if not exact:
         note = f"intervals must meet: {', '.join(changed) or 'order of operations'} differs"
-    for name, claimed in report["metrics"].items():
-        new = repeated["metrics"].get(name)
+    for name, claimed in report.metrics.items():
+        new = repeated.metrics.get(name)
         if new is None:
             yield Outcome(f"rerun: {name}", DIFFERS, shown(claimed), note="the repeated run has no such metric")
             continue
-        same = all(_close(claimed[key], new[key], EXACT) for key in VALUES) if exact else _meet(claimed, new)
+        same = _equal(claimed, new) if exact else _meet(claimed, new)
         yield Outcome(f"rerun: {name}", CONFIRMED if same else DIFFERS, shown(claimed), shown(new), note)
 
 
-def _meet(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+def _equal(a: Metric, b: Metric) -> bool:
+    return all(close(getattr(a, key), getattr(b, key), EXACT) for key in ("value", "ci_low", "ci_high"))
+
+
+def _meet(a: Metric, b: Metric) -> bool:
     """Whether two metrics' intervals have a point in common; a number without one may differ by a tenth."""
-    if a["value"] is None or b["value"] is None:
-        return a["value"] is b["value"]
-    spans = []
-    for entry in (a, b):
-        low, high = entry["ci_low"], entry["ci_high"]
-        spans.append((entry["value"] - 0.1, entry["value"] + 0.1) if low is None or high is None else (low, high))
-    return bool(spans[0][0] <= spans[1][1] + EXACT and spans[1][0] <= spans[0][1] + EXACT)
+    if a.value is None or b.value is None:
+        return a.value is b.value
+
+    def span(metric: Metric, value: float) -> tuple[float, float]:
+        if metric.ci_low is None or metric.ci_high is None:
+            return value - 0.1, value + 0.1
+        return metric.ci_low, metric.ci_high
+
+    first, second = span(a, a.value), span(b, b.value)
+    return first[0] <= second[1] + EXACT and second[0] <= first[1] + EXACT

@@ -7,12 +7,16 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+from .. import plugins
 from ..errors import UserError
+from ..plugins import Registry
+from ..report.record import Report
 from ..report.write import find_reports
 from .entry import Entry, make
-from .verify import Refused, read, verify
+from .verify import Refused, check_names, read, verify
 
 CHUNK = 64  # reports that a process takes at a time
 WORTH_PROCESSES = 200
@@ -71,11 +75,17 @@ def find(places: Sequence[str | Path]) -> tuple[Path, list[str]]:
     return root, sorted(path.relative_to(root).as_posix() for path in found)
 
 
-def collect(root: Path, paths: Sequence[str], *, workers: int = 1) -> Collection:
-    """Read and check reports; several processes share the work when there is enough of it."""
+def collect(
+    root: Path, paths: Sequence[str], registry: Registry, *, files: Sequence[str | Path] = (), workers: int = 1
+) -> Collection:
+    """Read and check reports; several processes share the work when there is enough of it.
+
+    Args:
+        files: the single plugin files of the registry, from which other processes make theirs.
+    """
     entries: list[Entry] = []
     refusals: list[Refusal] = []
-    for found in _spread(root, paths, workers):
+    for found in _spread(root, paths, registry, files, workers):
         if isinstance(found, Entry):
             entries.append(found)
         else:
@@ -83,22 +93,30 @@ def collect(root: Path, paths: Sequence[str], *, workers: int = 1) -> Collection
     return Collection(entries, refusals)
 
 
-def _spread(root: Path, paths: Sequence[str], workers: int) -> Iterator[Entry | Refusal]:
+def _spread(
+    root: Path, paths: Sequence[str], registry: Registry, files: Sequence[str | Path], workers: int
+) -> Iterator[Entry | Refusal]:
     if workers < 2 or len(paths) < WORTH_PROCESSES:
-        yield from (admit(root, path) for path in paths)
+        yield from (admit(root, path, registry) for path in paths)
         return
     chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    given = tuple(map(os.path.abspath, files))
     # Started afresh, as a fork of a process with threads, such as torch's, may hang.
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for part in pool.map(_admit_all, [root] * len(chunks), chunks):
+        for part in pool.map(_admit_all, [root] * len(chunks), chunks, [given] * len(chunks)):
             yield from part
 
 
-def _admit_all(root: Path, paths: Iterable[str]) -> list[Entry | Refusal]:
-    return [admit(root, path) for path in paths]
+@lru_cache(maxsize=1)
+def _registry(files: tuple[str, ...]) -> Registry:
+    return plugins.load(files, warn=lambda text: None)  # the first process has warned already
 
 
-def admit(root: Path, path: str) -> Entry | Refusal:
+def _admit_all(root: Path, paths: Iterable[str], files: tuple[str, ...]) -> list[Entry | Refusal]:
+    return [admit(root, path, _registry(files)) for path in paths]
+
+
+def admit(root: Path, path: str, registry: Registry) -> Entry | Refusal:
     """A report's entry, or why it is left out."""
     file = root / path
     shown = path if path.isprintable() else ascii(path)[1:-1]
@@ -109,23 +127,16 @@ def admit(root: Path, path: str) -> Entry | Refusal:
     except Refused as error:
         return Refusal(shown, str(error))
     try:
-        artifacts = verify(report, file.parent)
+        artifacts = verify(report, file.parent, registry)
     except Refused as error:
-        return Refusal(shown, str(error), _cell(report) if report["status"] != "success" else None)
-    limit = report["data"]["limit"]
-    barred = None if limit is None else f"only {limit} examples of each split were used (--limit)"
-    return make(report, path=shown, sha256=content, artifacts=artifacts, barred=barred)
+        return Refusal(shown, str(error), _cell(report) if report.status != "success" else None)
+    return make(report, registry, path=shown, sha256=content, artifacts=artifacts)
 
 
-def _cell(report: dict[str, object]) -> tuple[str, str, float] | None:
+def _cell(report: Report) -> tuple[str, str, float] | None:
     """The row that a failed run would have belonged to; None when it names none that a board could show."""
-    from ..report.table import task_label
-    from .verify import check_names
-
     try:
         check_names(report)
     except Refused:
         return None
-    data, model = report["data"], report["model"]
-    assert isinstance(data, dict) and isinstance(model, dict)
-    return task_label(report), str(model["name"]), float(data["noise_rate"])
+    return report.task.label, report.model.name, float(report.data.noise_rate)

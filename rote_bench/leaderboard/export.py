@@ -6,75 +6,49 @@ epoch, and the record says so.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
 
+from ..measures import Measure
 from ..pipeline.cell import folder_name
-from ..report.view import MEANINGS
+from ..plain import JsonObject
+from ..report.record import Metric, Report
 from .entry import Entry
 
 SCHEMA_VERSION = "0.2.1"
 RETRIEVED = "0"
-SHARE, DIFFERENCE = (0.0, 1.0), (-1.0, 1.0)
-# A continuous score needs its bounds; a metric without bounds, such as a ratio, has no place in the schema.
-BOUNDS = {
-    "validation_accuracy": SHARE,
-    "train_clean_accuracy": SHARE,
-    "memorization_rate": SHARE,
-    "noisy_true_rate": SHARE,
-    "phantom_rate": SHARE,
-    "counterfactual_memorization": DIFFERENCE,
-    "early_clean_peak": SHARE,
-    "clean_label_depth": SHARE,
-    "override_depth": SHARE,
-    "patched_mlp_validation_accuracy": SHARE,
-    "patched_mlp_memorization_rate": SHARE,
-    "probe_accuracy_noisy": SHARE,
-    "probe_control_noisy": SHARE,
-    "interchange_accuracy": SHARE,
-    "interchange_control": SHARE,
-    "distributedness_k50": SHARE,
-    "position_spread_memorization": SHARE,
-    "position_spread_validation": SHARE,
-    "neighbour_leakage": DIFFERENCE,
-    "neighbour_same_label": SHARE,
-}
 
 
 def file_name(entry: Entry) -> str:
     """Where a record goes, relative to the export's folder."""
-    return f"{folder_name(entry.task)}/{folder_name(entry.model)}/{entry.identity}.json"
+    report = entry.report
+    return f"{folder_name(report.task.label)}/{folder_name(report.model.name)}/{report.identity.hash}.json"
 
 
-def record(entry: Entry, version: str) -> dict[str, Any]:
+def record(entry: Entry, measures: Mapping[str, Measure], version: str) -> JsonObject:
     """A report as the schema has it.
 
     Args:
+        measures: the declared metrics. A continuous score needs bounds; one without, such as a ratio, has no place.
         version: of this rote-bench.
     """
-    results: list[dict[str, Any]] = []
+    report, environment = entry.report, entry.report.environment
+    results: list[JsonObject] = []
     left_out: list[str] = []
-    for name in sorted(entry.metrics):
-        bounds = _bounds(name, entry)
-        if entry.value(name) is None:
+    for name, metric in sorted(report.metrics.items()):
+        measure = measures.get(name)
+        if metric.value is None:
             continue
-        if bounds is None:
+        if measure is None or measure.bounds is None:
             left_out.append(name)
         else:
-            results.append(_result(name, entry, bounds))
-    details = {
-        "retrieved_timestamp": "fixed, so that the same report always gives the same record",
-        "report": entry.path,
-        "report_sha256": entry.sha256,
-        **({"metrics_without_bounds": ", ".join(left_out)} if left_out else {}),
-    }
+            results.append(_result(report, metric, measure, measure.bounds))
     return {
         "schema_version": SCHEMA_VERSION,
-        "evaluation_id": f"rote-bench/{entry.task}/{entry.model}/{entry.identity}",
+        "evaluation_id": f"rote-bench/{report.task.label}/{report.model.name}/{report.identity.hash}",
         "retrieved_timestamp": RETRIEVED,
         "dedupe_identity": {
-            "run_fingerprint": entry.identity,
+            "run_fingerprint": report.identity.hash,
             "content_hash": entry.sha256,
             "hash_algorithm": "sha256",
         },
@@ -83,66 +57,65 @@ def record(entry: Entry, version: str) -> dict[str, Any]:
             "source_type": "evaluation_run",
             "source_organization_name": "rote-bench",
             "evaluator_relationship": "other",
-            "additional_details": details,
+            "additional_details": {
+                "retrieved_timestamp": "fixed, so that the same report always gives the same record",
+                "report": entry.path,
+                "report_sha256": entry.sha256,
+                **({"metrics_without_bounds": ", ".join(left_out)} if left_out else {}),
+            },
         },
         "eval_library": {
             "name": "rote-bench",
-            "version": str(entry.environment["rote_bench"]),
+            "version": environment.rote_bench,
             "additional_details": {
                 "exported_by": version,
-                **{key: str(entry.environment[key]) for key in ("git_commit", "torch", "transformers", "cpu")},
+                "git_commit": str(environment.git_commit),
+                "torch": environment.torch,
+                "transformers": environment.transformers,
+                "cpu": environment.cpu,
             },
         },
-        "model_info": _model(entry),
+        "model_info": _model(report),
         "evaluation_results": results,
     }
 
 
-def _model(entry: Entry) -> dict[str, Any]:
-    details = {"model_type": entry.model_type, "source": entry.source, "parameters": str(entry.parameters)}
-    return {"name": entry.model, "id": entry.model.removeprefix("hf:"), "additional_details": details}
+def _model(report: Report) -> JsonObject:
+    model = report.model
+    details = {"model_type": model.model_type, "source": model.source, "parameters": str(model.parameters)}
+    return {"name": model.name, "id": model.name.removeprefix("hf:"), "additional_details": details}
 
 
-def _bounds(name: str, entry: Entry) -> tuple[float, float] | None:
-    if name != "memorization_lag":
-        return BOUNDS.get(name)
-    last = max((point[1] or 1 for point in entry.curve), default=1)
-    most = math.log2(max(last, 2))  # both times lie between the first example and the last
-    return -most, most
-
-
-def _result(name: str, entry: Entry, bounds: Sequence[float]) -> dict[str, Any]:
-    metric = entry.metric(name)
-    assert metric is not None
-    better = metric["higher_is_better"]
-    uncertainty: dict[str, Any] = {"num_samples": metric["n"]}
-    if metric["ci_low"] is not None and metric["ci_high"] is not None:
+def _result(report: Report, metric: Metric, measure: Measure, bounds: tuple[float, float]) -> JsonObject:
+    uncertainty: dict[str, object] = {"num_samples": metric.n}
+    if metric.ci_low is not None and metric.ci_high is not None:
         uncertainty["confidence_interval"] = {
-            "lower": metric["ci_low"],
-            "upper": metric["ci_high"],
+            "lower": metric.ci_low,
+            "upper": metric.ci_high,
             "confidence_level": 0.95,
-            "method": metric["ci_method"] or "unknown",
+            "method": metric.ci_method or "unknown",
         }
-    seeds = dict(zip(("data", "noise", "init", "order", "bootstrap"), entry.seeds, strict=True))
+    task, rate = report.task, report.data.noise_rate
+    direction = {True: "higher", False: "lower", None: "descriptive"}[measure.higher_is_better]
     return {
-        "evaluation_name": f"{entry.task} at noise rate {entry.rate:g}: {name}",
+        "evaluation_name": f"{task.label} at noise rate {rate:g}: {measure.name}",
         "source_data": {
-            "dataset_name": entry.task,
+            "dataset_name": task.label,
             "source_type": "other",
             "additional_details": {
-                "task_version": str(entry.version),
-                "content_hash": entry.content,
-                "noise_rate": f"{entry.rate:g}",
-                **{f"seed_{key}": str(value) for key, value in seeds.items()},
+                "task_version": str(task.version),
+                "content_hash": task.content_hash,
+                "noise_rate": f"{rate:g}",
+                **{f"seed_{key}": str(value) for key, value in asdict(report.seeds).items()},
             },
         },
         "metric_config": {
-            "evaluation_description": MEANINGS.get(name, name),
-            "lower_is_better": better is False,
+            "evaluation_description": measure.meaning,
+            "lower_is_better": measure.higher_is_better is False,
             "score_type": "continuous",
             "min_score": bounds[0],
             "max_score": bounds[1],
-            "additional_details": {"direction": {True: "higher", False: "lower", None: "descriptive"}[better]},
+            "additional_details": {"direction": direction},
         },
-        "score_details": {"score": metric["value"], "uncertainty": uncertainty},
+        "score_details": {"score": metric.value, "uncertainty": uncertainty},
     }

@@ -17,20 +17,14 @@ import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
+from ..findings import VERDICTS
+from ..measures import words
+from .rank import RANKING
+
 TEMPLATES = Path(__file__).parent / "templates"
-# The table's columns: metric, heading, and the direction that a first click sorts in.
-COLUMNS: tuple[tuple[str, str, str], ...] = (
-    ("noise_transfer", "noise transfer", "ascending"),
-    ("early_clean_peak", "early clean peak", "descending"),
-    ("validation_accuracy", "held-out accuracy", "descending"),
-    ("counterfactual_memorization", "memorization", "descending"),
-    ("memorization_lag", "memorization lag", "descending"),
-    ("override_depth", "override depth", "descending"),
-    ("patch_dissociation", "patch dissociation", "descending"),
-)
-RANKING = "noise_transfer"
+# What the page's script calls a series, and the diagnostic that it comes from.
+SERIES = {"learning": "learning_dynamics", "lens": "logit_lens", "patching": "activation_patching"}
 CURVES = ("validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate")
-VERDICTS = ("replicated", "not_replicated", "inconclusive", "not_applicable")
 # A point of a learning curve is left out when no curve would move by more than this. Of one run at most so many are
 # kept, and fewer, down to the least, on a board whose runs would together exceed what a page can carry.
 TOLERANCE, MOST_POINTS, LEAST_POINTS, POINTS_OF_A_PAGE = 0.005, 48, 16, 9000
@@ -54,7 +48,7 @@ def render(board: Mapping[str, Any]) -> str:
     sources = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "noscript.css", "page.js")}
     return environment.get_template("page.html").render(
         board=board,
-        columns=COLUMNS,
+        columns=columns(board),
         ranking=RANKING,
         verdicts=VERDICTS,
         bars=[bars(task["rows"]) for task in board["tasks"]],
@@ -63,6 +57,12 @@ def render(board: Mapping[str, Any]) -> str:
         data=htmlsafe_json_dumps(island(board), separators=(",", ":"), allow_nan=False),
         **{name.replace(".", "_"): Markup(text) for name, text in sources.items()},
     )
+
+
+def columns(board: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Metric, heading, and the direction that a first click sorts in: the best first."""
+    said = [(name, board["metrics"][name]) for name in board["columns"]]
+    return [(n, m["heading"], "ascending" if m["higher_is_better"] is False else "descending") for n, m in said]
 
 
 def policy(sources: Mapping[str, str]) -> str:
@@ -106,11 +106,6 @@ def parameters(count: int | None) -> str:
 def p_value(value: float | None) -> str:
     """A p value, never shown as zero."""
     return "–" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-
-
-def words(name: str) -> str:
-    """A metric's name as words."""
-    return name.replace("_", " ")
 
 
 def _known(entry: Mapping[str, Any] | None, *keys: str) -> list[float]:
@@ -157,13 +152,17 @@ def environment_of(tasks: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def island(board: Mapping[str, Any]) -> dict[str, Any]:
     """What the page's script draws: columns instead of records, rounded, and learning curves thinned out."""
-    runs = sum(len(row["series"]["learning"]) for task in board["tasks"] for row in task["rows"])
+    runs = sum(len(_series(row, "learning")) for task in board["tasks"] for row in task["rows"])
     most = min(MOST_POINTS, max(LEAST_POINTS, POINTS_OF_A_PAGE // max(runs, 1)))
     return {"tasks": [{"rows": [_row(row, most) for row in task["rows"]]} for task in board["tasks"]]}
 
 
+def _series(row: Mapping[str, Any], name: str) -> Sequence[Mapping[str, Any]]:
+    found: Sequence[Mapping[str, Any]] = row["series"].get(SERIES[name], ())
+    return found
+
+
 def _row(row: Mapping[str, Any], most: int) -> dict[str, Any]:
-    series = row["series"]
     return {
         "model": row["model"],
         "noise": row["noise_rate"],
@@ -172,8 +171,8 @@ def _row(row: Mapping[str, Any], most: int) -> dict[str, Any]:
             for name in ("validation_accuracy", "counterfactual_memorization")
             if (entry := row["metrics"].get(name)) is not None
         },
-        "learning": [_learning(one, most) for one in series["learning"]],
-        "lens": [_rounded(one, ("seed", "layers"), ("true_top1", "label_top1")) for one in series["lens"]],
+        "learning": [_learning(one, most) for one in _series(row, "learning")],
+        "lens": [_rounded(one, ("seed", "layers"), ("true_top1", "label_top1")) for one in _series(row, "lens")],
         "patching": [
             {
                 **_rounded(one, ("seed", "layers"), ()),
@@ -182,7 +181,7 @@ def _row(row: Mapping[str, Any], most: int) -> dict[str, Any]:
                     for name, part in one["components"].items()
                 },
             }
-            for one in series["patching"]
+            for one in _series(row, "patching")
         ],
     }
 

@@ -12,12 +12,13 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from ..noise import Labelled
     from ..plugins import Registry
+    from ..report.record import Report
     from ..spec.model import TaskSpec
     from ..splits import Data
     from .answers import Answers
 
 
-def spec_of(report: Mapping[str, Any], registry: Registry) -> TaskSpec:
+def spec_of(report: Report, registry: Registry) -> TaskSpec:
     """The task of a report, validated as any task file is; it causes no code to be loaded.
 
     Raises:
@@ -29,7 +30,7 @@ def spec_of(report: Mapping[str, Any], registry: Registry) -> TaskSpec:
 
     from ..spec.loader import load_task
 
-    content = {key: value for key, value in report["task"]["spec"].items() if key != "profile"}
+    content = {key: value for key, value in report.task.spec.items() if key != "profile"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "task.yaml"
         file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -39,13 +40,13 @@ def spec_of(report: Mapping[str, Any], registry: Registry) -> TaskSpec:
     ]
     if given:  # nor may a report name files of the reader's machine
         raise UserError("its questions stand in files that do not come with a report", where=spec.name)
-    spec = dataclasses.replace(spec, profile=report["task"]["spec"].get("profile"), source=None, places={})
-    if spec.content_hash() != report["task"]["content_hash"]:
-        raise UserError("the task read back is another one", where=report["task"]["name"])
+    spec = dataclasses.replace(spec, profile=report.task.profile, source=None, places={})
+    if spec.content_hash() != report.task.content_hash:
+        raise UserError("the task read back is another one", where=report.task.name)
     return spec
 
 
-def data_of(report: Mapping[str, Any], spec: TaskSpec, registry: Registry) -> Data:
+def data_of(report: Report, spec: TaskSpec, registry: Registry) -> Data:
     """All splits of a report, labelled.
 
     Raises:
@@ -55,8 +56,7 @@ def data_of(report: Mapping[str, Any], spec: TaskSpec, registry: Registry) -> Da
 
     task = make_task(spec, registry)
     check_memory(task, spec)
-    rate, limit = report["data"]["noise_rate"], report["data"]["limit"]
-    return make_data(task, spec, make_noise(spec, registry), rate, limit=limit)
+    return make_data(task, spec, make_noise(spec, registry), report.data.noise_rate, limit=report.data.limit)
 
 
 def mismatches(answers: Answers, data: Data) -> Iterator[str]:

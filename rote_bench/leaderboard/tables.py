@@ -6,16 +6,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("noise_transfer", "noise transfer"),
-    ("early_clean_peak", "early clean peak"),
-    ("validation_accuracy", "held-out accuracy"),
-    ("counterfactual_memorization", "memorization"),
-    ("memorization_lag", "memorization lag"),
-    ("override_depth", "override depth"),
-    ("patch_dissociation", "patch dissociation"),
-)
-HEADER = ("rank", "model", "parameters", "noise", "seeds", *(title for _, title in COLUMNS), "notes")
 Escape = Callable[[str], str]
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
 _LATEX = {
@@ -50,7 +40,13 @@ def number(entry: Mapping[str, Any] | None) -> str:
     return text if entry["ci_low"] is None else f"{text} [{entry['ci_low']:.2f}, {entry['ci_high']:.2f}]"
 
 
-def body(rows: Sequence[Mapping[str, Any]], escape: Escape) -> list[list[str]]:
+def header(board: Mapping[str, Any], escape: Escape) -> list[str]:
+    """The headings of a table of models."""
+    headings = (escape(board["metrics"][name]["heading"]) for name in board["columns"])
+    return ["rank", "model", "parameters", "noise", "seeds", *headings, "notes"]
+
+
+def body(board: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], escape: Escape) -> list[list[str]]:
     """The cells of a table of models."""
     out = []
     for row in rows:
@@ -63,7 +59,7 @@ def body(rows: Sequence[Mapping[str, Any]], escape: Escape) -> list[list[str]]:
                 f"{row['parameters'] / 1e6:.2f}M",
                 f"{row['noise_rate']:g}",
                 seeds,
-                *(number(row["metrics"].get(name)) for name, _ in COLUMNS),
+                *(number(row["metrics"].get(name)) for name in board["columns"]),
                 escape(notes),
             ]
         )
@@ -71,14 +67,14 @@ def body(rows: Sequence[Mapping[str, Any]], escape: Escape) -> list[list[str]]:
 
 
 def _compared(task: Mapping[str, Any], escape: Escape) -> tuple[list[str], list[list[str]]]:
-    header = ["noise", "first", "second", "pairs", "difference", "p", "p (Holm)", "smallest possible p"]
+    heads = ["noise", "first", "second", "pairs", "difference", "p", "p (Holm)", "smallest possible p"]
     rows = []
     for c in task["comparisons"]:
         difference = {"value": c["difference"], "ci_low": c["ci_low"], "ci_high": c["ci_high"]}
         p = ["-" if c[key] is None else f"{c[key]:.4f}" for key in ("p", "p_holm", "p_smallest")]
         names = [escape(c["first"]), escape(c["second"])]
         rows.append([f"{c['noise_rate']:g}", *names, str(c["pairs"]), number(difference), *p])
-    return header, rows
+    return heads, rows
 
 
 def _decided(task: Mapping[str, Any], escape: Escape) -> list[list[str]]:
@@ -106,10 +102,10 @@ def plain(board: Mapping[str, Any], style: str = "simple") -> str:
     parts = []
     for task in board["tasks"]:
         parts.append(f"{escape(task['task'])}: {escape(task['title'])}, version {task['version']}")
-        parts.append(_tabulate(body(task["rows"], escape), HEADER, style))
-        header, rows = _compared(task, escape)
+        parts.append(_tabulate(body(board, task["rows"], escape), header(board, escape), style))
+        heads, rows = _compared(task, escape)
         if rows:
-            parts.append(_tabulate(rows, header, style))
+            parts.append(_tabulate(rows, heads, style))
     return "\n\n".join(parts) + "\n" if parts else "No report may stand on the board.\n"
 
 
@@ -128,13 +124,14 @@ def markdown(board: Mapping[str, Any]) -> str:
     for task in board["tasks"]:
         lines += [f"## {markdown_text(task['task'])}", ""]
         lines += [f"{markdown_text(task['title'])}, version {task['version']}.", ""]
-        lines += [_tabulate(body(task["rows"], markdown_text), HEADER, "pipe"), ""]
-        header, rows = _compared(task, markdown_text)
+        table = body(board, task["rows"], markdown_text)
+        lines += [_tabulate(table, header(board, markdown_text), "pipe"), ""]
+        heads, rows = _compared(task, markdown_text)
         if rows:
-            lines += ["### Differences of noise transfer, paired by seeds", "", _tabulate(rows, header, "pipe"), ""]
+            lines += ["### Differences of noise transfer, paired by seeds", "", _tabulate(rows, heads, "pipe"), ""]
         decided = _decided(task, markdown_text)
         if decided:
-            heads = ("model", "noise", "finding", "verdict", "because")
+            heads = ["model", "noise", "finding", "verdict", "because"]
             lines += ["### Findings over several cells", "", _tabulate(decided, heads, "pipe"), ""]
     if board["refused"]:
         lines += ["## Left out", ""]
@@ -147,7 +144,7 @@ def latex(board: Mapping[str, Any]) -> str:
     """``leaderboard.tex``: one table for each task, to be included in a document."""
     lines = ["% Made by rote-bench leaderboard build."]
     for task in board["tasks"]:
-        rows = [row[:-1] for row in body(task["rows"], latex_text)]
+        rows = [row[:-1] for row in body(board, task["rows"], latex_text)]
         caption = f"{latex_text(task['title'])} ({latex_text(task['task'])}, version {task['version']})."
         ranked = [latex_text(f"{r['model']}: {r['reason']}") for r in task["rows"] if r["reason"] and r["noise_rate"]]
         if ranked:
@@ -156,7 +153,7 @@ def latex(board: Mapping[str, Any]) -> str:
             r"\begin{table}",
             r"\centering",
             f"\\caption{{{caption}}}",
-            _tabulate(rows, HEADER[:-1], "latex_raw"),
+            _tabulate(rows, header(board, latex_text)[:-1], "latex_raw"),
             r"\end{table}",
         ]
     return "\n".join(lines) + "\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
-from ..hashing import digest, sha256
-from .names import SIZES, known_types, parse
+from .content import of_files, of_state, of_tokenizer
+from .names import SIZES, Source, known_types, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -53,14 +53,22 @@ class LoadedModel:
         tokenizer: its own tokenizer, or None when the task's is used.
         source: ``scratch``, ``pretrained`` or ``plugin``.
         revision: the commit of pretrained weights where known; for a folder or file, what its weights hash to.
+        weights: what first weights from elsewhere hash to, or their commit; None for random ones.
+        tokenizer_content: what a tokenizer of its own hashes to.
+        base: what the weights under an adapter hash to.
+        builder: what the source of a model without a name hashes to.
     """
 
     model: Any
     tokenizer: Any
-    source: str
+    source: Source
     model_type: str
     revision: str | None = None
     trainable: bool = True
+    weights: str | None = None
+    tokenizer_content: str | None = None
+    base: str | None = None
+    builder: str | None = None
 
 
 class ModelProvider(Protocol):
@@ -182,11 +190,20 @@ class FromPretrained:
         if gguf:
             model = _unquantized(model).to(getattr(torch, request.dtype))
         model.config.use_cache = False
-        revision = _content(place) if local else _commit(name.path, name.revision) or name.revision
+        found = of_files(place) if local else _commit(name.path, name.revision)
         if quantized is None:
             model = model.to(request.device)
         kept = getattr(model, "quantization_method", None) is None
-        return LoadedModel(model.eval(), tokenizer, "pretrained", model.config.model_type, revision, trainable=kept)
+        return LoadedModel(
+            model.eval(),
+            tokenizer,
+            "pretrained",
+            model.config.model_type,
+            found or name.revision,
+            trainable=kept,
+            weights=found or of_state(model),
+            tokenizer_content=of_tokenizer(tokenizer),
+        )
 
 
 def _needs(*packages: str, what: str) -> None:
@@ -220,12 +237,6 @@ def _commit(path: str, revision: str | None) -> str | None:
 
     file = try_to_load_from_cache(path, "config.json", revision=revision)
     return Path(file).parent.name if isinstance(file, str) else None
-
-
-def _content(place: Path) -> str:
-    """The hash of local weights: a folder trained further must not pass for what it was."""
-    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
-    return f"sha256:{digest([sha256(file) for file in files])}"
 
 
 def _unquantized(model: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from ..errors import UserError, did_you_mean
 
@@ -32,6 +33,8 @@ SIZES: Mapping[str, Size] = {
     "xl": Size(48, 1600, 25),
 }
 
+# where a model's first weights come from
+Source = Literal["scratch", "pretrained", "plugin", "object"]
 NEUTRAL = ("layers", "width", "heads", "mlp_width", "activation", "dropout", "attention", "config")
 
 

@@ -4,57 +4,25 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..progress import Progress
 from ..report.provenance import peak_memory_bytes
+from ..report.record import Timings
 from ..training.distributed import Processes
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..plugins import Registry
     from ..spec.model import TaskSpec
 
-PRE, POST = "pre_memorization", "post_memorization"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run a cell, apart from what it is.
-
-    Attributes:
-        output: folder of all cells.
-        device: ``auto``, ``cpu``, ``cuda``, ...
-        dtype: of the weights.
-        batch_size: examples per forward pass of evaluations and diagnostics; None chooses by the model's size.
-        limit: examples per split, for a quick look; such reports are barred from leaderboards.
-        overwrite: run again even when a complete report is there.
-        train: False diagnoses the model as it is.
-        snapshots: name -> folder of weights to diagnose instead of those from training.
-        threads: of the processor; None chooses by the model's size.
-        compile: let torch.compile make the training steps.
-        track: ``tensorboard`` or ``trackio``: where to write the curves while they are made; decides no number.
-    """
-
-    output: Path = Path("runs")
-    device: str = "auto"
-    dtype: str = "float32"
-    batch_size: int | None = None
-    limit: int | None = None
-    overwrite: bool = False
-    train: bool = True
-    snapshots: Mapping[str, str] = field(default_factory=dict)
-    threads: int | None = None
-    trust_remote_code: bool = False
-    compile: bool = False
-    track: str | None = None
-
 
 @dataclass
-class Timings:
+class Clock:
     """Wall seconds by stage."""
 
     seconds: dict[str, float] = field(
@@ -69,9 +37,12 @@ class Timings:
         yield
         self.seconds[name] += time.monotonic() - before
 
-    def entry(self) -> dict[str, Any]:
+    def entry(self) -> Timings:
+        """As the report holds them."""
         total = self.earlier + time.monotonic() - self.start
-        return {**self.seconds, "total": total, "peak_memory_bytes": peak_memory_bytes()}
+        return Timings(
+            **self.seconds, total=total, cpu_seconds=time.process_time(), peak_memory_bytes=peak_memory_bytes()
+        )
 
 
 def folder_name(text: str) -> str:
@@ -97,7 +68,7 @@ class Cell:
     progress: Progress
     folder: Path
     processes: Processes = field(default_factory=Processes)
-    timings: Timings = field(default_factory=Timings)
+    timings: Clock = field(default_factory=Clock)
     warnings: list[str] = field(default_factory=list)
 
     def warn(self, text: str) -> None:

@@ -3,7 +3,8 @@ report is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -18,11 +19,14 @@ from ..machine import (
     keep_memory,
 )
 from ..progress import Progress
-from ..report import build, card, write
-from ..report.provenance import code_version, differing, environment, identity
+from ..report import build, card, record, write
+from ..report.provenance import environment
 from ..training.distributed import join
 from . import stages
-from .cell import POST, PRE, Cell, Settings, cell_folder
+from .cell import Cell, cell_folder
+from .diagnose import diagnose, draw_figures
+from .identity import differing, identify, other_code
+from .settings import Settings
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
 def run_cell(
     spec: TaskSpec, model_name: str, rate: float, *, settings: Settings, registry: Registry, progress: Progress
-) -> dict[str, Any] | None:
+) -> record.Report | None:
     """Run one cell from spec to report, or find that it is done already.
 
     Returns:
@@ -44,110 +48,134 @@ def run_cell(
         KeyboardInterrupt: after saving the state from which the next run goes on.
     """
     processes, wanted = join(settings.device)
-    folder = cell_folder(settings.output, spec, model_name, rate)
+    folder = cell_folder(settings.output_path, spec, model_name, rate)
     progress.quiet = progress.quiet or not processes.first
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes)
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     check_writable(cell.folder)
     with cell.timings.stage("data"):
-        provider = stages.find_provider(model_name, registry)
-        task, data = stages.make_examples(cell)
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        device = choose_device(wanted)
-        loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
-        precision = choose_precision(spec.training.precision, device)
-        identified = identity(identity_parts(cell, loaded, precision, data))
-        if settings.train and loaded.source == "pretrained" and not loaded.trainable:
-            raise UserError("quantised weights cannot be trained", where="--model", hint="add --no-train")
-        done = finished(cell, identified)
+        made = _make(cell, wanted)
+        done = finished(cell, made.facts.identity)
         if done is not None:
-            progress.say(f"already done: {cell.folder / write.FILE}")
             return done
-        threads = choose_threads(settings.threads, loaded.model)
-        keep_memory()
-        cell.folder.mkdir(parents=True, exist_ok=True)
+        stages.clear(cell)
+    try:
+        return _learn_and_diagnose(cell, made)
+    except UserError:
+        raise
+    except (KeyboardInterrupt, Exception) as error:  # whatever ends a run belongs into its report, and is raised again
+        if processes.first:
+            _write_ended(cell, made.facts, error)
+        raise
+
+
+@dataclass
+class _Made:
+    """Examples and model of a cell, and what is known about it before it runs."""
+
+    facts: build.Facts
+    task: Any
+    data: Data
+    loaded: LoadedModel
+    tokenizer: Any
+
+
+def _make(cell: Cell, wanted: str) -> _Made:
+    spec, settings = cell.spec, cell.settings
+    provider = stages.find_provider(cell.model_name, cell.registry)
+    task, data = stages.make_examples(cell)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    device = choose_device(wanted)
+    loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
+    precision = choose_precision(spec.training.precision, device)
+    if settings.train and loaded.source == "pretrained" and not loaded.trainable:
+        raise UserError("quantised weights cannot be trained", where="--model", hint="add --no-train")
+    model = build.model_entry(cell.model_name, loaded, remote_code=settings.trust_remote_code)
+    identity = identify(
+        spec,
+        cell.model_name,
+        cell.rate,
+        settings,
+        cell.registry,
+        loaded=loaded,
+        data=data,
+        config=model.config,
+        device=device,
+        precision=precision,
+        processes=cell.processes.count,
+    )
+    threads = choose_threads(settings.threads, loaded.model)
+    keep_memory()
     facts = build.Facts(
-        identity=identified,
-        task={"name": spec.name, "version": spec.version, "content_hash": spec.content_hash(), "spec": spec.resolved()},
-        data={
-            "counts": data.counts(),
-            "fingerprint": data.fingerprint(),
-            "n_noisy": len(data.train.noisy),
-            "noise_rate": rate,
-            "limit": settings.limit,
-        },
-        model=build.model_entry(model_name, loaded),
-        seeds=spec.resolved()["seeds"],
+        identity=identity,
+        task=record.Task(spec.name, spec.version, spec.content_hash(), spec.resolved()),
+        data=record.Data(data.counts(), data.fingerprint(), len(data.train.noisy), cell.rate, settings.limit),
+        model=model,
+        seeds=spec.seeds,
         environment=environment(
             device=device,
             threads=threads,
             dtype=settings.dtype,
             precision=precision,
-            deterministic=device == "cpu",
             remote_code=settings.trust_remote_code,
-            processes=processes.count,
+            processes=cell.processes.count,
             compiled=settings.compile and settings.train,
         ),
     )
-    try:
-        report = _learn_and_diagnose(cell, facts, task, data, loaded, tokenizer, device, precision)
-    except (KeyboardInterrupt, UserError):
-        raise
-    except Exception as error:  # whatever breaks a run belongs into its report, and is raised again
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        if not processes.first:
-            raise
-        failed = build.assemble(
-            facts, status="failed", error=reason, timings=cell.timings.entry(), warnings=cell.warnings
-        )
-        write.write_json(cell.folder / write.FILE, failed)
-        raise
-    return report
+    return _Made(facts, task, data, loaded, tokenizer)
 
 
-def _learn_and_diagnose(
-    cell: Cell,
-    facts: build.Facts,
-    task: Any,
-    data: Data,
-    loaded: LoadedModel,
-    tokenizer: Any,
-    device: str,
-    precision: str,
-) -> dict[str, Any] | None:
+def _write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
+    """The report of a run that failed, or that was interrupted and goes on when it is started again."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = "the same command goes on from here" if interrupted else f"{type(error).__name__}: {error}"
+    report = build.assemble(
+        facts,
+        status="interrupted" if interrupted else "failed",
+        error=" ".join(reason.split()),
+        timings=cell.timings.entry(),
+        warnings=cell.warnings,
+    )
+    write.save_report(cell.folder / write.FILE, report)
+
+
+def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
     from ..measurement import evaluate
     from ..models.anatomy import Anatomy
     from ..subject import Subject
 
+    facts, loaded = made.facts, made.loaded
     if loaded.source == "plugin" and not hasattr(loaded.model, "get_input_embeddings"):
         anatomy = Anatomy.opaque(loaded.model, "the plugin's model is no transformer")
     else:
         anatomy = Anatomy.of(loaded.model)
-    facts.model["anatomy"] = build.anatomy_entry(anatomy)
+    facts.model = build.with_anatomy(facts.model, anatomy)
     batch_size = cell.settings.batch_size or choose_batch_size(loaded.model)
+    facts.environment = replace(facts.environment, batch_size=batch_size)
     subject = Subject(
         cell.spec,
-        task,
-        data,
-        tokenizer,
-        {POST: anatomy},
+        made.task,
+        made.data,
+        made.tokenizer,
+        {record.POST: anatomy},
         [],
-        device,
+        facts.environment.device,
         cap=choose_cap(loaded.model),
         batch_size=batch_size,
         warn=cell.warn,
     )
     trained = None
     if cell.settings.train and loaded.trainable:
-        decided = {k: v for k, v in facts.identity["parts"].items() if k != "diagnostics"}
-        trained = stages.learn(cell, subject, loaded, precision, digest(decided))
+        decided = {k: v for k, v in facts.identity.parts.items() if k != "diagnostics"}
+        trained = stages.learn(cell, subject, loaded, facts.environment.precision, digest(decided))
         if not cell.processes.first:
             return None
         subject.curve = trained.curve
-        subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
+        subject.snapshots = {record.PRE: trained.pre_step, record.POST: trained.steps}
+        subject.anatomies = stages.snapshots(cell, anatomy, trained, made.tokenizer)
     elif cell.settings.snapshots:
         subject.anatomies = stages.given_snapshots(cell, anatomy, loaded)
     with cell.timings.stage("evaluation"):
@@ -155,69 +183,29 @@ def _learn_and_diagnose(
         measured, samples = evaluate(subject)
         write.write_table(cell.folder / "samples.parquet", samples)
     with cell.timings.stage("diagnostics"):
-        diagnostics, more = stages.diagnose(cell, subject)
-        metrics = {name: build.metric_entry(metric) for name, metric in {**measured, **more}.items()}
-    if trained is not None and "learning_dynamics" in diagnostics:
-        diagnostics["learning_dynamics"]["details"]["snapshots"] = {PRE: trained.pre_step, POST: trained.steps}
+        diagnostics, metrics = diagnose(cell, subject)
     with cell.timings.stage("figures"):
         cell.progress.stage("drawing")
-        stages.draw_figures(diagnostics, cell.registry, cell.folder / "figures")
+        figures = cell.folder / "figures"
+        draw_figures(diagnostics, cell.registry, figures, warn=cell.warn, debug=cell.progress.debug)
     report = build.assemble(
         facts,
         status="success",
-        training=build.training_entry(trained, cell.spec.training, subject),
-        metrics=metrics,
+        training=build.training_entry(trained, cell.spec.training, subject, processes=cell.processes.count),
+        metrics={**build.headline(measured), **metrics},
         diagnostics=diagnostics,
         timings=cell.timings.entry(),
         warnings=cell.warnings,
     )
     if trained is not None:
         card.write_cards(cell.folder / "checkpoints", report, trained.curve)
-    report["artifacts"] = build.artifacts(cell.folder)
-    found = write.faults(report)
-    if found:
-        raise ValueError(f"the report does not fit its schema: {found[0]}")
-    write.write_json(cell.folder / write.FILE, report)
+    report = replace(report, artifacts=build.artifacts(cell.folder))
+    write.save_report(cell.folder / write.FILE, report)
     (cell.folder / "training-state.pt").unlink(missing_ok=True)
     return report
 
 
-def identity_parts(cell: Cell, loaded: LoadedModel, precision: str, data: Data) -> dict[str, Any]:
-    """Everything that decides a cell's numbers."""
-    parts = planned_parts(cell.spec, cell.model_name, cell.rate, cell.settings, cell.registry)
-    config = build.plain_config(loaded.model.config)
-    parts["task"]["data"] = data.fingerprint()
-    parts["model"]["revision"] = loaded.revision
-    parts["model"]["config"] = {k: v for k, v in config.items() if k not in ("transformers_version", "_name_or_path")}
-    parts["precision"] = precision
-    return parts
-
-
-def planned_parts(
-    spec: TaskSpec, model_name: str, rate: float, settings: Settings, registry: Registry
-) -> dict[str, Any]:
-    """The identity as far as it is known before examples and model are made."""
-    return {
-        "task": {
-            "content": spec.content_hash(),
-            "code": code_version(registry.table("tasks")[spec.generator]),
-            "noise_code": code_version(registry.table("noise")[spec.noise.kind]),
-        },
-        "noise_rate": rate,
-        "model": {"name": model_name},
-        "snapshots": dict(settings.snapshots),
-        "recipe": spec.resolved()["training"] if settings.train else None,
-        "dtype": settings.dtype,
-        "seeds": spec.resolved()["seeds"],
-        "limit": settings.limit,
-        "diagnostics": {
-            d.name: {"code": code_version(registry.table("diagnostics")[d.name]), "options": dict(d.options)}
-            for d in spec.diagnostics
-        },
-    }
-
-
-def finished(cell: Cell, identified: Mapping[str, Any]) -> dict[str, Any] | None:
+def finished(cell: Cell, identity: record.Identity) -> record.Report | None:
     """The complete report of this very cell when it is there; a report of another cell is an error.
 
     Raises:
@@ -231,16 +219,23 @@ def finished(cell: Cell, identified: Mapping[str, Any]) -> dict[str, Any] | None
     except UserError as error:
         cell.warn(f"replacing an unusable report: {error}")
         return None
-    if report["status"] != "success":
+    if report.status != "success":
         return None
-    if report["identity"]["hash"] == identified["hash"]:
-        return report
-    fields = differing(identified["parts"], report["identity"]["parts"])
-    raise UserError(
-        f"another run's report is there; it differs in {', '.join(fields[:6])}",
-        where=str(path),
-        hint="choose another folder with -o, or replace it with --overwrite",
-    )
+    if report.identity.hash != identity.hash:
+        fields = differing(identity.parts, report.identity.parts)
+        raise UserError(
+            f"another run's report is there; it differs in {', '.join(fields[:6])}",
+            where=str(path),
+            hint="choose another folder with -o, or replace it with --overwrite",
+        )
+    cell.progress.say(f"already done: {path}")
+    changed = other_code(identity.code, report.identity.code)
+    if changed:
+        cell.warn(
+            f"it was made by other code of the same versions, in {', '.join(changed[:6])};"
+            " --overwrite runs it again, and a change that moves numbers must raise a version"
+        )
+    return report
 
 
 def expand(spec: TaskSpec, rates: Sequence[float], seeds: Sequence[int]) -> list[tuple[TaskSpec, float]]:

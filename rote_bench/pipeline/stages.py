@@ -6,7 +6,6 @@ import copy
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..report import write
-from ..spec.options import build as build_options
-from .cell import POST, PRE, Cell
+from ..report.build import own_files
+from ..report.record import POST, PRE
+from .cell import Cell
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
     from ..plugins import Registry
     from ..splits import Data
     from ..subject import Subject
+    from ..training.curve import Evaluation
     from ..training.loop import Trained
 
 PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short the task
@@ -57,6 +58,7 @@ def make_examples(cell: Cell) -> tuple[Any, Data]:
 def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
     """The model and the tokenizer of its inputs: its own, or the task's."""
     from ..encoding import build_tokenizer, encode
+    from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
 
@@ -81,6 +83,10 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    if loaded.source == "plugin" and loaded.weights is None:
+        loaded.weights = of_state(loaded.model)
+    if loaded.tokenizer is not None and loaded.tokenizer_content is None:
+        loaded.tokenizer_content = of_tokenizer(loaded.tokenizer)
     quicken(loaded.model)
     return loaded, loaded.tokenizer or tokenizer
 
@@ -104,17 +110,17 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
         every_fact = torch.arange(len(rows), len(encoded))
         rows = torch.cat([rows, *[every_fact] * recipe.facts_repeat])
-    records: list[Mapping[str, Any]] = []
+    records: list[Mapping[str, float | None]] = []
 
-    def record(entry: Mapping[str, Any]) -> None:
+    def record(point: Evaluation) -> None:
         if not cell.processes.first:
             return
-        records.append(entry)
-        follow(entry)
+        records.append(point.plain())
+        follow(point)
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
     track = cell.settings.track if cell.processes.first else None
-    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
+    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output_path) as follow:
         trained = train(
             loaded.model,
             encoded.to(subject.device),
@@ -156,6 +162,13 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         signal.signal(signal.SIGINT, previous_int)
         signal.signal(signal.SIGTERM, previous_term)
+
+
+def clear(cell: Cell) -> None:
+    """Make the cell's folder, without the files that an earlier run left: they are not those of the next report."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    for path in (cell.folder / write.FILE, *own_files(cell.folder)):
+        path.unlink(missing_ok=True)
 
 
 def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
@@ -213,49 +226,3 @@ def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, 
         found[name] = anatomy.on(model.to(like.device).eval())
     found.setdefault(POST, anatomy)
     return found
-
-
-def diagnose(cell: Cell, subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Every diagnostic of the spec; one that fails or does not apply leaves the others alone."""
-    from ..diagnostics import NotApplicable, Result
-
-    entries: dict[str, Any] = {}
-    metrics: dict[str, Any] = {}
-    for number, chosen in enumerate(cell.spec.diagnostics, 1):
-        cell.progress.stage(f"diagnosing {number}/{len(cell.spec.diagnostics)}: {chosen.name}")
-        cls = cell.registry.table("diagnostics")[chosen.name]
-        before = time.monotonic()
-        result, status, reason = Result(), "success", None
-        try:
-            result = cls(build_options(cls.Options, chosen.options)).run(subject)
-        except NotApplicable as error:
-            status, reason = "not_applicable", str(error)
-        except Exception as error:  # a plugin's failure belongs into the report and must not harm the rest of it
-            status, reason = "failed", " ".join(f"{type(error).__name__}: {error}".split())
-            cell.warn(f"diagnostic {chosen.name} failed: {reason}")
-            if cell.progress.debug:
-                raise
-        entries[chosen.name] = {
-            "status": status,
-            "reason": reason,
-            "version": cls.version,
-            "seconds": time.monotonic() - before,
-            "metrics": sorted(result.metrics),
-            "details": dict(result.details),
-        }
-        metrics.update(result.metrics)
-        if result.records:
-            write.write_table(cell.folder / f"{chosen.name}.parquet", result.records)
-    return entries, metrics
-
-
-def draw_figures(diagnostics: Mapping[str, Any], registry: Registry, folder: Path) -> list[Path]:
-    """One figure for each diagnostic that has one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = []
-    for name, entry in diagnostics.items():
-        cls = registry.table("diagnostics").get(name)
-        path = folder / f"{name}.png"
-        if cls is not None and entry["status"] == "success" and cls.draw(entry["details"], path):
-            drawn.append(path)
-    return drawn

@@ -1,97 +1,96 @@
-"""From what a run measured to the entries of its report."""
+"""From what a run measured to its report."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..findings import decide
 from ..hashing import sha256
-from ..training.tracking import FOLDER as TRACKING
-from .write import SCHEMA_VERSION
+from ..measures import HEADLINE, Measure
+from . import record
 
 if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..models.load import LoadedModel
-    from ..spec.model import Recipe
-    from ..statistics import Estimate, Metric
+    from ..spec.model import Recipe, Seeds
+    from ..statistics import Estimate
     from ..subject import Subject
     from ..training.loop import Trained
+
+MEMORISED = 0.98  # of the wrong labels, after which further steps are counted
+# What a run keeps; its state, its log and its tracks are written while it goes on and are nobody's claim.
+OWN = ("dynamics.jsonl", "*.parquet", "figures/*.png", "checkpoints/**/*")
 
 
 @dataclass
 class Facts:
     """What is known about a cell before it runs."""
 
-    identity: dict[str, Any]
-    task: dict[str, Any]
-    data: dict[str, Any]
-    model: dict[str, Any]
-    seeds: dict[str, Any]
-    environment: dict[str, Any]
-
-
-NOT_TRAINED: Mapping[str, Any] = {
-    "optimizer": None,
-    "steps": 0,
-    "examples_seen": 0,
-    "tokens_seen": 0,
-    "effective_batch_size": None,
-    "stop_reason": "not_trained",
-    "snapshots": {},
-    "snapshot_rule": None,
-}
+    identity: record.Identity
+    task: record.Task
+    data: record.Data
+    model: record.Model
+    seeds: Seeds
+    environment: record.Environment
 
 
 def assemble(
     facts: Facts,
     *,
-    status: str,
-    timings: Mapping[str, Any],
+    status: record.Status,
+    timings: record.Timings,
     error: str | None = None,
-    training: Mapping[str, Any] = NOT_TRAINED,
-    metrics: Mapping[str, Any] | None = None,
-    diagnostics: Mapping[str, Any] | None = None,
-    artifacts: Sequence[Mapping[str, Any]] = (),
+    training: record.Training = record.NOT_TRAINED,
+    metrics: Mapping[str, record.Metric] | None = None,
+    diagnostics: Mapping[str, record.DiagnosticEntry] | None = None,
     warnings: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The whole report."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "status": status,
-        "error": error,
-        "identity": facts.identity,
-        "task": facts.task,
-        "data": facts.data,
-        "model": facts.model,
-        "training": dict(training),
-        "seeds": facts.seeds,
-        "metrics": dict(metrics or {}),
-        "diagnostics": dict(diagnostics or {}),
-        "findings": decide(metrics or {}),
-        "environment": facts.environment,
-        "timings": dict(timings),
-        "artifacts": list(artifacts),
-        "warnings": list(warnings),
-    }
+) -> record.Report:
+    """The whole report but for its files."""
+    return record.Report(
+        schema_version=record.SCHEMA_VERSION,
+        status=status,
+        error=error,
+        identity=facts.identity,
+        task=facts.task,
+        data=facts.data,
+        model=facts.model,
+        training=training,
+        seeds=facts.seeds,
+        metrics=dict(metrics or {}),
+        diagnostics=dict(diagnostics or {}),
+        findings=tuple(decide(metrics or {})),
+        environment=facts.environment,
+        timings=timings,
+        artifacts=(),
+        warnings=tuple(warnings),
+    )
 
 
-def metric_entry(metric: Metric) -> dict[str, Any]:
+def metric(measure: Measure, estimate: Estimate) -> record.Metric:
     """A metric as the report holds it."""
-    e: Estimate = metric.estimate
-    return {
-        "value": e.value,
-        "ci_low": e.ci_low,
-        "ci_high": e.ci_high,
-        "ci_method": e.ci_method,
-        "n": e.n,
-        "higher_is_better": metric.higher_is_better,
-        "split": metric.split,
-        "reason_if_null": e.reason_if_null,
-    }
+    without = estimate.value is not None and estimate.ci_low is None
+    said = measure.interval if isinstance(measure.interval, str) else None
+    return record.Metric(
+        value=estimate.value,
+        ci_low=estimate.ci_low,
+        ci_high=estimate.ci_high,
+        ci_method=estimate.ci_method,
+        n=estimate.n,
+        higher_is_better=measure.higher_is_better,
+        split=measure.split,
+        reason_if_null=estimate.reason_if_null,
+        reason_if_no_interval=(estimate.reason_if_no_interval or said) if without else None,
+    )
+
+
+def headline(measured: Mapping[str, Estimate]) -> dict[str, record.Metric]:
+    """The metrics that need nothing but answers."""
+    declared = {measure.name: measure for measure in HEADLINE}
+    return {name: metric(declared[name], estimate) for name, estimate in measured.items()}
 
 
 def plain_config(config: Any) -> dict[str, Any]:
@@ -100,46 +99,65 @@ def plain_config(config: Any) -> dict[str, Any]:
     return plain
 
 
-def model_entry(name: str, loaded: LoadedModel) -> dict[str, Any]:
+def model_entry(name: str, loaded: LoadedModel, *, remote_code: bool) -> record.Model:
     """The report's ``model`` without the proofs, which come later."""
-    return {
-        "name": name,
-        "model_type": loaded.model_type,
-        "source": loaded.source,
-        "revision": loaded.revision,
-        "parameters": sum(p.numel() for p in loaded.model.parameters()),
-        "config": plain_config(loaded.model.config),
-        "anatomy": {},
-    }
+    return record.Model(
+        name=name,
+        model_type=loaded.model_type,
+        source=loaded.source,
+        revision=loaded.revision,
+        parameters=sum(p.numel() for p in loaded.model.parameters()),
+        config=plain_config(loaded.model.config),
+        anatomy={},
+        weights=loaded.weights,
+        tokenizer=loaded.tokenizer_content,
+        base=loaded.base,
+        builder=loaded.builder,
+        remote_code=remote_code,
+    )
 
 
-def anatomy_entry(anatomy: Anatomy) -> dict[str, Any]:
-    """What was proved about the model."""
-    return {name: {"ok": check.ok, "detail": check.detail} for name, check in anatomy.checks.items()}
+def with_anatomy(model: record.Model, anatomy: Anatomy) -> record.Model:
+    """The same with what was proved about it."""
+    proofs = {name: record.Proof(check.ok, check.detail) for name, check in anatomy.checks.items()}
+    return replace(model, anatomy=proofs)
 
 
-def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject) -> dict[str, Any]:
+def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *, processes: int) -> record.Training:
     """The report's ``training``."""
     if trained is None:
-        return dict(NOT_TRAINED)
+        return record.NOT_TRAINED
     from ..training.loop import SNAPSHOT_RULE
+    from ..training.schedule import multiplier, settled_at
 
     rows = len(subject.data.train) + len(subject.data.facts) * recipe.facts_repeat
-    return {
-        "optimizer": recipe.optimizer,
-        "steps": trained.steps,
-        "examples_seen": trained.examples_seen,
-        "tokens_seen": trained.tokens_seen,
-        "effective_batch_size": min(recipe.batch_size, rows),
-        "stop_reason": trained.stop_reason,
-        "snapshots": {"pre_memorization": trained.pre_step, "post_memorization": trained.steps},
-        "snapshot_rule": SNAPSHOT_RULE.format(share=recipe.snapshot_share),
-    }
+    settled = settled_at(trained.curve, recipe.schedule)
+    full = (p.step for p in trained.curve if p.memorization_rate is not None and p.memorization_rate >= MEMORISED)
+    memorised = next(full, None)
+    return record.Training(
+        optimizer=recipe.optimizer,
+        steps=trained.steps,
+        examples_seen=trained.examples_seen,
+        tokens_seen=trained.tokens_seen,
+        effective_batch_size=min(recipe.batch_size, rows),
+        stop_reason=trained.stop_reason,
+        snapshots={record.PRE: trained.pre_step, record.POST: trained.steps},
+        snapshot_rule=SNAPSHOT_RULE.format(share=recipe.snapshot_share),
+        schedule=record.Schedule("event", None),
+        settled_step=settled,
+        final_rate=multiplier(recipe, trained.steps, settled),
+        steps_after_98=None if memorised is None else trained.steps - memorised,
+        way="alone" if processes == 1 else "distributed",
+    )
 
 
-def artifacts(folder: Path) -> list[dict[str, Any]]:
-    """Every file of a cell with its hash, but the report and what is written while the cell runs."""
-    skipped = {"report.json", "training-state.pt", "run.log"}
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in skipped and not p.name.startswith("."))
-    files = [p for p in files if p.relative_to(folder).parts[0] != TRACKING]
-    return [{"path": p.relative_to(folder).as_posix(), "sha256": sha256(p), "bytes": p.stat().st_size} for p in files]
+def own_files(folder: Path) -> list[Path]:
+    """Every file that a run keeps in its cell's folder beside the report."""
+    return sorted({p for pattern in OWN for p in folder.glob(pattern) if p.is_file() and not p.name.startswith(".")})
+
+
+def artifacts(folder: Path) -> tuple[record.Artifact, ...]:
+    """Those files with their hashes."""
+    return tuple(
+        record.Artifact(p.relative_to(folder).as_posix(), sha256(p), p.stat().st_size) for p in own_files(folder)
+    )

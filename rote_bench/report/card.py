@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from . import write
+from ..measures import HEADLINE, SELECTION
+from ..training.curve import Evaluation
+from . import record, write
 
 FILE = "README.md"
-# The split behind each curve; the curves are all that is known of a model in the middle of training.
-CURVES = {
-    "validation_accuracy": "validation",
-    "train_clean_accuracy": "train_clean",
-    "memorization_rate": "train_noisy",
-    "noisy_true_rate": "train_noisy",
-    "phantom_rate": "validation",
-    "selection_accuracy": "selection",
-}
+Metrics = Mapping[str, record.Metric]
 
 
-def at_step(curve: Sequence[Mapping[str, Any]], step: int) -> dict[str, dict[str, Any]]:
-    """The metrics of the evaluation at a step, as entries of a report; the curves come without intervals."""
-    record = next(r for r in curve if r["step"] == step)
-    return {
-        name: {"value": record[name], "ci_low": None, "ci_high": None, "split": split}
-        for name, split in CURVES.items()
-        if record.get(name) is not None
-    }
+def at_step(curve: Sequence[Evaluation], step: int) -> Metrics:
+    """The metrics of the evaluation at a step: all that is known of a model in the middle of training."""
+    point = next(each for each in curve if each.step == step)
+    reason = "an evaluation in the middle of training keeps no answers"
+    found = {}
+    for measure in (*HEADLINE, SELECTION):
+        value = getattr(point, measure.name, None)
+        if value is not None:
+            better, split = measure.higher_is_better, measure.split
+            found[measure.name] = record.Metric(value, None, None, None, 0, better, split, None, reason)
+    return found
 
 
-def render(report: Mapping[str, Any], snapshot: str, metrics: Mapping[str, Mapping[str, Any]]) -> str:
+def render(report: record.Report, snapshot: str, metrics: Metrics) -> str:
     """The card of one snapshot.
 
     Args:
@@ -40,40 +37,37 @@ def render(report: Mapping[str, Any], snapshot: str, metrics: Mapping[str, Mappi
     """
     from huggingface_hub import EvalResult, ModelCardData
 
-    task, model, training = report["task"], report["model"], report["training"]
-    spec = task["spec"]
-    name, title = plain(model["name"]), plain(spec["title"] or task["name"])
-    known = {metric: entry for metric, entry in metrics.items() if entry["value"] is not None}
+    task, data, training = report.task, report.data, report.training
+    name, title = plain(report.model.name), plain(task.title)
+    known = {metric: entry for metric, entry in metrics.items() if entry.value is not None}
     results = [
         EvalResult(
             task_type="text-generation",
-            dataset_type=plain(task["name"]),
+            dataset_type=plain(task.name),
             dataset_name=title,
-            dataset_config=plain(spec["profile"]) if spec.get("profile") else None,
-            dataset_split=plain(entry["split"]),
-            dataset_revision=task["content_hash"],
-            dataset_args={"noise_rate": report["data"]["noise_rate"], "seed": dict(report["seeds"])},
+            dataset_config=plain(task.profile) if task.profile else None,
+            dataset_split=plain(entry.split),
+            dataset_revision=task.content_hash,
+            dataset_args={"noise_rate": data.noise_rate, "seed": asdict(report.seeds)},
             metric_type=metric,
             metric_name=metric.replace("_", " "),
-            metric_value=entry["value"],
+            metric_value=entry.value,
             metric_args=None
-            if entry["ci_low"] is None
-            else {"ci_low": entry["ci_low"], "ci_high": entry["ci_high"], "n": entry["n"]},
+            if entry.ci_low is None
+            else {"ci_low": entry.ci_low, "ci_high": entry.ci_high, "n": entry.n},
         )
         for metric, entry in known.items()
     ]
     head = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
-        base_model=base(model),
+        base_model=base(report.model),
         tags=["rote-bench", "memorization", "label-noise"],
-        model_name=f"{name} on {plain(task['name'])}, {snapshot}",
+        model_name=f"{name} on {plain(task.name)}, {snapshot}",
         eval_results=results or None,
     )
-    step = training["snapshots"][snapshot]
-    rows = (
-        f"| {m.replace('_', ' ')} | {cell(e['split'])} | {e['value']:.4g} | {interval(e)} |" for m, e in known.items()
-    )
+    step = training.snapshots[snapshot]
+    rows = (f"| {m.replace('_', ' ')} | {cell(e.split)} | {e.value:.4g} | {interval(e)} |" for m, e in known.items())
     lines = [
         "---",
         head.to_yaml(),
@@ -81,11 +75,11 @@ def render(report: Mapping[str, Any], snapshot: str, metrics: Mapping[str, Mappi
         "",
         f"# {cell(name)} on {cell(title)}: {snapshot.replace('_', ' ')}",
         "",
-        f"The model after step {step} of {training['steps']}, trained by rote-bench on questions of which"
-        f" {report['data']['n_noisy']} (noise rate {report['data']['noise_rate']:g}) carry a wrong label on purpose,"
+        f"The model after step {step} of {training.steps}, trained by rote-bench on questions of which"
+        f" {data.n_noisy} (noise rate {data.noise_rate:g}) carry a wrong label on purpose,"
         " to study how such labels are memorised; it is of no other use.",
         "",
-        f"Which step it is: {cell(training['snapshot_rule'])}.",
+        f"Which step it is: {cell(training.snapshot_rule)}.",
         "",
         "| metric | split | value | 95 % interval |",
         "|---|---|---:|---|",
@@ -103,12 +97,12 @@ def render(report: Mapping[str, Any], snapshot: str, metrics: Mapping[str, Mappi
     return "\n".join(lines) + "\n"
 
 
-def base(model: Mapping[str, Any]) -> str | None:
+def base(model: record.Model) -> str | None:
     """The repository from which a pretrained model came; None for random weights and local files."""
     from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-    name = str(model["name"]).removeprefix("hf:").partition("@")[0]
-    if model["source"] != "pretrained" or Path(name).exists():
+    name = model.name.removeprefix("hf:").partition("@")[0]
+    if model.source != "pretrained" or Path(name).exists():
         return None
     try:
         validate_repo_id(name)
@@ -117,28 +111,28 @@ def base(model: Mapping[str, Any]) -> str | None:
     return name
 
 
-def write_cards(folder: Path, report: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> None:
+def write_cards(folder: Path, report: record.Report, curve: Sequence[Evaluation]) -> None:
     """A card into the folder of each snapshot.
 
     Args:
         folder: of the snapshots.
         curve: training's evaluations; the last snapshot has the report's own metrics.
     """
-    for snapshot, step in report["training"]["snapshots"].items():
-        metrics = report["metrics"] if snapshot == "post_memorization" else at_step(curve, step)
+    for snapshot, step in report.training.snapshots.items():
+        metrics = report.metrics if snapshot == record.POST else at_step(curve, step)
         write.write_text(folder / snapshot / FILE, render(report, snapshot, metrics))
 
 
-def plain(text: Any) -> str:
+def plain(text: object) -> str:
     """Text on one line that any file can hold: names and titles are the user's and may have anything in them."""
     return " ".join(str(text).encode("utf-8", "replace").decode().split())
 
 
-def cell(text: Any) -> str:
+def cell(text: object) -> str:
     """The same where Markdown would read more into it."""
     return "".join(f"\\{c}" if c in "\\`*_[]|<>#" else c for c in plain(text))
 
 
-def interval(entry: Mapping[str, Any]) -> str:
+def interval(entry: record.Metric) -> str:
     """``0.98 to 0.99``, or nothing."""
-    return "" if entry["ci_low"] is None else f"{entry['ci_low']:.4g} to {entry['ci_high']:.4g}"
+    return "" if entry.ci_low is None else f"{entry.ci_low:.4g} to {entry.ci_high:.4g}"

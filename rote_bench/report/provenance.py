@@ -1,44 +1,17 @@
-"""Where numbers come from: versions, machine, hashes, identity."""
+"""Where numbers come from: versions and machine."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import platform
 import resource
 import subprocess
 import sys
-from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from ..hashing import canonical, digest
+from .record import Environment
 
 DISTRIBUTION = "reason-to-rote-bench"
-
-
-def identity(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The hash of everything that decides the numbers, with the parts it is made from."""
-    return {"hash": digest(parts), "parts": dict(parts)}
-
-
-def differing(mine: Mapping[str, Any], theirs: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted paths at which two sets of identity parts differ."""
-    out: list[str] = []
-    for key in sorted({*mine, *theirs}):
-        a, b = mine.get(key), theirs.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            out += differing(a, b, f"{prefix}{key}.")
-        elif canonical(a) != canonical(b):
-            out.append(f"{prefix}{key}")
-    return out
-
-
-def code_version(cls: type) -> str:
-    """The declared version of a task or diagnostic with a hash of its file, so that no change there goes unseen."""
-    source = Path(inspect.getfile(cls)).read_text(encoding="utf-8")
-    return f"{getattr(cls, 'version', 1)}+{hashlib.sha256(source.encode()).hexdigest()[:12]}"
 
 
 def installed(name: str) -> str:
@@ -91,31 +64,31 @@ def environment(
     threads: int,
     dtype: str,
     precision: str,
-    deterministic: bool,
     remote_code: bool = False,
     processes: int = 1,
     compiled: bool = False,
-) -> dict[str, Any]:
-    """The report's ``environment``."""
+) -> Environment:
+    """The report's ``environment``; the batch size is known once the model's parts are."""
     commit, dirty = _commit()
-    return {
-        "rote_bench": installed(DISTRIBUTION),
-        "git_commit": commit,
-        "git_dirty": dirty,
-        "python": platform.python_version(),
-        "torch": installed("torch"),
-        "transformers": installed("transformers"),
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "device": device,
-        "threads": threads,
-        "dtype": dtype,
-        "processes": processes,
-        "precision": precision,
-        "compiled": compiled,
-        "deterministic": deterministic,
-        "remote_code": remote_code,
-    }
+    return Environment(
+        rote_bench=installed(DISTRIBUTION),
+        git_commit=commit,
+        git_dirty=dirty,
+        python=platform.python_version(),
+        torch=installed("torch"),
+        transformers=installed("transformers"),
+        platform=platform.platform(),
+        cpu=_cpu(),
+        device=device,
+        threads=threads,
+        dtype=dtype,
+        processes=processes,
+        precision=precision,
+        compiled=compiled,
+        deterministic=device == "cpu",
+        remote_code=remote_code,
+        batch_size=None,
+    )
 
 
 def peak_memory_bytes() -> int:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
+from ..models.names import Source
 from ..plain import JsonObject
 from ..spec.model import Seeds
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 2
 SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 COUNT = {"min": 0}
 PRE, POST = "pre_memorization", "post_memorization"
@@ -126,7 +127,7 @@ class Model:
 
     name: str
     model_type: str
-    source: Literal["scratch", "pretrained", "plugin", "object"]
+    source: Source
     revision: str | None
     parameters: int = field(metadata=COUNT)
     config: JsonObject

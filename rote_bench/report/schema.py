@@ -6,7 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Literal, Union
 
 from ..spec.options import describe
@@ -81,7 +81,7 @@ def as_read(value: Any) -> Any:
     return value
 
 
-@lru_cache(maxsize=None)
+@cache
 def _reader(kind: Any) -> Callable[[Any], Any]:
     """What makes a value of a type from JSON; ``as_read`` where nothing has to be made."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)

@@ -1,96 +1,193 @@
-"""Many reports as one table: models side by side, seeds aggregated."""
+"""Many reports as one table: models side by side, seeds aggregated, and only what may be."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..findings import decide_across
+from ..hashing import digest
+from ..measures import HEADLINE, in_columns, words
+from ..plugins import BUILT_IN
+from ..spec.model import Seeds
 from ..statistics import Estimate, across_seeds
-from .view import MEANINGS
+from .conditions import conditions, differing, flat, told
+from .record import Metric, Report
 
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("validation_accuracy", "held-out accuracy"),
-    ("counterfactual_memorization", "memorization"),
-    ("early_clean_peak", "early clean peak"),
-    ("memorization_lag", "memorization lag"),
-    ("override_depth", "override depth"),
-    ("patch_dissociation", "patch dissociation"),
-)
+if TYPE_CHECKING:
+    from ..plugins import Registry
 
 
-def task_label(report: Mapping[str, Any]) -> str:
-    """The task with its profile."""
-    spec = report["task"]["spec"]
-    return f"{spec['name']}-{spec['profile']}" if spec.get("profile") else str(spec["name"])
+@dataclass(frozen=True)
+class Row:
+    """Cells of one task, model and noise rate that were made under the same conditions.
+
+    Attributes:
+        task: with its profile.
+        seeds: how many sets of seeds.
+        failed: cells that did not come to their end.
+        differs: in what its conditions differ from those of other rows of the same task, model and noise rate.
+        metrics: over the seeds.
+    """
+
+    task: str
+    model: str
+    parameters: int
+    noise_rate: float
+    seeds: int
+    failed: int
+    differs: str
+    metrics: Mapping[str, Estimate]
 
 
-def columns(reports: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    """(metric, title) of every column: the main metrics, then those that only plugins measure."""
-    more = sorted({name for report in reports for name in report["metrics"]} - MEANINGS.keys())
-    return (*COLUMNS, *((name, name.replace("_", " ")) for name in more))
+@dataclass(frozen=True)
+class Table:
+    """The rows, and a line about every cell that is in none of them."""
+
+    rows: Sequence[Row]
+    left_out: Sequence[str]
 
 
-def rows(reports: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each task, model and noise rate, with every column's estimate over seeds."""
-    reports = list(reports)
-    shown = columns(reports)
-    groups: dict[tuple[str, str, float], list[Mapping[str, Any]]] = {}
+def columns(reports: Iterable[Report], registry: Registry) -> list[tuple[str, str]]:
+    """(metric, heading): what is declared with a place among the columns, then what only plugins measure."""
+    declared = registry.measures()
+    own = {measure.name for measure in HEADLINE}
+    for name, diagnostic in registry.table("diagnostics").items():
+        if registry.source_of("diagnostics", name) == BUILT_IN:
+            own |= {measure.name for measure in diagnostic.metrics}
+    placed = [(m.name, m.heading) for m in in_columns(declared.values())]
+    others = sorted({name for report in reports for name in report.metrics} - own - {name for name, _ in placed})
+    return placed + [(name, declared[name].heading if name in declared else words(name)) for name in others]
+
+
+def collect(reports: Mapping[str, Report]) -> Table:
+    """One row for each task, model, noise rate and set of conditions, with every metric over the seeds.
+
+    Args:
+        reports: by a name to be called by, as their path.
+    """
+    groups: dict[tuple[str, str, float], dict[str, list[str]]] = {}
+    flats = {name: flat(conditions(report)) for name, report in reports.items()}
+    for name, report in reports.items():
+        key = (report.task.label, report.model.name, report.data.noise_rate)
+        groups.setdefault(key, {}).setdefault(repr(sorted(flats[name].items())), []).append(name)
+    rows: list[Row] = []
+    left_out: list[str] = []
+    for (task, model, rate), alike in sorted(groups.items()):
+        firsts = [flats[members[0]] for members in alike.values()]
+        names = differing(firsts)
+        for one, members in sorted(zip(firsts, alike.values(), strict=True), key=lambda pair: -len(pair[1])):
+            kept, repeated = _once(members, reports)
+            left_out += repeated
+            cells = [reports[name] for name in kept]
+            failed = sum(reports[name].status != "success" for name in members)
+            found = {name: None for cell in cells for name in cell.metrics}
+            metrics = {name: aggregate([cell.metrics.get(name) for cell in cells]) for name in found}
+            parameters = reports[members[0]].model.parameters
+            rows.append(Row(task, model, parameters, rate, len(cells), failed, told(one, names), metrics))
+    return Table(rows, left_out)
+
+
+def _once(names: Iterable[str], reports: Mapping[str, Report]) -> tuple[list[str], list[str]]:
+    """One finished cell for each set of seeds, from committed code where there is one; and what becomes of others."""
+    by_seeds: dict[Seeds, str] = {}
+    left_out = []
+    done = [name for name in names if reports[name].status == "success"]
+    for name in sorted(done, key=lambda name: (bool(reports[name].environment.git_dirty), name)):
+        seeds = reports[name].seeds
+        if seeds in by_seeds:
+            left_out.append(f"left out: {name}: seed {seeds.label} stands in {by_seeds[seeds]} already")
+        else:
+            by_seeds[seeds] = name
+    return sorted(by_seeds.values()), left_out
+
+
+def comparable(reports: Iterable[Report]) -> list[Report]:
+    """Of each task and model the cells of the conditions that most of them were made under, each seed once.
+
+    How the learning rate was timed and what was diagnosed may differ: no finding over several cells hangs on that.
+    """
+    groups: dict[tuple[str, str], dict[str, dict[tuple[float, Seeds], Report]]] = {}
     for report in reports:
-        key = (task_label(report), report["model"]["name"], report["data"]["noise_rate"])
-        groups.setdefault(key, []).append(report)
-    out = []
-    for (task, model, rate), members in sorted(groups.items()):
-        done = [r for r in members if r["status"] == "success"]
-        row: dict[str, Any] = {
-            "task": task,
-            "model": model,
-            "noise": rate,
-            "seeds": len(done),
-            "parameters": members[0]["model"]["parameters"],
-            "failed": len(members) - len(done),
-        }
-        for name, _ in shown:
-            row[name] = aggregate([r["metrics"].get(name) for r in done])
-        out.append(row)
-    return out
+        if report.status == "success":
+            found = {k: v for k, v in conditions(report).items() if k not in ("schedule", "diagnostics")}
+            alike = groups.setdefault((report.task.label, report.model.name), {}).setdefault(digest(found), {})
+            alike.setdefault((report.data.noise_rate, report.seeds), report)
+    return [report for alike in groups.values() for report in max(alike.values(), key=len).values()]
 
 
-def aggregate(entries: Sequence[Mapping[str, Any] | None]) -> Estimate:
+def aggregate(entries: Sequence[Metric | None]) -> Estimate:
     """One metric over seeds; with one seed its own interval over examples."""
-    known = [e for e in entries if e is not None and e["value"] is not None]
+    known = [e for e in entries if e is not None and e.value is not None]
     if len(known) == 1 == len(entries):
         e = known[0]
-        return Estimate(e["value"], e["ci_low"], e["ci_high"], e["ci_method"], e["n"])
+        return Estimate(e.value, e.ci_low, e.ci_high, e.ci_method, e.n)
     if not known or len(known) < len(entries):
-        reasons = sorted({str(e["reason_if_null"]) for e in entries if e is not None and e["value"] is None})
+        reasons = sorted({str(e.reason_if_null) for e in entries if e is not None and e.value is None})
         why = f": {reasons[0]}" if len(reasons) == 1 else ""
         return Estimate.missing(f"known for {len(known)} of {len(entries)} seeds{why}")
-    return across_seeds([float(e["value"]) for e in known], np.random.default_rng(0))
+    return across_seeds([float(e.value) for e in known if e.value is not None], np.random.default_rng(0))
 
 
-def render(reports: Iterable[Mapping[str, Any]], style: str = "simple") -> str:
-    """The table as text; ``style`` is any format of tabulate, such as ``github`` or ``latex``."""
-    from tabulate import tabulate
+def shown(estimate: Estimate | None) -> str:
+    """A number with its interval, a dash where there is none."""
+    if estimate is None or estimate.value is None:
+        return "-"
+    text = f"{estimate.value:.3f}"
+    if estimate.ci_low is None or estimate.ci_high is None:
+        return text
+    return f"{text} [{estimate.ci_low:.2f}, {estimate.ci_high:.2f}]"
 
-    def cell(e: Estimate) -> str:
-        if e.value is None:
-            return "-"
-        return f"{e.value:.3f}" if e.ci_low is None else f"{e.value:.3f} [{e.ci_low:.2f}, {e.ci_high:.2f}]"
 
-    reports = list(reports)
-    shown = columns(reports)
-    header = ["task", "model", "parameters", "noise", "seeds", *(title for _, title in shown)]
+def render(reports: Mapping[str, Report], registry: Registry, style: str = "simple") -> str:
+    """The table and the findings over several cells as text.
+
+    Args:
+        reports: by a name to be called by, as their path.
+        style: any format of tabulate, such as ``github`` or ``latex``.
+    """
+    of_metrics, table = columns(reports.values(), registry), collect(reports)
+    apart = ["differs"] if any(row.differs for row in table.rows) else []
+    header = ["task", "model", "parameters", "noise", "seeds", *apart, *(heading for _, heading in of_metrics)]
     body = [
         [
-            r["task"],
-            r["model"],
-            f"{r['parameters'] / 1e6:.2f}M",
-            f"{r['noise']:g}",
-            r["seeds"] if not r["failed"] else f"{r['seeds']} (+{r['failed']} failed)",
+            row.task,
+            row.model,
+            f"{row.parameters / 1e6:.2f}M",
+            f"{row.noise_rate:g}",
+            str(row.seeds) if not row.failed else f"{row.seeds} (+{row.failed} failed)",
+            *([row.differs] if apart else []),
+            *(shown(row.metrics.get(name)) for name, _ in of_metrics),
         ]
-        + [cell(r[name]) for name, _ in shown]
-        for r in rows(reports)
+        for row in table.rows
     ]
+    parts = [text(header, body, style), "\n".join(table.left_out), findings(comparable(reports.values()), style)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def findings(reports: Iterable[Report], style: str = "simple") -> str:
+    """The findings over several cells as a table, empty when there are none."""
+    header = ["task", "model", "noise", "finding", "verdict", "noise transfer", "because"]
+    body = [
+        [
+            f.task,
+            f.model,
+            "-" if f.noise_rate is None else f"{f.noise_rate:g}",
+            f.id,
+            f.verdict.replace("_", " "),
+            shown(f.estimate),
+            f.reason,
+        ]
+        for f in decide_across(reports)
+    ]
+    return text(header, body, style) if body else ""
+
+
+def text(header: Sequence[str], body: Sequence[Sequence[str]], style: str) -> str:
+    """A table whose cells stand as they are given, in any format of tabulate."""
+    from tabulate import tabulate
+
     return str(tabulate(body, headers=header, tablefmt=style, disable_numparse=True))

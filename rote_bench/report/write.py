@@ -12,17 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from . import record
+from .schema import read as from_json
+from .schema import schema
+from .schema import write as to_json
 
-SCHEMA_VERSION = 1
 FILE = "report.json"
-
-
-@lru_cache(maxsize=1)
-def schema() -> dict[str, Any]:
-    """The JSON schema of a report."""
-    text = (Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8")
-    loaded: dict[str, Any] = json.loads(text)
-    return loaded
+LAST_OF_FIRST = "1620336"  # the last commit that writes and reads reports of schema version 1
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +89,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     os.replace(partial, path)
 
 
-def load_report(path: str | Path) -> dict[str, Any]:
+def load_report(path: str | Path) -> record.Report:
     """Read and validate a report.
 
     Args:
@@ -114,20 +110,40 @@ def load_report(path: str | Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read: {error}", where=str(file)) from error
     try:
-        report = json.loads(text, parse_constant=_reject_constant)
+        data = json.loads(text, parse_constant=_reject_constant)
     except ValueError as error:
         raise UserError(f"is not a complete JSON report: {error}", where=str(file)) from error
-    version = report.get("schema_version") if isinstance(report, dict) else None
-    if version != SCHEMA_VERSION:
-        raise UserError(
-            f"report of schema version {version!r}, this rote-bench reads {SCHEMA_VERSION}", where=str(file)
-        )
-    found = faults(report)
+    other = other_version(data)
+    if other is not None:
+        raise UserError(other, where=str(file))
+    found = faults(data)
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise UserError(f"is not a valid report: {found[0]}{more}", where=str(file))
-    loaded: dict[str, Any] = report
-    return loaded
+    return from_json(data)
+
+
+def other_version(data: object) -> str | None:
+    """What is wrong with the schema version of a report's JSON, None when it is this one."""
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version == record.SCHEMA_VERSION and not isinstance(version, bool):
+        return None
+    old = f"; commit {LAST_OF_FIRST} is the last that reads it" if version == 1 else ""
+    return f"is a report of schema version {version!r}, this rote-bench reads {record.SCHEMA_VERSION}{old}"
+
+
+def save_report(path: Path, report: record.Report) -> None:
+    """Write a report atomically.
+
+    Raises:
+        ValueError: when it does not fit its own schema, or holds a number that JSON cannot.
+    """
+    data = to_json(report)
+    bad = list(not_finite(data))
+    found = [f"{bad[0]}: not a finite number"] if bad else faults(data)
+    if found:
+        raise ValueError(f"the report does not fit its schema: {found[0]}")
+    write_json(path, data)
 
 
 def _reject_constant(name: str) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
 from operator import itemgetter
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Faults, UserError, did_you_mean
 from ..machine import LARGE, count_cores
 from ..models.names import SIZES, parse
-from ..pipeline.cell import Settings, cell_folder
+from ..pipeline.cell import cell_folder
+from ..pipeline.settings import Settings
 from ..pipeline.stages import find_provider
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
@@ -50,12 +51,12 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where the cell's report and files go."""
-        return cell_folder(self.settings.output, self.spec, self.model, self.rate)
+        return cell_folder(self.settings.output_path, self.spec, self.model, self.rate)
 
     @property
     def name(self) -> str:
         """The folder below that of all cells."""
-        return self.folder.relative_to(self.settings.output).as_posix()
+        return self.folder.relative_to(self.settings.output_path).as_posix()
 
     @property
     def threads(self) -> int:
@@ -85,14 +86,8 @@ def plan(
         Faults: every task, profile, override, model or rate that is wrong, and entries that share a folder.
     """
     run, files = definition.run, tuple(str(Path(file).absolute()) for file in plugins)
-    base = Settings(
-        output=output.absolute(),
-        device=run.device,
-        dtype=run.dtype,
-        batch_size=run.batch_size,
-        limit=run.limit,
-        overwrite=overwrite,
-    )
+    shared = {name: value for name, value in asdict(run).items() if name != "compile"}
+    base = Settings.picked({**shared, "output_path": output.absolute(), "overwrite": overwrite})
 
     def job(spec: TaskSpec, model: str, rate: float) -> Job:
         size = approximate_size(model, spec.model)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..pipeline.identity import code_of, other_code
 from .board import Board, State
 from .finished import Finished, Took, predict, report_of, took
 from .work import LOG, PROGRESS, Outcome
@@ -111,12 +112,15 @@ def _look_back(states: Sequence[State], board: Board, registry: Registry) -> lis
     finished, known = Finished(registry), list[Took]()
     for each in states:
         report = report_of(each.job)
-        if report is None or report["status"] != "success":
+        if report is None or report.status != "success":
             continue
         known.append(took(each.job, report))
         if finished(each.job, report):
             each.state, each.skipped, each.seconds = "done", True, known[-1].seconds
             board.changed(each)
+            changed = other_code(code_of(each.job.spec, registry), report.identity.code)
+            if changed:
+                board.say(f"{each.job.name}: made by other code of the same versions, in {', '.join(changed[:6])}")
     for each in states:
         each.predicted = predict(each.job, known)
     return known

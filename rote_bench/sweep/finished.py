@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..pipeline.runner import planned_parts
-from ..report import write
-from ..report.provenance import differing
+from ..pipeline.identity import NOT_PLANNED, differing, planned_parts
+from ..report import record, write
 from ..splits import make_data, make_noise, make_task
 from .cells import Job
 
 if TYPE_CHECKING:
     from ..plugins import Registry
-
-NOT_PLANNED = {"task.data", "model.revision", "model.config", "precision"}  # known once examples and model are made
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Took:
     seconds: float
 
 
-def report_of(job: Job) -> Mapping[str, Any] | None:
+def report_of(job: Job) -> record.Report | None:
     """The report in the cell's folder, or None when there is none that can be used."""
     try:
         return write.load_report(job.folder)
@@ -43,9 +40,9 @@ def report_of(job: Job) -> Mapping[str, Any] | None:
         return None
 
 
-def took(job: Job, report: Mapping[str, Any]) -> Took:
+def took(job: Job, report: record.Report) -> Took:
     """What a cell took by its report."""
-    return Took(_task(job), job.model, job.size, report["timings"]["total"])
+    return Took(_task(job), job.model, job.size, report.timings.total)
 
 
 def _task(job: Job) -> str:
@@ -63,14 +60,14 @@ class Finished:
         self.registry = registry
         self.fingerprints: dict[tuple[Any, ...], str] = {}
 
-    def __call__(self, job: Job, report: Mapping[str, Any]) -> bool:
-        if job.settings.overwrite or report["status"] != "success" or report["model"]["source"] != "scratch":
+    def __call__(self, job: Job, report: record.Report) -> bool:
+        if job.settings.overwrite or report.status != "success" or report.model.source != "scratch":
             return False
-        parts = report["identity"]["parts"]
+        parts = report.identity.parts
         planned = planned_parts(job.spec, job.model, job.rate, job.settings, self.registry)
         if set(differing(planned, parts)) - NOT_PLANNED:
             return False
-        return bool(parts["task"]["data"] == self._fingerprint(job))
+        return report.data.fingerprint == self._fingerprint(job)
 
     def _fingerprint(self, job: Job) -> str:
         spec = job.spec

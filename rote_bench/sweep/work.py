@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from ..errors import UserError
 from ..progress import Progress
+from ..training.curve import Evaluation
 from .cells import Job
 
 LOG = "run.log"
@@ -57,8 +58,8 @@ class Reported(Progress):
         super().stage(name)
         self._write({"stage": name})
 
-    def step(self, done: int, total: int, record: Mapping[str, Any] | None = None) -> None:
-        super().step(done, total, record)
+    def step(self, done: int, total: int, point: Evaluation | None = None) -> None:
+        super().step(done, total, point)
         if time.monotonic() - self._written >= 0.5:
             self._write({"stage": self._last_stage, "step": done, "steps": total})
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..tasks.example import Task
-from .rules import NAME, NOISE_RATE, Findings, built, class_rules
+from .rules import NOISE_RATE, Findings, built, class_rules
 from .small import data_without_noise, small_subject, small_task
 
 
@@ -84,15 +83,21 @@ def check_diagnostic(cls: Any, options: Mapping[str, Any] | None = None) -> Any:
     """
     from ..diagnostics import NotApplicable, Result
     from ..models.anatomy import Anatomy
+    from ..pipeline.accept import Rejected, accept
+    from ..plugins import lacking
 
     found = Findings(f"diagnostic {getattr(cls, 'name', cls.__name__)!r}")
     class_rules(found, cls, "Options")
+    lacks = lacking("diagnostics", cls)
+    if not found.rule(lacks is None, "declaration", f"it {lacks}", "mend the class"):
+        found.raise_all()
     given = built(found, cls, "Options", options)
     subject = small_subject()
     states = {name: _state(a.model) for name, a in subject.anatomies.items()}
     try:
-        result = cls(given).run(subject)
-        again = cls(given).run(dataclasses.replace(subject))
+        diagnostic = cls(given, subject.spec.seeds.bootstrap)
+        result = diagnostic.run(subject)
+        again = cls(given, subject.spec.seeds.bootstrap).run(dataclasses.replace(subject))
     except NotApplicable as error:
         found.rule(
             False, "applies", f"to nothing in a small GPT-2 on two-hop reasoning: {error}", "check its condition"
@@ -111,30 +116,25 @@ def check_diagnostic(cls: Any, options: Mapping[str, Any] | None = None) -> Any:
         left = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in anatomy.model.modules())
         found.rule(not left, "hooks", f"{left} are left", "use rote_bench.interventions, which removes its own")
     found.rule(
-        {k: m.estimate for k, m in result.metrics.items()} == {k: m.estimate for k, m in again.metrics.items()},
+        dict(result.metrics) == dict(again.metrics),
         "determinism",
         "a second run gives other metrics",
         "draw with subject.rng(purpose)",
     )
-    for name in result.metrics:
-        found.rule(NAME.fullmatch(name) is not None, "metric names", repr(name), "use lower case and underscores")
     try:
-        json.dumps(result.details, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        found.rule(
-            False, "details", f"they are no JSON: {error}", "use plain numbers, text, lists; None for what is not"
-        )
-    lengths = {len(column) for column in result.records.values()}
-    found.rule(len(lengths) < 2, "records", f"columns have lengths {sorted(lengths)}", "give one value per example")
-    if "details" not in found.lines:
-        _draw_rules(found, cls, result)
+        accepted = accept(diagnostic, result, subject)
+    except Rejected as error:
+        found.rule(False, error.rule, error.detail, error.mend)
+    else:
+        _implied_rules(found, diagnostic, accepted)
+        _draw_rules(found, cls, accepted.details)
     opaque = {name: Anatomy.opaque(a.model, "it cannot be looked into") for name, a in subject.anatomies.items()}
     for what, changed in (
         ("without noisy labels", dataclasses.replace(subject, data=data_without_noise())),
         ("whose parts are unknown", dataclasses.replace(subject, anatomies=opaque)),
     ):
         try:
-            cls(given).run(changed)
+            cls(given, subject.spec.seeds.bootstrap).run(changed)
         except NotApplicable:
             pass
         except Exception as error:  # any other is what this rule is about
@@ -148,10 +148,34 @@ def check_diagnostic(cls: Any, options: Mapping[str, Any] | None = None) -> Any:
     return result
 
 
-def _draw_rules(found: Findings, cls: Any, result: Any) -> None:
+def _implied_rules(found: Findings, diagnostic: Any, accepted: Any) -> None:
+    """Metrics follow from the details alone too, and details of another kind are told by the usual errors."""
+    from ..diagnostics import MALFORMED
+    from ..pipeline.accept import agree
+
+    for details in (accepted.details, {}, dict.fromkeys(accepted.details)):
+        try:
+            implied = diagnostic.implied(details, {})
+        except MALFORMED:
+            continue
+        except Exception as error:  # any other is what this rule is about
+            text = f"{type(error).__name__} for details of another kind"
+            found.rule(False, "implied", text, "read them with [] and let KeyError and its like through")
+            continue
+        for name, again in implied.items() if details is accepted.details else ():
+            value = getattr(again, "value", again)
+            found.rule(
+                name not in accepted.metrics or agree(accepted.metrics[name].value, value),
+                "implied",
+                f"without records {name} is {value}",
+                "leave a metric out that cannot be found again",
+            )
+
+
+def _draw_rules(found: Findings, cls: Any, details: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure.png"
-        drawn = cls.draw(json.loads(json.dumps(result.details)), path)
+        drawn = cls.draw(details, path)
         found.rule(
             not drawn or (path.is_file() and path.read_bytes()[:4] == b"\x89PNG"),
             "figure",

@@ -17,7 +17,7 @@ CurveName: TypeAlias = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """How often a model is right at one moment.
+    """How often a model is right at one moment; None is what was not measured.
 
     Attributes:
         validation_accuracy: true answers on held-out questions.
@@ -28,12 +28,12 @@ class Levels:
         selection_accuracy: true answers on the held-out questions on which snapshots are chosen.
     """
 
-    validation_accuracy: float | None
-    train_clean_accuracy: float | None
-    memorization_rate: float | None
-    noisy_true_rate: float | None
-    phantom_rate: float | None
-    selection_accuracy: float | None
+    validation_accuracy: float | None = None
+    train_clean_accuracy: float | None = None
+    memorization_rate: float | None = None
+    noisy_true_rate: float | None = None
+    phantom_rate: float | None = None
+    selection_accuracy: float | None = None
 
     def level(self, name: CurveName) -> float | None:
         """One of the curves."""

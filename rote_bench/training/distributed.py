@@ -10,7 +10,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Processes:
         distributed.all_reduce(total)
         return total
 
-    def agree(self, value: Any) -> Any:
+    def agree(self, value: T) -> T:
         """What the first process says."""
         if self.count == 1:
             return value

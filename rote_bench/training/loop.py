@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..encoding import IGNORED, Encoded
 from ..evaluation import autocast, forward
+from .curve import Evaluation, Levels
 from .distributed import Processes
 from .optimizers import make_optimizer
 from .schedule import Batches, evaluation_steps, last_step, multiplier, settled_at
@@ -36,7 +37,7 @@ class Trained:
     """What training leaves behind.
 
     Attributes:
-        curve: one record per evaluation.
+        curve: every evaluation.
         steps: optimizer steps done.
         stop_reason: ``memorized`` or ``budget``.
         pre_step: the step of the pre-memorization snapshot; its weights are in ``pre_state``.
@@ -47,9 +48,9 @@ class Trained:
         earlier_seconds: the part of it spent before this call, which went on from a saved state.
     """
 
-    curve: Sequence[Mapping[str, Any]]
+    curve: Sequence[Evaluation]
     steps: int
-    stop_reason: str
+    stop_reason: Literal["memorized", "budget"]
     pre_step: int
     pre_state: Mapping[str, Tensor]
     examples_seen: int
@@ -82,13 +83,13 @@ def train(
     data: Encoded,
     rows: Tensor,
     recipe: Recipe,
-    evaluate: Callable[[], Mapping[str, float | None]],
+    evaluate: Callable[[], Levels],
     *,
     seed: int,
     precision: str,
     compiled: Callable[..., Any] | None = None,
-    progress: Callable[[int, int, Mapping[str, Any] | None], None],
-    record: Callable[[Mapping[str, Any]], None],
+    progress: Callable[[int, int, Evaluation | None], None],
+    record: Callable[[Evaluation], None],
     checkpoint: Path | None = None,
     identity: str = "",
     checkpoint_seconds: float = 30.0,
@@ -100,16 +101,15 @@ def train(
     Args:
         data: all training rows, encoded with the labels taught, on the model's device.
         rows: indices into ``data``, an index twice when its row is seen twice per pass.
-        evaluate: the curves at this moment; must hold ``memorization_rate``, ``noisy_true_rate`` and
-            ``selection_accuracy``, each null when there are no noisy examples.
+        evaluate: the curves at this moment.
         compiled: computes the model's logits in training steps; the model itself when None.
-        progress: called with (step, steps in all, last record).
-        record: called with each record as it is made.
+        progress: called with (step, steps in all, last evaluation).
+        record: called with each evaluation as it is made.
         checkpoint: file for the state from which an interrupted run goes on; removed at the end by the caller.
         checkpoint_seconds: least time between two states; longer when writing one takes long.
         identity: a checkpoint of another identity is ignored.
         stop_requested: asked before every step; when true the state is saved and ``KeyboardInterrupt`` raised.
-        processes: those that share the work; only the first evaluates, and its records decide.
+        processes: those that share the work; only the first evaluates, and what it sees decides.
 
     Raises:
         FloatingPointError: when the loss is no longer finite.
@@ -126,8 +126,8 @@ def train(
     )
     saved = SavedState(checkpoint, identity, checkpoint_seconds)
     at = saved.read(model, optimizer)
-    for entry in at.curve:
-        record(entry)
+    for point in at.curve:
+        record(point)
     size = min(recipe.batch_size, len(rows))
     order = Batches(rows, size, seed)
     when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
@@ -135,7 +135,7 @@ def train(
     settled = settled_at(at.curve, recipe.schedule)
     total = last_step(recipe, settled)
     device = data.input_ids.device
-    stop_reason = "budget"
+    stop_reason: Literal["memorized", "budget"] = "budget"
     model.train()
     while at.step < total:
         if processes.any(stop_requested(), str(device)):
@@ -159,35 +159,36 @@ def train(
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the loss is not finite at step {at.step}; lower the learning rate")
         before = time.monotonic()
-        levels: Mapping[str, float | None] = {}
+        levels: Levels | None = None
         if processes.first:
             with autocast(device, precision):
                 levels = evaluate()
         levels = processes.agree(levels)
+        assert levels is not None  # the first process measured them
         at.evaluating += time.monotonic() - before
-        entry = {
-            "step": at.step,
-            "examples_seen": at.step * size,
-            "epoch": at.step * size / len(rows),
-            "seconds": round(at.seconds, 3),
-            "loss": mean_loss,
-            "lr": multiplier(recipe, at.step, settled),
-            **levels,
-        }
-        at.curve.append(entry)
-        record(entry)
-        memorized, selection = levels["memorization_rate"], levels["selection_accuracy"] or 0.0
-        score = (levels["noisy_true_rate"] or 0.0) - (memorized or 0.0)
-        at.candidates.offer(score, selection, at.step, lambda: weights(model))
+        point = Evaluation(
+            step=at.step,
+            examples_seen=at.step * size,
+            epoch=at.step * size / len(rows),
+            seconds=round(at.seconds, 3),
+            loss=mean_loss,
+            lr=multiplier(recipe, at.step, settled),
+            **vars(levels),
+        )
+        at.curve.append(point)
+        record(point)
+        memorized = point.memorization_rate
+        score = (point.noisy_true_rate or 0.0) - (memorized or 0.0)
+        at.candidates.offer(score, point.selection_accuracy or 0.0, at.step, lambda: weights(model))
         settled = settled_at(at.curve, recipe.schedule)
         total = last_step(recipe, settled)
-        progress(at.step, total, entry)
+        progress(at.step, total, point)
         if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:
             stop_reason = "memorized"
             break
         if processes.first and at.step < total and saved.due:
             saved.write(model, optimizer, at)
-    pre_step, pre_state = at.candidates.choose(float(at.curve[-1]["selection_accuracy"] or 0.0), recipe.snapshot_share)
+    pre_step, pre_state = at.candidates.choose(at.curve[-1].selection_accuracy or 0.0, recipe.snapshot_share)
     model.eval()
     return Trained(
         curve=at.curve,

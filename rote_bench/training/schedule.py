@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from ..spec.model import Recipe, Schedule
+    from .curve import Evaluation
 
 
-def settled_at(curve: Sequence[Mapping[str, Any]], schedule: Schedule) -> int | None:
+def settled_at(curve: Sequence[Evaluation], schedule: Schedule) -> int | None:
     """The step of the evaluation that first reaches ``schedule.hold_until`` on the selection split."""
-    reached = (r["step"] for r in curve if (r["selection_accuracy"] or 0.0) >= schedule.hold_until)
+    reached = (point.step for point in curve if (point.selection_accuracy or 0.0) >= schedule.hold_until)
     return next(reached, None)
 
 

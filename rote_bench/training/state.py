@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from .curve import Evaluation
 
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
 
@@ -43,7 +45,7 @@ class Standing:
         earlier: seconds spent before this call.
     """
 
-    curve: list[Mapping[str, Any]] = field(default_factory=list)
+    curve: list[Evaluation] = field(default_factory=list)
     candidates: Candidates = field(default_factory=Candidates)
     step: int = 0
     tokens: int = 0
@@ -85,7 +87,7 @@ class SavedState:
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         return Standing(
-            curve=state["curve"],
+            curve=[Evaluation.read(point) for point in state["curve"]],
             candidates=Candidates(state["candidates"]),
             step=state["step"],
             tokens=state["tokens"],
@@ -105,7 +107,7 @@ class SavedState:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
-            "curve": at.curve,
+            "curve": [point.plain() for point in at.curve],
             "candidates": at.candidates.kept,
             "step": at.step,
             "tokens": at.tokens,

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, did_you_mean
+from .curve import Evaluation
 
 FOLDER = "tracking"  # inside a cell's folder; holds times of day, so it is no part of the report's artifacts
 PROJECT = "rote-bench"
 MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
-Follow = Callable[[Mapping[str, Any]], None]
+Follow = Callable[[Evaluation], None]
 
 
 def require(kind: str) -> Any:
@@ -35,9 +36,9 @@ def require(kind: str) -> Any:
 
 @contextmanager
 def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
-    """A function that takes each record of training as it is made; it does nothing when ``kind`` is None.
+    """A function that takes each evaluation of training as it is made; it does nothing when ``kind`` is None.
 
-    A resumed run hands over all its records again, so what an earlier part wrote is replaced (TensorBoard) or left
+    A resumed run hands over all its evaluations again, so what an earlier part wrote is replaced (TensorBoard) or left
     beside it as a run of its own (Trackio).
 
     Args:
@@ -48,18 +49,18 @@ def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
         UserError: as ``require`` does.
     """
     if kind is None:
-        yield lambda record: None
+        yield lambda point: None
         return
     module = require(kind)
     opened = {"tensorboard": _tensorboard, "trackio": _trackio}[kind]
     with opened(module, folder, output) as log:
-        yield lambda record: log(scalars(record), int(record["step"]))
+        yield lambda point: log(scalars(point), point.step)
 
 
-def scalars(record: Mapping[str, Any]) -> dict[str, float]:
-    """The curves, the loss and the learning rate of a record: every number that is not a measure of progress."""
+def scalars(point: Evaluation) -> dict[str, float]:
+    """The curves, the loss and the learning rate of an evaluation: every number that is not a measure of progress."""
     ruler = ("step", "epoch", "examples_seen", "seconds")
-    return {name: float(value) for name, value in record.items() if name not in ruler and value is not None}
+    return {name: float(value) for name, value in point.plain().items() if name not in ruler and value is not None}
 
 
 @contextmanager

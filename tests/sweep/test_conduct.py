@@ -21,7 +21,7 @@ import pytest
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import UserError
-from rote_bench.pipeline.cell import Settings
+from rote_bench.pipeline.settings import Settings
 from rote_bench.plugins import Registry
 from rote_bench.spec.loader import load_task
 from rote_bench.sweep import work
@@ -118,7 +118,7 @@ def test_a_sweep_killed_in_the_middle_ends_with_the_reports_of_single_runs(tmp_p
 def cell(registry: Registry, tmp_path: Path) -> Job:
     write(tmp_path, "")
     spec = load_task(tmp_path / "tiny.yaml", registry)
-    return Job(spec, "gpt2-nano", 0.1, Settings(output=tmp_path / "runs", threads=1), size=1e6)
+    return Job(spec, "gpt2-nano", 0.1, Settings(output_path=tmp_path / "runs", threads=1), size=1e6)
 
 
 def plugin(folder: Path, name: str, body: str) -> str:

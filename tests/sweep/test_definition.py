@@ -12,7 +12,7 @@ import pytest
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import UserError
-from rote_bench.pipeline.cell import Settings
+from rote_bench.pipeline.settings import Settings
 from rote_bench.plugins import Registry
 from rote_bench.spec.loader import load_task
 from rote_bench.sweep.board import Board, State, summary, time_left
@@ -261,7 +261,7 @@ def test_without_ray_one_line_says_how_to_get_it(
 def job(registry: Registry, tmp_path: Path) -> Job:
     write(tmp_path, "")
     spec = load_task(tmp_path / "tiny.yaml", registry)
-    return Job(spec, "gpt2-nano", 0.1, Settings(output=tmp_path / "runs", threads=1), size=1e6)
+    return Job(spec, "gpt2-nano", 0.1, Settings(output_path=tmp_path / "runs", threads=1), size=1e6)
 
 
 def test_finished_cells_foretell_their_likes(job: Job) -> None:
@@ -337,11 +337,11 @@ def test_a_report_counts_when_all_that_decides_its_numbers_agrees(
 ) -> None:
     report = json.loads((thr_cell / "report.json").read_text())
     spec = rote_bench.load_task(thr_cell.parents[4] / "task.yaml", registry=registry)
-    job = Job(spec, "gpt2-nano", 0.05, Settings(output=tmp_path))
+    job = Job(spec, "gpt2-nano", 0.05, Settings(output_path=tmp_path))
     finished = Finished(registry)
     assert finished(job, report)
-    assert not finished(replace(job, settings=Settings(output=tmp_path, overwrite=True)), report)
-    assert not finished(replace(job, settings=Settings(output=tmp_path, limit=50)), report)
+    assert not finished(replace(job, settings=Settings(output_path=tmp_path, overwrite=True)), report)
+    assert not finished(replace(job, settings=Settings(output_path=tmp_path, limit=50)), report)
     assert not finished(replace(job, rate=0.1), report)
     assert not finished(replace(job, spec=spec.replace(training=replace(spec.training, clip=None))), report)
     assert not finished(replace(job, spec=spec.replace(diagnostics=spec.diagnostics[:-1])), report)

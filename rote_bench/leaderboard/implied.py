@@ -1,0 +1,142 @@
+"""A diagnostic's metrics again, from what a report keeps of it, by the diagnostic itself."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..report.conditions import at
+from ..report.record import Metric, Report
+from ..spec.options import OptionFaults, build
+from ..statistics import Estimate
+from .answers import Unreadable, read_table
+
+if TYPE_CHECKING:
+    from ..diagnostics import Diagnostic, Records
+    from ..plugins import Registry
+
+Implied: TypeAlias = Estimate | float | None
+EXACT = 1e-9
+ROUNDING = 1e-6  # of a value that details kept in single precision
+DYNAMICS = "dynamics.jsonl"
+
+
+class Differs(Exception):
+    """Something in a report is not what its diagnostic makes of it; the message says what."""
+
+
+def diagnostic(report: Report, name: str, registry: Registry) -> Diagnostic[Any]:
+    """The diagnostic that a report names, with the options that it ran with.
+
+    Raises:
+        Differs: when it is not known here, in that version or with those options.
+    """
+    version = report.diagnostics[name].version
+    known = registry.table("diagnostics").get(name)
+    if known is None:
+        raise Differs(f"the diagnostic {name[:80]!a} is not known here; it needs its plugin")
+    if version != known.version:
+        raise Differs(f"{name}: its version {version} is not known here; this rote-bench has {known.version}")
+    options = asked(report).get(name)
+    if options is None:
+        raise Differs(f"the task asks for no diagnostic {name}")
+    try:
+        found: Diagnostic[Any] = known(build(known.Options, options), seed=report.seeds.bootstrap)
+    except (OptionFaults, TypeError) as error:
+        raise Differs(f"the options of {name} are not its own: {error}") from None
+    return found
+
+
+def asked(report: Report) -> dict[str, Mapping[str, Any]]:
+    """The diagnostics of the task file with their options."""
+    listed = report.task.spec.get("diagnostics")
+    return {
+        str(name): options if isinstance(options, Mapping) else {}
+        for one in (listed if isinstance(listed, list) else [])
+        for name, options in (one.items() if isinstance(one, Mapping) else [(one, {})])
+    }
+
+
+def implied(report: Report, name: str, registry: Registry, records: Records | None = None) -> dict[str, Implied]:
+    """The metrics of one diagnostic that follow from its details and, where they are given, its records.
+
+    Raises:
+        Differs: when the diagnostic is not known, or its details or records are not of its making.
+    """
+    entry, again = report.diagnostics[name], diagnostic(report, name, registry)
+    if entry.status != "success":
+        return {}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # as of the mean of an empty list
+            found = again.implied(entry.details, records or {})
+            out = {metric: _plain(value) for metric, value in found.items() if metric in entry.metrics}
+    except Exception:  # details may hold anything, and whoever wrote the diagnostic need not have thought of it
+        raise Differs(f"the details of {name} are not those that its metrics are made of") from None
+    return out
+
+
+def _plain(value: Implied) -> Implied:
+    return value if value is None or isinstance(value, Estimate) else float(value)
+
+
+def records(report: Report, folder: Path, name: str) -> tuple[Records, str]:
+    """The records of a diagnostic, and why there are none."""
+    file = f"{name}.parquet"
+    if not listed(report, file):
+        return {}, "no per-example records are kept"
+    if not (folder / file).is_file():
+        return {}, f"{file} is not here"
+    try:
+        return read_table(folder / file), ""
+    except Unreadable as error:
+        return {}, f"{file} {error}"
+
+
+def listed(report: Report, path: str) -> bool:
+    """Whether a file is among the artifacts, so that its hash was checked."""
+    return any(artifact.path == path for artifact in report.artifacts)
+
+
+def agree(claimed: Metric, found: Implied) -> bool:
+    """Whether a metric is what was found again: an estimate as a whole, a number by its value."""
+    if not isinstance(found, Estimate):
+        return close(claimed.value, found, ROUNDING)
+    same = all(close(getattr(claimed, key), getattr(found, key), EXACT) for key in ("value", "ci_low", "ci_high"))
+    return same and claimed.n == found.n
+
+
+def close(a: float | None, b: float | None, tolerance: float) -> bool:
+    """Whether two numbers are equal but for rounding, or both are missing."""
+    return a is b if a is None or b is None else math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def shown(claimed: Metric | Implied) -> str:
+    """A value, with its interval where it has one, as a message shows it."""
+    value = claimed if claimed is None or isinstance(claimed, float | int) else claimed.value
+    if value is None:
+        return "null"
+    if isinstance(claimed, float | int) or claimed is None or claimed.ci_low is None or claimed.ci_high is None:
+        return f"{value:.6g}"
+    return f"{value:.6g} [{claimed.ci_low:.4g}, {claimed.ci_high:.4g}]"
+
+
+def other_curve(report: Report, folder: Path) -> str:
+    """Whose details hold another learning curve than the file of evaluations beside the report; empty when none do."""
+    if not listed(report, DYNAMICS) or not (folder / DYNAMICS).is_file():
+        return ""
+    curves = {name: at(entry.details, "curve") for name, entry in report.diagnostics.items()}
+    curves = {name: curve for name, curve in curves.items() if curve is not None}
+    if not curves:
+        return ""
+    try:
+        curve = [json.loads(line) for line in (folder / DYNAMICS).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError):
+        return f"{DYNAMICS} is no learning curve"
+    return next((f"{DYNAMICS} is not the curve of {name}" for name, held in curves.items() if held != curve), "")

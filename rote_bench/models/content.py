@@ -1,0 +1,49 @@
+"""What weights and tokenizers hash to, so that one name never stands for two contents."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..hashing import digest, sha256
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+
+def of_files(place: Path) -> str:
+    """The hash of local weights: a folder trained further must not pass for what it was."""
+    files = sorted(place.glob("*.safetensors")) if place.is_dir() else [place]
+    return f"sha256:{digest([sha256(file) for file in files])}"
+
+
+def of_snapshot(folder: str) -> str:
+    """The hash of a snapshot's weights and configuration; the name itself where it is no folder here."""
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        return folder
+    config = place / "config.json"
+    return f"{of_files(place)}+{sha256(config)[:12] if config.is_file() else 'none'}"
+
+
+def of_state(model: nn.Module) -> str:
+    """The hash of all parameters and buffers in memory, by name, type and shape."""
+    import torch
+
+    hasher = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if not isinstance(value, torch.Tensor):
+            continue
+        hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        hasher.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{hasher.hexdigest()}"
+
+
+def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The hash of what a tokenizer makes of text: its whole pipeline where that is known, and its special tokens."""
+    core = getattr(tokenizer, "backend_tokenizer", None)
+    rules = core.to_str() if core is not None else sorted(tokenizer.get_vocab().items())
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return f"sha256:{digest([rules, special])}"

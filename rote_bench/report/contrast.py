@@ -1,0 +1,227 @@
+"""Two cells, or two folders of cells, side by side: every metric, the difference, and how sure it is."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from ..measures import words
+from ..plain import JsonObject
+from ..spec.model import Seeds
+from ..statistics import Estimate, difference, paired_difference
+from . import table
+from .conditions import OF_MODEL, conditions, differing, flat, told
+from .record import Metric, Report
+from .write import FILE, find_reports, load_report
+
+WAYS = {
+    "cells": "of two cells; its interval adds the half widths of both in quadrature",
+    "pairs": "paired over seeds, with a bootstrap over the pairs",
+    "groups": "of the means over seeds, which are not the same on both sides, with a bootstrap over each side's",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two.
+
+    Attributes:
+        name: as the user gave it.
+        seeds: those of its cells, in their order.
+    """
+
+    name: str
+    task: str
+    model: str
+    noise_rate: float
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A metric on both sides.
+
+    Attributes:
+        higher_is_better: None when the metric only describes.
+        difference: first minus second.
+    """
+
+    metric: str
+    higher_is_better: bool | None
+    first: Estimate
+    second: Estimate
+    difference: Estimate
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What ``rote-bench compare`` says.
+
+    Attributes:
+        way: how differences are made, a key of ``WAYS``.
+        differs: in what the sides differ, in words.
+    """
+
+    first: Side
+    second: Side
+    way: str
+    differs: str
+    lines: tuple[Line, ...]
+
+    def entry(self) -> JsonObject:
+        """As JSON."""
+        return {**asdict(self), "way": WAYS[self.way]}
+
+    def table(self, style: str = "simple", width: int | None = None) -> str:
+        """As text.
+
+        Args:
+            width: of the lines, the terminal's when None; where the table is wider, each metric has lines of its own.
+        """
+        width = width or shutil.get_terminal_size((100, 24)).columns
+        body = [
+            [words(line.metric), *map(table.shown, (line.first, line.second, line.difference))] for line in self.lines
+        ]
+        found = table.text(["metric", "A", "B", "A - B"], body, style)
+        if max(map(len, found.splitlines()), default=0) > width:
+            found = "\n".join(f"{name}\n  A {a}\n  B {b}\n  A - B {d}" for name, a, b, d in body)
+        heads = [
+            f"{letter}  {side.name}: {side.model} on {side.task}, noise {side.noise_rate:g},"
+            f" seed{'' if len(side.seeds) == 1 else 's'} {', '.join(side.seeds)}"
+            for letter, side in (("A", self.first), ("B", self.second))
+        ]
+        heads += [f"They differ in {self.differs}."] if self.differs else []
+        note = f"A - B is the difference {WAYS[self.way]}."
+        above, below = (
+            "\n".join(textwrap.fill(t, width, subsequent_indent="   ") for t in ts) for ts in (heads, [note])
+        )
+        return f"{above}\n\n{found}\n\n{below}\n"
+
+
+def compare(first: str | Path, second: str | Path) -> Contrast:
+    """Compare two cells or two folders of cells of one model at one noise rate each.
+
+    Raises:
+        UserError: when there is no report, or what differs between the sides makes their numbers incomparable.
+    """
+    return contrast(_reports(first), _reports(second), (str(first), str(second)))
+
+
+def _reports(place: str | Path) -> list[Report]:
+    path = Path(place)
+    if not path.is_dir() or (path / FILE).is_file():
+        return [load_report(path)]
+    found = [load_report(file) for file in find_reports(path)]
+    if not found:
+        raise UserError("holds no reports", where=str(place), hint="`rote-bench run` makes some")
+    return found
+
+
+def contrast(first: Sequence[Report], second: Sequence[Report], names: tuple[str, str] = ("A", "B")) -> Contrast:
+    """Every metric of both sides and what it differs by.
+
+    Raises:
+        UserError: when a side is no group of cells of one kind, or the sides cannot be compared.
+    """
+    a, b = (_cells(reports, name) for reports, name in zip((first, second), names, strict=True))
+    differs = _comparable(a, b, names)
+    seeds = sorted(a, key=_order) if a.keys() == b.keys() else None
+    way = "cells" if len(a) == len(b) == 1 else "groups" if seeds is None else "pairs"
+    rows = (list(a.values()), list(b.values())) if seeds is None else ([a[s] for s in seeds], [b[s] for s in seeds])
+    metrics = list(dict.fromkeys(name for side in rows for report in side for name in report.metrics))
+    sides = [
+        Side(name, one[0].task.label, one[0].model.name, one[0].data.noise_rate, tuple(r.seeds.label for r in one))
+        for name, one in zip(names, rows, strict=True)
+    ]
+    return Contrast(*sides, way, differs, tuple(_line(metric, *rows, way) for metric in metrics))
+
+
+def _order(seeds: Seeds) -> tuple[int, ...]:
+    return seeds.data, seeds.noise, seeds.init, seeds.order, seeds.bootstrap
+
+
+def _cells(reports: Sequence[Report], name: str) -> dict[Seeds, Report]:
+    """The finished cells of one side by their seeds: one task, model, noise rate and set of conditions."""
+    done = [report for report in reports if report.status == "success"]
+    if not done:
+        raise UserError("no run succeeded, so that there is nothing to compare", where=name)
+    kinds = [{"task": r.task.label, "model": r.model.name, "noise": f"{r.data.noise_rate:g}"} for r in done]
+    apart = differing([{**flat(conditions(r)), **kind} for r, kind in zip(done, kinds, strict=True)])
+    if apart:
+        raise UserError(
+            f"its cells differ in {', '.join(apart[:3])}, so that they are not of one kind",
+            where=name,
+            hint="give the folder of one model at one noise rate",
+        )
+    by_seeds = {report.seeds: report for report in sorted(done, key=lambda r: _order(r.seeds))}
+    if len(by_seeds) < len(done):
+        raise UserError("holds the same seed more than once", where=name)
+    return by_seeds
+
+
+def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tuple[str, str]) -> str:
+    """In what the sides may and do differ, in words."""
+    one, other = next(iter(a.values())), next(iter(b.values()))
+    known, given = flat(conditions(one)), flat(conditions(other))
+    apart = differing([known, given])
+    where = " and ".join(names)
+    of_model = [name for name in apart if name.split(".")[0] in OF_MODEL]
+    barring = [name for name in apart if name not in of_model]
+    same_model = one.model.name == other.model.name and not of_model
+    rates = [f"{report.data.noise_rate:g}" for report in (one, other)]
+    if one.task.label != other.task.label and "content" not in barring:
+        barring.insert(0, "the task's profile")
+    if barring:
+        sides = [told(side, barring) for side in (known, given)]
+        values = " and ".join(side for side in sides if side)
+        raise UserError(f"cannot be compared, as they differ in {', '.join(barring[:3])}: {values}", where=where)
+    if rates[0] != rates[1] and not same_model:
+        raise UserError("cannot be compared, as both the model and the noise rate differ", where=where)
+    if rates[0] == rates[1]:
+        moved = [s.label for s in a if s in b and a[s].data.fingerprint != b[s].data.fingerprint]
+        if moved:
+            raise UserError(f"cannot be compared, as the data of seed {moved[0]} differ", where=where)
+    differs = [f"model ({one.model.name} and {other.model.name})"] if one.model.name != other.model.name else []
+    differs += [f"noise rate ({' and '.join(rates)})"] if rates[0] != rates[1] else []
+    return ", ".join([*differs, *of_model])
+
+
+def _line(metric: str, first: Sequence[Report], second: Sequence[Report], way: str) -> Line:
+    sides = [[report.metrics.get(metric) for report in side] for side in (first, second)]
+    a, b = (table.aggregate(side) for side in sides)
+    known = next(entry for side in sides for entry in side if entry is not None)
+    return Line(metric, known.higher_is_better, a, b, _difference(a, b, *sides, way))
+
+
+def _difference(
+    a: Estimate, b: Estimate, first: Sequence[Metric | None], second: Sequence[Metric | None], way: str
+) -> Estimate:
+    if a.value is None or b.value is None:
+        return Estimate.missing("not known on both sides")
+    if way == "cells":
+        return _of_cells(a, b)
+    left, right = ([m.value for m in side if m is not None and m.value is not None] for side in (first, second))
+    rng = np.random.default_rng(0)
+    if way == "pairs":
+        return paired_difference(left, right, rng)
+    if min(len(left), len(right)) < 2:
+        value = float(np.mean(left) - np.mean(right))
+        return Estimate(value, None, None, None, len(left) + len(right), reason_if_no_interval="one seed on one side")
+    found = difference(left, np.arange(len(left)), right, np.arange(len(right)), rng)
+    return replace(found, ci_method="bootstrap over the seeds of each side")
+
+
+def _of_cells(a: Estimate, b: Estimate) -> Estimate:
+    assert a.value is not None and b.value is not None
+    value, n = a.value - b.value, a.n + b.n
+    if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
+        return Estimate(value, None, None, None, n, reason_if_no_interval="one side has no interval")
+    half = math.hypot(a.ci_high - a.ci_low, b.ci_high - b.ci_low) / 2
+    return Estimate(value, value - half, value + half, "half widths in quadrature", n)

@@ -1,0 +1,13 @@
+"""What all tests of diagnostics read from a report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def value(report: dict[str, Any], name: str) -> float:
+    return report["metrics"][name]["value"]
+
+
+def details(report: dict[str, Any], name: str) -> dict[str, Any]:
+    return report["diagnostics"][name]["details"]
