@@ -72,7 +72,8 @@ def test_whatever_decides_numbers_makes_another_cell(change: dict[str, Any], tmp
         report = rote_bench.run(
             tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / str(len(options)), quiet=True, **options
         )
-        return report.record.identity.hash
+        found: str = report.record.identity.hash
+        return found
 
     assert identity(**change) != identity()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from ..reports import metric, report
 NAME = "validation_accuracy"
 
 
-def group(values: dict[int, float | None], model: str, **given: object) -> list[Report]:
+def group(values: Mapping[int, float | None], model: str, **given: object) -> list[Report]:
     return [report({NAME: value}, model=model, seed=seed, **given) for seed, value in values.items()]  # type: ignore[arg-type]
 
 
