@@ -278,7 +278,8 @@ def skeleton(page: str) -> list[tuple[str, list[str]]]:
 def data(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="board-data">(.*?)</script>', page, re.DOTALL)
     assert found
-    return json.loads(found[1])
+    loaded: dict[str, Any] = json.loads(found[1])
+    return loaded
 
 
 @pytest.fixture(scope="module")
