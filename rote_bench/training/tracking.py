@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import UserError, did_you_mean
-from .curve import Evaluation
+
+if TYPE_CHECKING:
+    from .curve import Evaluation
 
 FOLDER = "tracking"  # inside a cell's folder; holds times of day, so it is no part of the report's artifacts
 PROJECT = "rote-bench"
 MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
-Follow = Callable[[Evaluation], None]
+Follow: TypeAlias = "Callable[[Evaluation], None]"
 
 
 def require(kind: str) -> Any:
@@ -65,6 +66,8 @@ def scalars(point: Evaluation) -> dict[str, float]:
 
 @contextmanager
 def _tensorboard(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    import shutil
+
     place = folder / FOLDER
     if place.exists():
         shutil.rmtree(place)

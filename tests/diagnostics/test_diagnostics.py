@@ -1,4 +1,4 @@
-"""What holds of several diagnostics, and of several cells."""
+"""What holds of several diagnostics."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_a_solver_with_a_look_up_table_memorises_everything_and_loses_nothing(tm
     assert noisy.value("validation_accuracy") == noisy.value("memorization_rate") == 1.0
     assert noisy.value("counterfactual_memorization") == 1.0
     assert noisy.value("neighbour_leakage") == 0.0
-    assert noise_transfer([noisy.data], [clean.data]).value == 0.0
+    assert noise_transfer([noisy.record], [clean.record]).value == 0.0
     assert noisy.data["diagnostics"]["logit_lens"]["status"] == "not_applicable"
 
 
