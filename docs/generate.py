@@ -147,7 +147,7 @@ def gallery() -> str:
 
 
 def diagnostics() -> str:
-    """The table of diagnostics, each with the question that its own page opens with."""
+    """The table of diagnostics, each with the question that its own page opens with, and that of all metrics."""
     lines = ["# Diagnostics", "", NOTE, ""]
     rows = []
     for name, diagnostic in plugins.built_in().table("diagnostics").items():
@@ -157,7 +157,24 @@ def diagnostics() -> str:
     lines += table(["name", "question", "what is measured"], rows)
     lines += ["Each page gives formulas, controls, cost and sources; options stand among the"]
     lines += ["[keys of a task file](../task-files.md#diagnostics-and-their-options). Adding one: see"]
-    lines += ["[Writing a plugin](../plugins.md#a-diagnostic)."]
+    lines += ["[Writing a plugin](../plugins.md#a-diagnostic).", "", "## Metrics", ""]
+    registry = plugins.built_in()
+    owner = {m.name: f"[`{d.name}`]({d.name}.md)" for d in registry.table("diagnostics").values() for m in d.metrics}
+    lines += table(
+        ["metric", "what it says", "measured on", "least and largest", "better", "interval", "diagnostic"],
+        (
+            [
+                f"`{m.name}`",
+                m.meaning,
+                m.split,
+                "" if m.bounds is None else f"{m.bounds[0]:g} to {m.bounds[1]:g}",
+                {True: "more", False: "less", None: ""}[m.higher_is_better],
+                "none: " + m.interval if isinstance(m.interval, str) else "95 %",
+                owner.get(m.name, "none needed"),
+            ]
+            for m in registry.measures().values()
+        ),
+    )
     return "\n".join(lines)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rote_bench.progress import Pace, Progress, duration
+from rote_bench.training.curve import Evaluation
 from rote_bench.training.schedule import evaluation_steps
 
 
@@ -39,7 +40,7 @@ def test_a_line_says_how_far_how_fast_and_how_long(
     monkeypatch.setattr("rote_bench.progress.time.monotonic", lambda: next(now))
     progress = Progress(every=0.0)
     progress.stage("training")
-    record = {"validation_accuracy": 0.5, "memorization_rate": None}
+    record = Evaluation(step=1, examples_seen=1, epoch=0, seconds=0, loss=1, lr=1, validation_accuracy=0.5)
     for step in range(1, 4):
         progress.step(step, 100, record)
     last = capsys.readouterr().err.splitlines()[-1]

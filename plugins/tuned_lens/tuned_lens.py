@@ -56,9 +56,9 @@ class TunedLens(Diagnostic[Options]):
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         anatomy = subject.anatomy()
-        for needed in ("block", "lens"):
-            if not anatomy.supports(needed).ok:
-                raise NotApplicable(f"the lens needs what is not there: {anatomy.supports(needed).detail}")
+        for name in ("block", "lens"):
+            if not anatomy.supports(name).ok:
+                raise NotApplicable(f"the lens needs what is not there: {anatomy.supports(name).detail}")
         maps, losses = self._fit(subject, anatomy)
         levels: dict[str, dict[str, list[float | None]]] = {}
         metrics: dict[str, Estimate] = {}

@@ -21,7 +21,15 @@ Details: TypeAlias = Mapping[str, Any]  # plain data, of a shape that its own di
 Records: TypeAlias = Mapping[str, Sequence[Any]]
 MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
 __all__ = [
-    *("MALFORMED", "Details", "Diagnostic", "Estimate", "Measure", "NoOptions", "NotApplicable", "Records", "Result")
+    "MALFORMED",
+    "Details",
+    "Diagnostic",
+    "Estimate",
+    "Measure",
+    "NoOptions",
+    "NotApplicable",
+    "Records",
+    "Result",
 ]
 
 

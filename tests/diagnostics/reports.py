@@ -6,8 +6,8 @@ from typing import Any
 
 
 def value(report: dict[str, Any], name: str) -> float:
-    return report["metrics"][name]["value"]
+    return float(report["metrics"][name]["value"])
 
 
 def details(report: dict[str, Any], name: str) -> dict[str, Any]:
-    return report["diagnostics"][name]["details"]
+    return dict(report["diagnostics"][name]["details"])

@@ -23,7 +23,7 @@ def test_erasing_the_bridge_hurts_more_than_a_random_erasure(thr_report: dict[st
 def test_erasing_too_much_is_refused(thr: Subject) -> None:
     wide = changed(thr.spec, parameters={**thr.spec.parameters})
     subject = Subject(wide, thr.task, thr.data, thr.tokenizer, thr.anatomies, [], "cpu")
-    subject.task.values = lambda name: [f"e{i}" for i in range(60)]  # type: ignore[method-assign]
+    subject.task.values = lambda intermediate: [f"e{i}" for i in range(60)]  # type: ignore[method-assign]
     try:
         with pytest.raises(NotApplicable, match="of 64 directions"):
             Erasure(ErasureOptions()).run(subject)

@@ -27,9 +27,9 @@ def test_nothing_is_found_in_a_network_that_never_learned(thr: Subject) -> None:
     untrained = thr.random_anatomy()
     other = Subject(thr.spec, thr.task, thr.data, thr.tokenizer, {"post_memorization": untrained}, [], "cpu")
     swapped = Interchange(build(Interchange.Options, {"examples": 100})).run(other).metrics
-    assert swapped["interchange_accuracy"].value < 0.3
+    assert (swapped["interchange_accuracy"].value or 0.0) < 0.3
     removed = Erasure(ErasureOptions(examples=100)).run(other).metrics["reasoning_reliance_validation"]
-    assert removed.value is None or removed.ci_low <= 0
+    assert removed.value is None or (removed.ci_low or 0.0) <= 0
     with pytest.raises(NotApplicable, match="no pre-memorization snapshot"):
         plugins.load().table("diagnostics")["activation_patching"](
             build(plugins.load().table("diagnostics")["activation_patching"].Options, {})

@@ -10,10 +10,8 @@ from typing import Any
 import pytest
 
 from rote_bench.errors import UserError
-from rote_bench.findings import CLAIMS, above, decide
 from rote_bench.hashing import canonical
 from rote_bench.models.sizing import config_for
-from rote_bench.report import table
 from rote_bench.report.build import plain_config
 from rote_bench.report.provenance import differing, environment
 from rote_bench.report.view import render
@@ -91,55 +89,6 @@ def test_rendering_escapes_nothing_it_should_not_and_reads_when_narrow(thr_repor
     assert "NOT replicated" in render(
         {**changed, "findings": [{**f, "verdict": "not_replicated"} for f in changed["findings"]]}
     )
-
-
-def test_a_table_compares_models_over_seeds(thr_report: dict[str, Any]) -> None:
-    reports = []
-    for model, values in (("a", (0.9, 0.8)), ("b", (0.5, 0.7))):
-        for value in values:
-            changed = copy.deepcopy(thr_report)
-            changed["model"]["name"] = model
-            changed["metrics"]["validation_accuracy"]["value"] = value
-            reports.append(changed)
-    reports[-1]["metrics"]["memorization_lag"].update(value=None, ci_low=None, ci_high=None, reason_if_null="never")
-    first, second = table.rows(reports)
-    assert (first["model"], first["seeds"], first["validation_accuracy"].value) == ("a", 2, pytest.approx(0.85))
-    assert second["memorization_lag"].value is None and "1 of 2" in second["memorization_lag"].reason_if_null
-    assert table.render(reports, "github").startswith("| task")
-
-
-def entry(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    return {"value": value, "ci_low": low, "ci_high": high}
-
-
-@pytest.mark.parametrize(
-    ("given", "verdict"),
-    [
-        (entry(0.5, 0.1, 0.9), "replicated"),
-        (entry(0.5, -0.1, 0.9), "inconclusive"),
-        (entry(-0.5, -0.9, -0.1), "not_replicated"),
-        (entry(0.0, 0.0, 0.0), "not_replicated"),
-        (entry(0.2), "replicated"),
-    ],
-)
-def test_a_verdict_follows_the_whole_interval(given: dict[str, Any], verdict: str) -> None:
-    assert above(given, 0.0) == verdict
-
-
-def test_claims_without_evidence_are_not_applicable() -> None:
-    assert {f["verdict"] for f in decide({})} == {"not_applicable"}
-    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-
-
-def test_crossing_layers_decide_both_computed() -> None:
-    def verdict(clean: dict[str, Any], override: dict[str, Any]) -> str:
-        read = entry(0.3, 0.2, 0.4)
-        found = decide({"clean_label_depth": clean, "override_depth": override, "latent_clean_retention": read})
-        return next(f["verdict"] for f in found if f["id"] == "both_computed")
-
-    assert verdict(entry(0.25, 0.25, 0.5), entry(1.0, 0.75, 1.0)) == "replicated"
-    assert verdict(entry(0.5, 0.25, 0.75), entry(0.75, 0.5, 1.0)) == "inconclusive"
-    assert verdict(entry(1.0, 0.75, 1.0), entry(0.5, 0.25, 0.75)) == "not_replicated"
 
 
 def test_differences_of_identity_are_named() -> None:

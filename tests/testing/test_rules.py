@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from rote_bench import plugins
-from rote_bench.diagnostics import Diagnostic, Metric, NoOptions, NotApplicable, Result
+from rote_bench.diagnostics import Diagnostic, Measure, NoOptions, NotApplicable, Result
 from rote_bench.encoding import PAD
 from rote_bench.interventions import run
 from rote_bench.models.load import BUILT_IN, FromConfig
 from rote_bench.noise import Uniform
-from rote_bench.statistics import wilson
+from rote_bench.statistics import Estimate, wilson
 from rote_bench.tasks.addition import Addition
 from rote_bench.tasks.two_hop import TwoHop
 from rote_bench.testing import RuleBroken, check_diagnostic, check_model, check_noise, check_task
@@ -58,7 +58,8 @@ def test_built_in_noise_keeps_the_rules(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(REGISTRY.table("diagnostics")))
 def test_built_in_diagnostics_keep_the_rules(name: str) -> None:
-    check_diagnostic(REGISTRY.table("diagnostics")[name])
+    result = check_diagnostic(REGISTRY.table("diagnostics")[name])
+    assert set(result.metrics) == {measure.name for measure in REGISTRY.table("diagnostics")[name].metrics}
 
 
 def test_built_in_models_keep_the_rules() -> None:
@@ -226,7 +227,8 @@ def test_broken_noise_is_told_what_to_mend(methods: dict[str, Any], rule: str) -
 
 
 def looks(run_: Any, **more: Any) -> type:
-    values = {"name": "mine", "description": "mine", "Options": NoOptions, "run": run_, **more}
+    metrics = (Measure("mine", "mine", "validation", bounds=(0, 1)),)
+    values = {"name": "mine", "description": "mine", "metrics": metrics, "Options": NoOptions, "run": run_, **more}
     return type("Look", (Diagnostic,), values)
 
 
@@ -234,8 +236,8 @@ def not_here() -> Result:
     raise NotApplicable("not here")
 
 
-def metric(value: int = 1) -> dict[str, Metric]:
-    return {"mine": Metric(wilson(value, 3), "validation")}
+def metric(value: int = 1) -> dict[str, Estimate]:
+    return {"mine": wilson(value, 3)}
 
 
 def change_weights(self: Any, subject: Any) -> Result:
@@ -254,8 +256,12 @@ def leave_a_hook(self: Any, subject: Any) -> Result:
     ("run_", "rule"),
     [
         (lambda self, subject: Result(metric(random.randrange(1000))), "determinism|ValueError"),
-        (lambda self, subject: Result({"My Metric": metric()["mine"]}), "metric names"),
-        (lambda self, subject: Result(metric(), {"x": float("nan")}), "no JSON"),
+        (lambda self, subject: Result({"other": metric()["mine"]}), "declared: the metric 'other' .*; add a Measure"),
+        (lambda self, subject: Result({"phantom_rate": metric()["mine"]}), "every report has a metric phantom_rate"),
+        (lambda self, subject: Result({"mine": Estimate(2.0, 1.0, 3.0, "m", 3)}), "bounds: mine is 2, outside"),
+        (lambda self, subject: Result({"mine": Estimate(0.5, None, None, None, 3)}), "interval: mine has none"),
+        (lambda self, subject: Result({"mine": wilson(1, 10**6)}), "n: mine has n = 1000000, but validation holds"),
+        (lambda self, subject: Result(metric(), {"x": float("nan")}), "details.x is nan"),
         (lambda self, subject: Result(metric(), records={"a": [1], "b": [1, 2]}), "records"),
         (lambda self, subject: Result(metric(), {"n": 1 // len(subject.noisy)}), "without noisy labels"),
         (lambda self, subject: Result(metric(), {"w": subject.anatomy().module(0, "mlp") and 1}), "parts are unknown"),
@@ -266,9 +272,40 @@ def leave_a_hook(self: Any, subject: Any) -> Result:
 def test_a_broken_diagnostic_is_told_what_to_mend(run_: Any, rule: str) -> None:
     if "determinism" in rule:
         values = iter(range(100))
-        run_ = lambda self, subject: Result({"mine": Metric(wilson(next(values) % 3, 3), "v")})  # noqa: E731
+        run_ = lambda self, subject: Result({"mine": wilson(next(values) % 3, 3)})  # noqa: E731
     with pytest.raises(RuleBroken, match=rule):
         check_diagnostic(looks(run_))
+
+
+@pytest.mark.parametrize(
+    ("implied", "rule"),
+    [
+        (lambda self, details, records: {"mine": 0.25}, "implied: mine is 0.3333.* but its details give 0.25"),
+        (lambda self, details, records: {"mine": wilson(2, 6)}, "implied: mine has n = 3, but its details give 6"),
+        (lambda self, details, records: {"mine": float(records["x"][0])}, "implied: KeyError"),
+        (lambda self, details, records: {"mine": 1 / 3 if records else 0.5}, "implied: without records mine is 0.5"),
+        (lambda self, details, records: {"mine": details["x"] if details else next(iter(()))}, "StopIteration"),
+    ],
+)
+def test_a_formula_that_gives_something_else_is_found(implied: Any, rule: str) -> None:
+    records = {"a": [1, 2, 3]} if "without" in rule else {}
+    run_ = lambda self, subject: Result(metric(), {"x": 1 / 3}, records)  # noqa: E731
+    with pytest.raises(RuleBroken, match=rule):
+        check_diagnostic(looks(run_, implied=implied))
+
+
+@pytest.mark.parametrize(
+    ("more", "rule"),
+    [
+        ({"name": "samples"}, "called like a file"),
+        ({"metrics": [Measure("mine", "mine", "validation")]}, "needs a tuple of Measures"),
+        ({"metrics": (Measure("mine", "mine", "validation"),) * 2}, "declares the metric 'mine' twice"),
+        ({"metrics": (Measure("memorization_rate", "mine", "validation"),)}, "which every report has"),
+    ],
+)
+def test_a_wrong_declaration_is_found(more: dict[str, Any], rule: str) -> None:
+    with pytest.raises(RuleBroken, match=rule):
+        check_diagnostic(looks(lambda self, subject: Result(metric()), **more))
 
 
 def test_diagnostics_that_change_the_model_are_found() -> None:

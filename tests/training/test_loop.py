@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.spec.model import Recipe, Schedule
 from rote_bench.tasks.addition import Addition, AdditionParameters
+from rote_bench.training.curve import Levels
 from rote_bench.training.loop import answer_loss, train
 
 TASK = Addition(AdditionParameters(digits=1), 0)
@@ -35,11 +37,11 @@ def model(seed: int = 0) -> Any:
     return FromConfig().load(request).model
 
 
-def measured(net: Any) -> Callable[[], dict[str, float]]:
-    def measure() -> dict[str, float]:
+def measured(net: Any) -> Callable[[], Levels]:
+    def measure() -> Levels:
         (hits,) = matches(net, [DATA])
         accuracy = float(hits.float().mean())
-        return {"memorization_rate": 0.0, "noisy_true_rate": accuracy, "selection_accuracy": accuracy}
+        return Levels(memorization_rate=0.0, noisy_true_rate=accuracy, selection_accuracy=accuracy)
 
     return measure
 
@@ -69,12 +71,9 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_tokens() -> None:
 def test_training_learns_and_is_the_same_twice() -> None:
     first, second = model(), model()
     a, b = learn(first), learn(second)
-    drop = ("seconds",)
-    assert [{k: v for k, v in r.items() if k not in drop} for r in a.curve] == [
-        {k: v for k, v in r.items() if k not in drop} for r in b.curve
-    ]
+    assert [dataclasses.replace(p, seconds=0) for p in a.curve] == [dataclasses.replace(p, seconds=0) for p in b.curve]
     assert all(torch.equal(x, y) for x, y in zip(first.parameters(), second.parameters(), strict=True))
-    assert a.curve[-1]["loss"] < 0.8 * a.curve[0]["loss"]
+    assert a.curve[-1].loss < 0.8 * a.curve[0].loss
     assert (a.steps, a.examples_seen, a.stop_reason) == (30, 960, "budget")
 
 
@@ -94,7 +93,7 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: 
     resumed = model(seed=5)
     result = learn(resumed, checkpoint=path, identity="x")
     assert all(torch.equal(x, y) for x, y in zip(straight.parameters(), resumed.parameters(), strict=True))
-    assert [(r["step"], r["loss"]) for r in result.curve] == [(r["step"], r["loss"]) for r in expected.curve]
+    assert [(p.step, p.loss) for p in result.curve] == [(p.step, p.loss) for p in expected.curve]
     assert (result.pre_step, result.tokens_seen) == (expected.pre_step, expected.tokens_seen)
     assert all(torch.equal(v, result.pre_state[k]) for k, v in expected.pre_state.items())
     assert expected.earlier_seconds == 0.0 < result.earlier_seconds < result.seconds
@@ -105,7 +104,7 @@ def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         learn(model(), checkpoint=path, identity="x", stop_requested=lambda: True)
     fresh = learn(model(), checkpoint=path, identity="y")
-    assert fresh.curve[0]["step"] == 1
+    assert fresh.curve[0].step == 1
 
 
 def test_training_stops_when_memorization_is_complete() -> None:
@@ -113,8 +112,8 @@ def test_training_stops_when_memorization_is_complete() -> None:
     net = model()
     levels = iter([0.0, 0.5, 0.95, 1.0])
 
-    def measure() -> dict[str, float]:
-        return {"memorization_rate": next(levels), "noisy_true_rate": 0.0, "selection_accuracy": 0.5}
+    def measure() -> Levels:
+        return Levels(memorization_rate=next(levels), noisy_true_rate=0.0, selection_accuracy=0.5)
 
     out = train(
         net,
@@ -149,6 +148,6 @@ def test_a_compiled_step_learns_the_same_as_one_that_is_not(backend: str, monkey
         pytest.skip(str(error))
     curves = [learn(plain).curve, learn(fast, compiled=call).curve]
     for a, b in zip(*curves, strict=True):
-        assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+        assert a.loss == pytest.approx(b.loss, rel=1e-3)
     for one, other in zip(plain.parameters(), fast.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-3)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rote_bench.spec.model import Recipe, Schedule
+from rote_bench.training.curve import Evaluation
 from rote_bench.training.schedule import Batches, evaluation_steps, last_step, multiplier, settled_at
 
 
@@ -41,7 +42,10 @@ def test_the_rate_warms_up_holds_until_the_event_and_anneals() -> None:
     assert multiplier(recipe, 50, 40) == pytest.approx(0.3)
     assert multiplier(recipe, 60, 40) == pytest.approx(0.1)
     assert multiplier(recipe, 100, None) == pytest.approx(0.1)
-    curve = [{"step": s, "selection_accuracy": a} for s, a in ((5, 0.2), (10, 0.95), (15, 0.5))]
+    curve = [
+        Evaluation(step=s, examples_seen=s, epoch=0, seconds=0, loss=1, lr=1, selection_accuracy=a)
+        for s, a in ((5, 0.2), (10, 0.95), (15, 0.5))
+    ]
     assert settled_at(curve, recipe.schedule) == 10
     assert settled_at(curve[:1], recipe.schedule) is None
 

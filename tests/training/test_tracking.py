@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from rote_bench import tracking
 from rote_bench.cli import main
 from rote_bench.errors import UserError
+from rote_bench.training import tracking
+from rote_bench.training.curve import Evaluation
 
 TASK = """
 name: t
@@ -63,14 +64,16 @@ def test_a_run_that_goes_on_writes_its_curves_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    curve = [{"step": step, "epoch": 0.1, "loss": 1.0 / step, "phantom_rate": None} for step in (1, 2, 3)]
+    curve = [
+        Evaluation(step=step, examples_seen=step, epoch=0.1, seconds=0, loss=1.0 / step, lr=0.5) for step in (1, 2, 3)
+    ]
     for part in (curve[:2], curve):  # training hands all its records over again when it goes on
         with tracking.following("tensorboard", tmp_path / "cell", tmp_path) as follow:
             for record in part:
                 follow(record)
     events = EventAccumulator(str(tmp_path / "cell" / tracking.FOLDER)).Reload()
     assert [e.step for e in events.Scalars("loss")] == [1, 2, 3]
-    assert events.Tags()["scalars"] == ["loss"]
+    assert events.Tags()["scalars"] == ["loss", "lr"]
 
 
 def test_trackio_holds_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
@@ -100,5 +103,5 @@ def test_a_package_that_is_missing_is_named_before_anything_starts(
 def test_without_tracking_nothing_is_imported() -> None:
     before = set(sys.modules)
     with tracking.following(None, Path("cell"), Path()) as follow:
-        follow({"step": 1})
+        follow(Evaluation(step=1, examples_seen=1, epoch=0, seconds=0, loss=1, lr=1))
     assert {m for m in set(sys.modules) - before if "tensorboard" in m or "trackio" in m} == set()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rote_bench
-from rote_bench.report.compare import noise_transfer
+from rote_bench.findings import noise_transfer
 
 PLUGIN = Path(__file__).parent.parent / "reference_models.py"
 THR = """
@@ -66,7 +66,7 @@ def test_a_solver_with_a_look_up_table_memorises_everything_and_loses_nothing(tm
     assert noisy.value("validation_accuracy") == noisy.value("memorization_rate") == 1.0
     assert noisy.value("counterfactual_memorization") == 1.0
     assert noisy.value("neighbour_leakage") == 0.0
-    assert noise_transfer([noisy.data], [clean.data]).value == 0.0
+    assert noise_transfer([noisy.record], [clean.record]).value == 0.0
     assert noisy.data["diagnostics"]["logit_lens"]["status"] == "not_applicable"
 
 
