@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, interval, resampled_means
+from ..statistics import Estimate, bootstrap_method, cluster_codes, interval, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -49,15 +49,16 @@ class CircuitsOptions:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Inputs of one task with the two tokens whose lead is measured, at one position each."""
+    """Inputs of one task with the two tokens whose lead is measured, at one position each, and their clusters."""
 
+    groups: list[str]
     ids: Tensor
     position: Tensor
     wanted: Tensor
     other: Tensor
 
     def part(self, rows: slice) -> _Problem:
-        return _Problem(self.ids[rows], self.position[rows], self.wanted[rows], self.other[rows])
+        return _Problem(self.groups[rows], self.ids[rows], self.position[rows], self.wanted[rows], self.other[rows])
 
     def lead(self, logits: Tensor) -> Tensor:
         """(n,) logit of the wanted token minus that of the other."""
@@ -72,7 +73,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 1
+    version = 2
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -83,11 +84,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
         ),
         Measure("cross_faithfulness_memorization", "memorization kept by the clean task's circuit", "train_noisy"),
         Measure("cross_faithfulness_clean", "the clean task kept by memorization's circuit", "validation"),
-        Measure(
-            "cross_faithfulness_random",
-            "memorization kept by a random circuit of that size",
-            "validation, train_noisy",
-        ),
+        Measure("cross_faithfulness_random", "memorization kept by a random circuit of that size", "train_noisy"),
     )
     Options: ClassVar[type] = CircuitsOptions
 
@@ -98,19 +95,30 @@ class Circuits(Diagnostic[CircuitsOptions]):
         kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
+        problems = {"clean": _problem(subject.validation), "memorization": _problem(subject.noisy)}
+        half = min(self.options.examples, *(len(problem.ids) // 2 for problem in problems.values()))
+        if half < 2:
+            raise NotApplicable("too few examples to find circuits on one half and score them on the other")
+        scored = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
         details: dict[str, Any] = {"shares": list(SHARES), "steps": self.options.steps, "snapshots": {}}
+        details["groups"] = {task: problem.groups for task, problem in scored.items()}
+        found_on = {task: problem.part(slice(half)) for task, problem in problems.items()}
         for snapshot, one in subject.anatomies.items():
-            details["snapshots"][snapshot] = _compare(subject, one, kinds, self.options)
+            details["snapshots"][snapshot] = _compare(subject, one, kinds, found_on, scored, self.options)
         return Result(self.implied(details, {}), details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
-        final, n = details["snapshots"]["post_memorization"], self.options.examples
-        return {
-            "circuit_sharing": _ratio(final),
-            "cross_faithfulness_memorization": _level(final["cross"]["clean_on_memorization"], n),
-            "cross_faithfulness_clean": _level(final["cross"]["memorization_on_clean"], n),
-            "cross_faithfulness_random": _level(final["cross"]["random"], n),
-        }
+        final, groups = details["snapshots"]["post_memorization"], details["groups"]
+        metrics = {"circuit_sharing": _ratio(final, len(groups["clean"]) + len(groups["memorization"]))}
+        for name, key, task in (
+            ("memorization", "clean_on_memorization", "memorization"),
+            ("clean", "memorization_on_clean", "clean"),
+            ("random", "random", "memorization"),
+        ):
+            metrics[f"cross_faithfulness_{name}"] = _level(
+                final["cross"][key], groups[task], self.rng(f"circuits-{key}")
+            )
+        return metrics
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
@@ -146,31 +154,36 @@ class Circuits(Diagnostic[CircuitsOptions]):
         return True
 
 
-def _level(scores: list[float], n: int) -> Estimate:
-    """The mean over examples with a bootstrap interval."""
-    values = np.array(scores)
-    low, high = interval(resampled_means(values, np.arange(len(values)), np.random.default_rng(0)))
-    return Estimate(float(values.mean()), low, high, "bootstrap over examples", n)
+def _level(scores: list[float], groups: list[str], rng: np.random.Generator) -> Estimate:
+    """The mean over examples, with a bootstrap over their clusters."""
+    values, clusters = np.array(scores, dtype=float), cluster_codes(groups)
+    low, high = interval(resampled_means(values, clusters, rng))
+    return Estimate(float(values.mean()), low, high, bootstrap_method(clusters), len(values))
 
 
-def _ratio(final: Mapping[str, Any]) -> Estimate:
+def _ratio(final: Mapping[str, Any], n: int) -> Estimate:
+    """The overlap between what chance gives and what two halves of one task give; circuits were found on n examples."""
     overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
     if halves - random < 0.05:
-        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones")
-    return Estimate((overlap - random) / (halves - random), None, None, None, 2)
+        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones", n)
+    return Estimate((overlap - random) / (halves - random), None, None, None, n)
 
 
-def _compare(subject: Subject, anatomy: Anatomy, kinds: list[str], options: CircuitsOptions) -> dict[str, Any]:
-    n = options.examples
-    problems = {"clean": _problem(subject.validation), "memorization": _problem(subject.noisy)}
-    half = max(2, min(n, *(len(p.ids) // 2 for p in problems.values())))
-    finding = {task: problem.part(slice(0, half)) for task, problem in problems.items()}
-    scoring = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
+def _compare(
+    subject: Subject,
+    anatomy: Anatomy,
+    kinds: list[str],
+    finding: Mapping[str, _Problem],
+    scoring: Mapping[str, _Problem],
+    options: CircuitsOptions,
+) -> dict[str, Any]:
+    """Find each task's circuit on one half of its examples and score both on the other half of both tasks."""
     nodes = _Nodes(subject, anatomy, kinds)
     found: dict[str, NDArray[np.float64]] = {}
     error: dict[str, float] = {}
     halves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     for task, problem in finding.items():
+        half = len(problem.ids)
         quarter = half // 2
         first, gap_a = nodes.importance(problem.part(slice(0, quarter)), options.steps)
         second, gap_b = nodes.importance(problem.part(slice(quarter, half)), options.steps)
@@ -224,7 +237,7 @@ def _problem(view: View) -> _Problem:
     true, taught = view.true.rows(index), view.taught.rows(index)
     position, y, label = first_difference(true, taught)
     wanted, other = (label, y) if view.name == "noisy" else (y, label)
-    return _Problem(true.input_ids, position, wanted, other)
+    return _Problem([view.labelled.examples[i].group for i in rows], true.input_ids, position, wanted, other)
 
 
 class _Nodes:
