@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
+FITTED = 256  # clean examples, at the most, from which mean activations come
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85)
 TASKS = ("clean", "memorization")
 
@@ -49,16 +50,21 @@ class CircuitsOptions:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Inputs of one task with the two tokens whose lead is measured, at one position each, and their clusters."""
+    """Inputs of one task with the two tokens whose lead is measured, at one position each, and their clusters.
+
+    ``used`` is (n, length) and false on padding.
+    """
 
     groups: list[str]
     ids: Tensor
+    used: Tensor
     position: Tensor
     wanted: Tensor
     other: Tensor
 
     def part(self, rows: slice) -> _Problem:
-        return _Problem(self.groups[rows], self.ids[rows], self.position[rows], self.wanted[rows], self.other[rows])
+        tensors = (self.ids, self.used, self.position, self.wanted, self.other)
+        return _Problem(self.groups[rows], *(tensor[rows] for tensor in tensors))
 
     def lead(self, logits: Tensor) -> Tensor:
         """(n,) logit of the wanted token minus that of the other."""
@@ -73,7 +79,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 2
+    version = 3
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -237,27 +243,21 @@ def _problem(view: View) -> _Problem:
     true, taught = view.true.rows(index), view.taught.rows(index)
     position, y, label = first_difference(true, taught)
     wanted, other = (label, y) if view.name == "noisy" else (y, label)
-    return _Problem([view.labelled.examples[i].group for i in rows], true.input_ids, position, wanted, other)
+    return _Problem([view.labelled.examples[i].group for i in rows], true.input_ids, true.used, position, wanted, other)
 
 
 class _Nodes:
     """All heads and units of a model with their mean activations over the task."""
 
     def __init__(self, subject: Subject, anatomy: Anatomy, kinds: list[str]) -> None:
-        import torch
+        from ..interventions import Site, mean_states
 
-        from ..interventions import Site, capture
-
-        self.anatomy = anatomy
+        self.anatomy, self.batch_size = anatomy, subject.batch_size
         self.sites = [Site(layer, kind) for layer in range(anatomy.n_layers) for kind in kinds]
         self.sizes = [self._size(site) for site in self.sites]
-        self.count = sum(
-            anatomy.input_width(s.layer, s.part) // size for s, size in zip(self.sites, self.sizes, strict=True)
-        )
-        with torch.inference_mode():
-            _, seen = capture(anatomy, subject.clean.true.input_ids[:256], self.sites)
-        self.means = {site: seen[site].float().mean((0, 1)) for site in self.sites}
-        self._floor: dict[int, Tensor] = {}
+        self.count = sum(self._count(site) for site in self.sites)
+        clean = subject.clean.true.rows(slice(FITTED))
+        self.means = mean_states(anatomy, clean, self.sites, batch_size=self.batch_size)
 
     def _size(self, site: Site) -> int:
         return (
@@ -266,33 +266,51 @@ class _Nodes:
             else 1
         )
 
+    def _count(self, site: Site) -> int:
+        return self.anatomy.input_width(site.layer, site.part) // self._size(site)
+
     def importance(self, problem: _Problem, steps: int) -> tuple[NDArray[np.float64], float]:
         """(nodes,) integrated gradients, and the largest gap of completeness at a site, relative to the lead itself."""
         import torch
 
-        from ..interventions import capture, capture_with_gradient, replace, run
+        from ..evaluation import batches
+        from ..interventions import capture
 
-        out, gap = [], 0.0
-        with torch.no_grad():
-            logits, actual = capture(self.anatomy, problem.ids, self.sites)
-            full = float(problem.lead(logits).mean())
-        for site, size in zip(self.sites, self.sizes, strict=True):
-            mean, own = self.means[site].to(actual[site].dtype), actual[site]
-            total = torch.zeros_like(own, dtype=torch.float32)
-            for k in range(steps):
-                point = mean + (k + 0.5) / steps * (own - mean)
-                _, pairs = capture_with_gradient(
-                    self.anatomy, problem.ids, [site], lambda x: problem.lead(x).mean(), {site: replace(point)}
-                )
-                total += pairs[site][1].float() / steps
-            scores = (total * (own - mean).float()).sum((0, 1)).reshape(-1, size).sum(1)
+        n, full = len(problem.ids), 0.0
+        scores = {site: np.zeros(self._count(site)) for site in self.sites}
+        ablated = dict.fromkeys(self.sites, 0.0)
+        for rows in batches(n, self.batch_size):
+            part = problem.part(rows)
             with torch.no_grad():
-                ablated = float(
-                    problem.lead(run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})).mean()
-                )
-            gap = max(gap, abs(float(scores.sum()) - (full - ablated)) / max(abs(full), abs(full - ablated)))
-            out.append(scores.double().cpu().numpy())
-        return np.concatenate(out), gap
+                logits, actual = capture(self.anatomy, part.ids, self.sites)
+                full += float(part.lead(logits).sum()) / n
+            for site, size in zip(self.sites, self.sizes, strict=True):
+                found, without = self._along(part, site, actual[site], steps, n)
+                scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
+                ablated[site] += without
+        gaps = [
+            abs(float(scores[s].sum()) - (full - ablated[s])) / max(abs(full), abs(full - ablated[s]))
+            for s in self.sites
+        ]
+        return np.concatenate(list(scores.values())), max(gaps)
+
+    def _along(self, problem: _Problem, site: Site, own: Tensor, steps: int, n: int) -> tuple[Tensor, float]:
+        """What each activation at a site adds to the mean lead of n examples, and that lead with the site ablated."""
+        import torch
+
+        from ..interventions import capture_with_gradient, replace, run
+
+        mean = self.means[site].to(own.dtype)
+        total = torch.zeros_like(own, dtype=torch.float32)
+        for k in range(steps):
+            point = mean + (k + 0.5) / steps * (own - mean)
+            _, pairs = capture_with_gradient(
+                self.anatomy, problem.ids, [site], lambda x: problem.lead(x).sum() / n, {site: replace(point)}
+            )
+            total += pairs[site][1].float() / steps
+        with torch.no_grad():
+            logits = run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})
+        return total * (own - mean).float(), float(problem.lead(logits).sum()) / n
 
     def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         """(nodes,) the given share of nodes with the largest absolute importance."""
@@ -305,25 +323,44 @@ class _Nodes:
     ) -> NDArray[np.float64]:
         """(n,) the part of the mean lead that survives when every node outside the circuit is ablated.
 
-        Ablated nodes go to their mean over the task, or with ``resample`` to what they are on the next example, which
+        Ablated nodes go to their mean over the task, or with ``resample`` to what they are on another example, which
         leaves them in their usual range.
         """
         import torch
 
-        from ..interventions import capture, run
+        from ..evaluation import batches
+        from ..interventions import run
 
+        n, nothing = len(problem.ids), np.zeros(self.count, dtype=bool)
+        intact: list[Tensor] = []
+        none: list[Tensor] = []
+        own: list[Tensor] = []
         with torch.inference_mode():
-            intact, found = capture(self.anatomy, problem.ids, self.sites)
-            away = {s: found[s].roll(1, 0) if resample else self.means[s] for s in self.sites}
-            full = problem.lead(intact).mean()
-            none = problem.lead(
-                run(self.anatomy, problem.ids, self._keep(np.zeros(self.count, dtype=bool), away))
-            ).mean()
-            own = problem.lead(run(self.anatomy, problem.ids, self._keep(kept, away)))
-        scale = full - none
+            for rows in batches(n, self.batch_size):
+                part = problem.part(rows)
+                away = self._others(problem, rows) if resample else self.means
+                for leads, edits in (
+                    (intact, {}),
+                    (none, self._keep(nothing, away)),
+                    (own, self._keep(kept, away)),
+                ):
+                    leads.append(part.lead(run(self.anatomy, part.ids, edits)))
+        full, floor = torch.cat(intact).mean(), torch.cat(none).mean()
+        scale = full - floor
         scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-        out: NDArray[np.float64] = ((own - none) / scale).double().cpu().numpy()
+        out: NDArray[np.float64] = ((torch.cat(own) - floor) / scale).double().cpu().numpy()
         return out
+
+    def _others(self, problem: _Problem, rows: slice) -> dict[Site, Tensor]:
+        """What nodes are on the example before each of some rows; their means where that example has padding."""
+        import torch
+
+        from ..interventions import capture
+
+        before = torch.arange(rows.start, rows.stop, device=problem.ids.device) - 1
+        _, found = capture(self.anatomy, problem.ids[before], self.sites)
+        used = problem.used[before].unsqueeze(-1)
+        return {s: torch.where(used, value, self.means[s].to(value.dtype)) for s, value in found.items()}
 
     def _keep(self, kept: NDArray[np.bool_], away: Mapping[Site, Tensor]) -> dict[Site, Edit]:
         import torch

@@ -12,6 +12,7 @@ import pytest
 from rote_bench.diagnostics import NotApplicable
 from rote_bench.diagnostics.circuits import Circuits, CircuitsOptions, _Nodes, _problem
 from rote_bench.subject import POST, Subject
+from tests.diagnostics.conftest import padded
 from tests.diagnostics.reports import details
 
 
@@ -73,3 +74,15 @@ def test_circuits_need_two_halves(fda: Subject) -> None:
     few = Subject(fda.spec, fda.task, fda.data, fda.tokenizer, fda.anatomies, [], "cpu", cap=3)
     with pytest.raises(NotApplicable, match="too few examples"):
         Circuits(CircuitsOptions(examples=32)).run(few)
+
+
+@pytest.mark.parametrize(("by", "batch_size"), [(4, 512), (0, 5), (2, 7)])
+def test_neither_padding_nor_batches_change_a_circuit(thr: Subject, by: int, batch_size: int) -> None:
+    options = CircuitsOptions(examples=16, steps=2)
+    first, again = (Circuits(options).run(s) for s in (thr, padded(thr, by, batch_size=batch_size)))
+    for snapshot, one in first.details["snapshots"].items():
+        other = again.details["snapshots"][snapshot]
+        for curves in ("faithfulness", "faithfulness_resample", "cross"):
+            for key, values in one[curves].items():
+                assert other[curves][key] == pytest.approx(values, abs=1e-3), (snapshot, curves, key)
+        assert (other["iou"], other["share"]) == (one["iou"], one["share"])
