@@ -67,6 +67,11 @@ class Encoded:
     def max_length(self) -> int:
         return int(self.input_ids.shape[1])
 
+    @property
+    def used(self) -> Tensor:
+        """(n, length) bool: the positions that the answer can depend on, which are all but the padding."""
+        return (self.targets != IGNORED).flip(1).cummax(1).values.flip(1)
+
     def rows(self, index: Tensor | slice) -> Encoded:
         """The chosen rows, as views where the index is a slice."""
         return Encoded(

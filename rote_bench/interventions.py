@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .encoding import Encoded
 from .models.anatomy import Anatomy
 from .models.probe import hidden_state, in_rows, with_hidden_state
 
@@ -115,6 +116,19 @@ def states_at(
             index = torch.arange(len(at), device=at.device).unsqueeze(1)
             out.append(torch.stack([found[site][index, at] for site in sites], 1).float())
     return torch.cat(out)
+
+
+def mean_states(anatomy: Anatomy, encoded: Encoded, sites: Sequence[Site], *, batch_size: int) -> dict[Site, Tensor]:
+    """The mean (width,) of the tensor at each site over the examples' own positions, padding left out."""
+    sums: dict[Site, Tensor] = {}
+    with torch.inference_mode():
+        for start in range(0, len(encoded), batch_size):
+            part = encoded.rows(slice(start, start + batch_size))
+            _, found = capture(anatomy, part.input_ids, sites)
+            for site, value in found.items():
+                total = value.float()[part.used].sum(0)
+                sums[site] = sums[site] + total if site in sums else total
+    return {site: total / encoded.used.sum() for site, total in sums.items()}
 
 
 def states_by_layer(anatomy: Anatomy, input_ids: Tensor, positions: Tensor, *, batch_size: int) -> Iterator[Tensor]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 LEVEL = 0.95
+ONE = "one example shows no spread"
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,21 @@ def cluster_codes(groups: Sequence[str]) -> NDArray[np.int64]:
     return np.array([codes.setdefault(group, len(codes)) for group in groups], dtype=np.int64)
 
 
+def clustered(clusters: ArrayLike) -> bool:
+    """Whether there are clusters to resample: one for all, which is also what a task without groups has, tells nothing
+    of how the numbers spread, and its examples then count as independent."""
+    return len(np.unique(np.asarray(clusters))) > 1
+
+
+def bootstrap_method(*clusters: ArrayLike) -> str:
+    """What ``resampled_means`` resamples, in the words of ``Estimate.ci_method``."""
+    return "cluster bootstrap" if all(clustered(each) for each in clusters) else "bootstrap over examples"
+
+
 def cluster_weights(
     clusters: ArrayLike, rng: np.random.Generator, n_resamples: int = RESAMPLES
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Weights for resampling whole clusters with replacement.
+    """Weights for resampling whole clusters with replacement; where all are one cluster, examples.
 
     Args:
         clusters: (n,) the cluster of each example, any integers.
@@ -89,7 +101,8 @@ def cluster_weights(
     Returns:
         (n,) the position of each example's cluster, and (n_resamples, clusters) how often each resample draws each.
     """
-    _, codes = np.unique(np.asarray(clusters), return_inverse=True)
+    given = np.asarray(clusters)
+    _, codes = np.unique(given if clustered(given) else np.arange(len(given)), return_inverse=True)
     count = int(codes.max()) + 1
     weights = rng.multinomial(count, np.full(count, 1 / count), size=n_resamples).astype(float)
     return codes, weights
@@ -139,15 +152,15 @@ def from_draws(value: ArrayLike, draws: ArrayLike, method: str, n: int) -> Estim
 def proportion(hits: ArrayLike, clusters: ArrayLike, rng: np.random.Generator) -> Estimate:
     """The share of hits with an interval that respects clusters.
 
-    The cluster bootstrap says nothing at 0 or 1, where no resample differs and no clustering shows; there Wilson's
-    interval over examples is used.
+    The cluster bootstrap says nothing at 0 or 1, where no resample differs and no clustering shows, nor where all
+    examples are one cluster; there Wilson's interval over examples is used.
     """
     data = np.asarray(hits, dtype=float)
     n = len(data)
     if n == 0:
         return Estimate.missing("no examples")
     value = float(data.mean())
-    if value in (0.0, 1.0):
+    if value in (0.0, 1.0) or not clustered(clusters):
         return wilson(round(value * n), n)
     low, high = interval(resampled_means(data, clusters, rng))
     return Estimate(value, low, high, "cluster bootstrap", n)
@@ -160,9 +173,11 @@ def difference(
     a, b = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
     if len(a) == 0 or len(b) == 0:
         return Estimate.missing("no examples")
-    draws = resampled_means(a, first_clusters, rng) - resampled_means(b, second_clusters, rng)
-    low, high = interval(draws)
-    return Estimate(float(a.mean() - b.mean()), low, high, "cluster bootstrap", len(a) + len(b))
+    value, n = float(a.mean() - b.mean()), len(a) + len(b)
+    if min(len(a), len(b)) < 2:
+        return Estimate(value, None, None, None, n, reason_if_no_interval=ONE)
+    low, high = interval(resampled_means(a, first_clusters, rng) - resampled_means(b, second_clusters, rng))
+    return Estimate(value, low, high, bootstrap_method(first_clusters, second_clusters), n)
 
 
 def bootstrap(
@@ -178,8 +193,12 @@ def bootstrap(
         values: (n, k) whose column means the statistic takes.
     """
     data = np.asarray(values, dtype=float)
-    draws = statistic(resampled_means(data, clusters, rng))
-    return from_draws(statistic(data.mean(0)), draws, "cluster bootstrap", len(data))
+    if len(data) == 0:
+        return Estimate.missing("no examples")
+    value = statistic(data.mean(0))
+    if len(data) == 1 and np.isfinite(value):
+        return Estimate(float(value), None, None, None, 1, reason_if_no_interval=ONE)
+    return from_draws(value, statistic(resampled_means(data, clusters, rng)), bootstrap_method(clusters), len(data))
 
 
 def interquartile_mean(values: ArrayLike) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from rote_bench.statistics import (
     Estimate,
     across_seeds,
     bootstrap,
+    bootstrap_method,
     difference,
     holm,
     interquartile_mean,
@@ -60,6 +61,41 @@ def test_clusters_widen_the_interval() -> None:
     narrow = proportion(hits, np.arange(1000), np.random.default_rng(0))
     assert wide.value == narrow.value
     assert width(wide) > 3 * width(narrow)
+
+
+@pytest.mark.parametrize("label", [0, 7])
+@given(st.lists(st.booleans(), min_size=2, max_size=60), st.integers(0, 5))
+def test_one_cluster_is_no_certainty(label: int, hits: list[bool], seed: int) -> None:
+    """A task without groups, or a constant group column: its examples count as independent."""
+    values, one = np.array(hits, dtype=float), np.full(len(hits), label)
+    own = np.arange(len(hits))
+    share = proportion(values, one, np.random.default_rng(seed))
+    assert (share.ci_low, share.ci_high) == pytest.approx(
+        tuple(stats.binomtest(sum(hits), len(hits)).proportion_ci(method="wilson")), abs=1e-9
+    )
+    assert share.ci_method == "Wilson score"
+    drawn = resampled_means(values, one, np.random.default_rng(seed))
+    assert np.array_equal(drawn, resampled_means(values, own, np.random.default_rng(seed)))
+    smooth = bootstrap(lambda m: m[..., 0] ** 2, values[:, None], one, np.random.default_rng(seed))
+    apart = difference(values, one, 1 - values, one, np.random.default_rng(seed))
+    for estimate in (smooth, apart):
+        assert estimate.ci_method == "bootstrap over examples"
+        assert estimate.ci_low is not None and estimate.ci_high is not None
+        assert estimate.ci_high > estimate.ci_low or len(set(hits)) == 1
+    assert bootstrap_method(own, own) == "cluster bootstrap"
+    assert bootstrap_method(own, one) == "bootstrap over examples"
+
+
+def test_one_example_has_no_interval_and_says_why() -> None:
+    rng = np.random.default_rng(0)
+    for estimate in (
+        difference([1.0], [0], [0.0, 1.0], [0, 1], rng),
+        bootstrap(lambda m: m[..., 0], [[0.5]], [0], rng),
+    ):
+        assert estimate.value is not None
+        assert estimate.ci_low is None and estimate.ci_high is None
+        assert estimate.reason_if_no_interval
+    assert proportion([1.0], [0], rng).ci_low > 0 and proportion([1.0], [0], rng).ci_high == 1
 
 
 def test_cluster_means_weigh_clusters_by_size() -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..subject import Subject
 
+FITTED = 256  # examples, at the most, from which means and importances come
 SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 
 
@@ -35,7 +36,7 @@ class AblationOptions:
     """How much is measured.
 
     Attributes:
-        examples: largest number of examples of each kind.
+        examples: largest number of examples of each kind; means and importances come from 256 of them at the most.
         kept: share of the intact held-out accuracy that must survive.
     """
 
@@ -47,7 +48,7 @@ class Ablation(Diagnostic[AblationOptions]):
     """Mean-ablation of heads and MLP units by importance for memorization."""
 
     name = "ablation"
-    version = 1
+    version = 2
     description = "the smallest share of heads or MLP units that holds half of the memorised labels"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -145,17 +146,12 @@ def _groups(anatomy: Anatomy, kind: str) -> list[tuple[Site, slice]]:
 
 
 def _means(subject: Subject, kind: str) -> dict[Site, Tensor]:
-    """Mean input of each projection over positions of clean training examples."""
-    import torch
-
-    from ..interventions import Site, capture
+    """Mean input of each projection over the positions of clean training examples."""
+    from ..interventions import Site, mean_states
 
     anatomy = subject.anatomy()
     sites = [Site(layer, kind) for layer in range(anatomy.n_layers)]
-    ids = subject.clean.true.input_ids[:256]
-    with torch.inference_mode():
-        _, found = capture(anatomy, ids, sites)
-    return {site: value.float().mean((0, 1)) for site, value in found.items()}
+    return mean_states(anatomy, subject.clean.true.rows(slice(FITTED)), sites, batch_size=subject.batch_size)
 
 
 def _importance(
@@ -165,21 +161,23 @@ def _importance(
     import torch
 
     from ..encoding import first_difference
+    from ..evaluation import batches
     from ..interventions import capture_with_gradient
 
-    anatomy, noisy = subject.anatomy(), subject.noisy
-    rows = slice(min(limit, len(noisy), 256))
-    true = noisy.true.rows(rows)
-    position, y, label = first_difference(true, noisy.taught.rows(rows))
-    index = torch.arange(len(true), device=position.device)
+    noisy = subject.noisy
+    scores = {site: torch.zeros_like(mean) for site, mean in means.items()}
+    for rows in batches(min(limit, len(noisy), FITTED), subject.batch_size):
+        true = noisy.true.rows(rows)
+        position, y, label = first_difference(true, noisy.taught.rows(rows))
+        index = torch.arange(len(true), device=position.device)
 
-    def lead(logits: Tensor) -> Tensor:
-        at = logits[index, position]
-        return (at[index, label] - at[index, y]).sum()
+        def lead(logits: Tensor, at: tuple[Tensor, ...] = (index, position, y, label)) -> Tensor:
+            row, place, own, other = at
+            return (logits[row, place, other] - logits[row, place, own]).sum()
 
-    sites = list(means)
-    _, pairs = capture_with_gradient(anatomy, true.input_ids, sites, lead)
-    scores = {s: ((a.float() - means[s]) * g.float()).sum((0, 1)) for s, (a, g) in pairs.items()}
+        _, pairs = capture_with_gradient(subject.anatomy(), true.input_ids, list(means), lead)
+        for site, (activation, gradient) in pairs.items():  # padding has no gradient
+            scores[site] += ((activation.float() - means[site]) * gradient.float()).sum((0, 1))
     return np.array([float(scores[site][part].sum()) for site, part in groups])
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, from_draws, quotient, resampled_means
+from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -326,7 +326,7 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
     else:
         draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
         value = area(accuracy.mean(0), memory.mean(0))
-        dissociation = from_draws(value, draws, "cluster bootstrap", n_held + n_noisy)
+        dissociation = from_draws(value, draws, bootstrap_method(held, noisy), n_held + n_noisy)
     together = outcome[("mlp", "all_layers")].arrays()
     return {
         "patch_dissociation": dissociation,

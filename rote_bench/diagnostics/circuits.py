@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, interval, resampled_means
+from ..statistics import Estimate, bootstrap_method, cluster_codes, interval, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
+FITTED = 256  # clean examples, at the most, from which mean activations come
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85)
 TASKS = ("clean", "memorization")
 
@@ -49,15 +50,21 @@ class CircuitsOptions:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Inputs of one task with the two tokens whose lead is measured, at one position each."""
+    """Inputs of one task with the two tokens whose lead is measured, at one position each, and their clusters.
 
+    ``used`` is (n, length) and false on padding.
+    """
+
+    groups: list[str]
     ids: Tensor
+    used: Tensor
     position: Tensor
     wanted: Tensor
     other: Tensor
 
     def part(self, rows: slice) -> _Problem:
-        return _Problem(self.ids[rows], self.position[rows], self.wanted[rows], self.other[rows])
+        tensors = (self.ids, self.used, self.position, self.wanted, self.other)
+        return _Problem(self.groups[rows], *(tensor[rows] for tensor in tensors))
 
     def lead(self, logits: Tensor) -> Tensor:
         """(n,) logit of the wanted token minus that of the other."""
@@ -72,7 +79,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 1
+    version = 3
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -83,11 +90,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
         ),
         Measure("cross_faithfulness_memorization", "memorization kept by the clean task's circuit", "train_noisy"),
         Measure("cross_faithfulness_clean", "the clean task kept by memorization's circuit", "validation"),
-        Measure(
-            "cross_faithfulness_random",
-            "memorization kept by a random circuit of that size",
-            "validation, train_noisy",
-        ),
+        Measure("cross_faithfulness_random", "memorization kept by a random circuit of that size", "train_noisy"),
     )
     Options: ClassVar[type] = CircuitsOptions
 
@@ -98,19 +101,30 @@ class Circuits(Diagnostic[CircuitsOptions]):
         kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
+        problems = {"clean": _problem(subject.validation), "memorization": _problem(subject.noisy)}
+        half = min(self.options.examples, *(len(problem.ids) // 2 for problem in problems.values()))
+        if half < 2:
+            raise NotApplicable("too few examples to find circuits on one half and score them on the other")
+        scored = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
         details: dict[str, Any] = {"shares": list(SHARES), "steps": self.options.steps, "snapshots": {}}
+        details["groups"] = {task: problem.groups for task, problem in scored.items()}
+        found_on = {task: problem.part(slice(half)) for task, problem in problems.items()}
         for snapshot, one in subject.anatomies.items():
-            details["snapshots"][snapshot] = _compare(subject, one, kinds, self.options)
+            details["snapshots"][snapshot] = _compare(subject, one, kinds, found_on, scored, self.options)
         return Result(self.implied(details, {}), details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
-        final, n = details["snapshots"]["post_memorization"], self.options.examples
-        return {
-            "circuit_sharing": _ratio(final),
-            "cross_faithfulness_memorization": _level(final["cross"]["clean_on_memorization"], n),
-            "cross_faithfulness_clean": _level(final["cross"]["memorization_on_clean"], n),
-            "cross_faithfulness_random": _level(final["cross"]["random"], n),
-        }
+        final, groups = details["snapshots"]["post_memorization"], details["groups"]
+        metrics = {"circuit_sharing": _ratio(final, len(groups["clean"]) + len(groups["memorization"]))}
+        for name, key, task in (
+            ("memorization", "clean_on_memorization", "memorization"),
+            ("clean", "memorization_on_clean", "clean"),
+            ("random", "random", "memorization"),
+        ):
+            metrics[f"cross_faithfulness_{name}"] = _level(
+                final["cross"][key], groups[task], self.rng(f"circuits-{key}")
+            )
+        return metrics
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
@@ -146,31 +160,36 @@ class Circuits(Diagnostic[CircuitsOptions]):
         return True
 
 
-def _level(scores: list[float], n: int) -> Estimate:
-    """The mean over examples with a bootstrap interval."""
-    values = np.array(scores)
-    low, high = interval(resampled_means(values, np.arange(len(values)), np.random.default_rng(0)))
-    return Estimate(float(values.mean()), low, high, "bootstrap over examples", n)
+def _level(scores: list[float], groups: list[str], rng: np.random.Generator) -> Estimate:
+    """The mean over examples, with a bootstrap over their clusters."""
+    values, clusters = np.array(scores, dtype=float), cluster_codes(groups)
+    low, high = interval(resampled_means(values, clusters, rng))
+    return Estimate(float(values.mean()), low, high, bootstrap_method(clusters), len(values))
 
 
-def _ratio(final: Mapping[str, Any]) -> Estimate:
+def _ratio(final: Mapping[str, Any], n: int) -> Estimate:
+    """The overlap between what chance gives and what two halves of one task give; circuits were found on n examples."""
     overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
     if halves - random < 0.05:
-        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones")
-    return Estimate((overlap - random) / (halves - random), None, None, None, 2)
+        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones", n)
+    return Estimate((overlap - random) / (halves - random), None, None, None, n)
 
 
-def _compare(subject: Subject, anatomy: Anatomy, kinds: list[str], options: CircuitsOptions) -> dict[str, Any]:
-    n = options.examples
-    problems = {"clean": _problem(subject.validation), "memorization": _problem(subject.noisy)}
-    half = max(2, min(n, *(len(p.ids) // 2 for p in problems.values())))
-    finding = {task: problem.part(slice(0, half)) for task, problem in problems.items()}
-    scoring = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
+def _compare(
+    subject: Subject,
+    anatomy: Anatomy,
+    kinds: list[str],
+    finding: Mapping[str, _Problem],
+    scoring: Mapping[str, _Problem],
+    options: CircuitsOptions,
+) -> dict[str, Any]:
+    """Find each task's circuit on one half of its examples and score both on the other half of both tasks."""
     nodes = _Nodes(subject, anatomy, kinds)
     found: dict[str, NDArray[np.float64]] = {}
     error: dict[str, float] = {}
     halves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
     for task, problem in finding.items():
+        half = len(problem.ids)
         quarter = half // 2
         first, gap_a = nodes.importance(problem.part(slice(0, quarter)), options.steps)
         second, gap_b = nodes.importance(problem.part(slice(quarter, half)), options.steps)
@@ -224,27 +243,21 @@ def _problem(view: View) -> _Problem:
     true, taught = view.true.rows(index), view.taught.rows(index)
     position, y, label = first_difference(true, taught)
     wanted, other = (label, y) if view.name == "noisy" else (y, label)
-    return _Problem(true.input_ids, position, wanted, other)
+    return _Problem([view.labelled.examples[i].group for i in rows], true.input_ids, true.used, position, wanted, other)
 
 
 class _Nodes:
     """All heads and units of a model with their mean activations over the task."""
 
     def __init__(self, subject: Subject, anatomy: Anatomy, kinds: list[str]) -> None:
-        import torch
+        from ..interventions import Site, mean_states
 
-        from ..interventions import Site, capture
-
-        self.anatomy = anatomy
+        self.anatomy, self.batch_size = anatomy, subject.batch_size
         self.sites = [Site(layer, kind) for layer in range(anatomy.n_layers) for kind in kinds]
         self.sizes = [self._size(site) for site in self.sites]
-        self.count = sum(
-            anatomy.input_width(s.layer, s.part) // size for s, size in zip(self.sites, self.sizes, strict=True)
-        )
-        with torch.inference_mode():
-            _, seen = capture(anatomy, subject.clean.true.input_ids[:256], self.sites)
-        self.means = {site: seen[site].float().mean((0, 1)) for site in self.sites}
-        self._floor: dict[int, Tensor] = {}
+        self.count = sum(self._count(site) for site in self.sites)
+        clean = subject.clean.true.rows(slice(FITTED))
+        self.means = mean_states(anatomy, clean, self.sites, batch_size=self.batch_size)
 
     def _size(self, site: Site) -> int:
         return (
@@ -253,33 +266,51 @@ class _Nodes:
             else 1
         )
 
+    def _count(self, site: Site) -> int:
+        return self.anatomy.input_width(site.layer, site.part) // self._size(site)
+
     def importance(self, problem: _Problem, steps: int) -> tuple[NDArray[np.float64], float]:
         """(nodes,) integrated gradients, and the largest gap of completeness at a site, relative to the lead itself."""
         import torch
 
-        from ..interventions import capture, capture_with_gradient, replace, run
+        from ..evaluation import batches
+        from ..interventions import capture
 
-        out, gap = [], 0.0
-        with torch.no_grad():
-            logits, actual = capture(self.anatomy, problem.ids, self.sites)
-            full = float(problem.lead(logits).mean())
-        for site, size in zip(self.sites, self.sizes, strict=True):
-            mean, own = self.means[site].to(actual[site].dtype), actual[site]
-            total = torch.zeros_like(own, dtype=torch.float32)
-            for k in range(steps):
-                point = mean + (k + 0.5) / steps * (own - mean)
-                _, pairs = capture_with_gradient(
-                    self.anatomy, problem.ids, [site], lambda x: problem.lead(x).mean(), {site: replace(point)}
-                )
-                total += pairs[site][1].float() / steps
-            scores = (total * (own - mean).float()).sum((0, 1)).reshape(-1, size).sum(1)
+        n, full = len(problem.ids), 0.0
+        scores = {site: np.zeros(self._count(site)) for site in self.sites}
+        ablated = dict.fromkeys(self.sites, 0.0)
+        for rows in batches(n, self.batch_size):
+            part = problem.part(rows)
             with torch.no_grad():
-                ablated = float(
-                    problem.lead(run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})).mean()
-                )
-            gap = max(gap, abs(float(scores.sum()) - (full - ablated)) / max(abs(full), abs(full - ablated)))
-            out.append(scores.double().cpu().numpy())
-        return np.concatenate(out), gap
+                logits, actual = capture(self.anatomy, part.ids, self.sites)
+                full += float(part.lead(logits).sum()) / n
+            for site, size in zip(self.sites, self.sizes, strict=True):
+                found, without = self._along(part, site, actual[site], steps, n)
+                scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
+                ablated[site] += without
+        gaps = [
+            abs(float(scores[s].sum()) - (full - ablated[s])) / max(abs(full), abs(full - ablated[s]))
+            for s in self.sites
+        ]
+        return np.concatenate(list(scores.values())), max(gaps)
+
+    def _along(self, problem: _Problem, site: Site, own: Tensor, steps: int, n: int) -> tuple[Tensor, float]:
+        """What each activation at a site adds to the mean lead of n examples, and that lead with the site ablated."""
+        import torch
+
+        from ..interventions import capture_with_gradient, replace, run
+
+        mean = self.means[site].to(own.dtype)
+        total = torch.zeros_like(own, dtype=torch.float32)
+        for k in range(steps):
+            point = mean + (k + 0.5) / steps * (own - mean)
+            _, pairs = capture_with_gradient(
+                self.anatomy, problem.ids, [site], lambda x: problem.lead(x).sum() / n, {site: replace(point)}
+            )
+            total += pairs[site][1].float() / steps
+        with torch.no_grad():
+            logits = run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})
+        return total * (own - mean).float(), float(problem.lead(logits).sum()) / n
 
     def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         """(nodes,) the given share of nodes with the largest absolute importance."""
@@ -292,25 +323,44 @@ class _Nodes:
     ) -> NDArray[np.float64]:
         """(n,) the part of the mean lead that survives when every node outside the circuit is ablated.
 
-        Ablated nodes go to their mean over the task, or with ``resample`` to what they are on the next example, which
+        Ablated nodes go to their mean over the task, or with ``resample`` to what they are on another example, which
         leaves them in their usual range.
         """
         import torch
 
-        from ..interventions import capture, run
+        from ..evaluation import batches
+        from ..interventions import run
 
+        n, nothing = len(problem.ids), np.zeros(self.count, dtype=bool)
+        intact: list[Tensor] = []
+        none: list[Tensor] = []
+        own: list[Tensor] = []
         with torch.inference_mode():
-            intact, found = capture(self.anatomy, problem.ids, self.sites)
-            away = {s: found[s].roll(1, 0) if resample else self.means[s] for s in self.sites}
-            full = problem.lead(intact).mean()
-            none = problem.lead(
-                run(self.anatomy, problem.ids, self._keep(np.zeros(self.count, dtype=bool), away))
-            ).mean()
-            own = problem.lead(run(self.anatomy, problem.ids, self._keep(kept, away)))
-        scale = full - none
+            for rows in batches(n, self.batch_size):
+                part = problem.part(rows)
+                away = self._others(problem, rows) if resample else self.means
+                for leads, edits in (
+                    (intact, {}),
+                    (none, self._keep(nothing, away)),
+                    (own, self._keep(kept, away)),
+                ):
+                    leads.append(part.lead(run(self.anatomy, part.ids, edits)))
+        full, floor = torch.cat(intact).mean(), torch.cat(none).mean()
+        scale = full - floor
         scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-        out: NDArray[np.float64] = ((own - none) / scale).double().cpu().numpy()
+        out: NDArray[np.float64] = ((torch.cat(own) - floor) / scale).double().cpu().numpy()
         return out
+
+    def _others(self, problem: _Problem, rows: slice) -> dict[Site, Tensor]:
+        """What nodes are on the example before each of some rows; their means where that example has padding."""
+        import torch
+
+        from ..interventions import capture
+
+        before = torch.arange(rows.start, rows.stop, device=problem.ids.device) - 1
+        _, found = capture(self.anatomy, problem.ids[before], self.sites)
+        used = problem.used[before].unsqueeze(-1)
+        return {s: torch.where(used, value, self.means[s].to(value.dtype)) for s, value in found.items()}
 
     def _keep(self, kept: NDArray[np.bool_], away: Mapping[Site, Tensor]) -> dict[Site, Edit]:
         import torch

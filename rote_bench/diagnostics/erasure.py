@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, from_draws, quotient, resampled_means
+from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -316,4 +316,4 @@ def _reliance(
         return quotient(m[..., 2] - m[..., 1], m[..., 0])
 
     draws = relative(resampled_means(columns, clusters, rng))
-    return from_draws(relative(columns.mean(0)), draws, "cluster bootstrap", len(columns))
+    return from_draws(relative(columns.mean(0)), draws, bootstrap_method(clusters), len(columns))

@@ -73,7 +73,7 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
     """The four curves of training and what follows from them."""
 
     name = "learning_dynamics"
-    version = 1
+    version = 2
     description = "when the model generalises and when it memorises"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -103,7 +103,7 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
     def run(self, subject: Subject) -> Result:
         if not subject.curve:
             raise NotApplicable("the model was not trained here, so there are no curves")
-        n_noisy = len(subject.noisy)
+        n_noisy = min(subject.spec.training.evaluation_examples, len(subject.noisy))
         details: dict[str, Any] = {
             "curve": [point.plain() for point in subject.curve],
             "n_train": len(subject.data.train) + len(subject.data.facts),
@@ -173,7 +173,7 @@ def _peak(curve: Sequence[Evaluation]) -> Evaluation:
 
 
 def _measured(curve: Sequence[Evaluation], n_noisy: int, level: float) -> dict[str, Estimate]:
-    """All metrics of a learning curve that ``n_noisy`` mislabelled examples were measured on."""
+    """All metrics of a curve, each of whose points was measured on ``n_noisy`` mislabelled examples."""
     if n_noisy == 0:
         null = Estimate.missing("no noisy labels at this noise rate")
         return {"early_clean_peak": null, "memorization_lag": null}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, cluster_codes, resampled_means
+from ..statistics import Estimate, bootstrap_method, cluster_codes, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def depth(over: NDArray[np.bool_], clusters: NDArray[np.int64], rng: np.random.G
     found = [crossed(shares, kind) for shares in resampled_means(over.astype(float), clusters, rng)]
     known = [f for f in found if f is not None]
     low, high = np.quantile(known, [0.025, 0.975])
-    return Estimate(value, float(low), float(high), "cluster bootstrap", len(over))
+    return Estimate(value, float(low), float(high), bootstrap_method(clusters), len(over))
 
 
 def crossed(shares: NDArray[np.float64], kind: str) -> float | None:

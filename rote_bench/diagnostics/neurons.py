@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, from_draws, quotient, resampled_means
+from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -298,9 +298,7 @@ def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.f
         out: NDArray[np.float64] = kept[..., :k].mean(-1) - kept[..., k:].mean(-1)
         return out
 
-    draws = area(
-        resampled_means(held, subject.validation.clusters[: len(held)], rng),
-        resampled_means(noisy, subject.noisy.clusters[: len(noisy)], rng),
-    )
+    clusters = subject.validation.clusters[: len(held)], subject.noisy.clusters[: len(noisy)]
+    draws = area(resampled_means(held, clusters[0], rng), resampled_means(noisy, clusters[1], rng))
     value = area(held.mean(0), noisy.mean(0))
-    return from_draws(value, draws, "cluster bootstrap", len(held) + len(noisy))
+    return from_draws(value, draws, bootstrap_method(*clusters), len(held) + len(noisy))

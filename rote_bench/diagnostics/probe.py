@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, from_draws, quotient, resampled_means
+from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -308,7 +308,7 @@ def _retention(
         return Estimate.missing("on held-out questions the probe reads no more than its control")
     draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
     value = ratio(noisy.mean(0), held.mean(0))
-    return from_draws(value, draws, "cluster bootstrap", len(noisy))
+    return from_draws(value, draws, bootstrap_method(clusters["noisy"], clusters["validation"]), len(noisy))
 
 
 def _level(
@@ -324,4 +324,4 @@ def _level(
     tables = [read[t].control if control else read[t].concept for t in targets]
     values = np.stack([table[key][:, picked[t]] for table, t in zip(tables, targets, strict=True)], 1).mean(1)
     low, high = np.quantile(resampled_means(values, clusters[key], rng), [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), "cluster bootstrap", len(values))
+    return Estimate(float(values.mean()), float(low), float(high), bootstrap_method(clusters[key]), len(values))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rote_bench import plugins
+from rote_bench.encoding import IGNORED, Encoded
 from rote_bench.models.anatomy import Anatomy
 from rote_bench.spec.loader import load_task
 from rote_bench.spec.options import build
@@ -44,3 +48,18 @@ def thr(thr_cell: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
 @pytest.fixture(scope="package")
 def fda(fda_cell: Path, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return subject_of(fda_cell, SMALL_FDA, tmp_path_factory.mktemp("subject"))
+
+
+def padded(subject: Subject, by: int, **changes: Any) -> Subject:
+    """The same subject with its questions padded further, as beside a longer one."""
+
+    def longer(encoded: Encoded) -> Encoded:
+        ids, targets = encoded.input_ids, encoded.targets
+        pad = subject.tokenizer.pad_token_id
+        return Encoded(F.pad(ids, (0, by), value=pad), F.pad(targets, (0, by), value=IGNORED), encoded.positions)
+
+    other = replace(subject, **changes)
+    for name in ("noisy", "clean", "validation", "selection"):
+        view = getattr(subject, name)
+        other.__dict__[name] = replace(view, true=longer(view.true), taught=longer(view.taught))
+    return other

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import replace as changed
 from typing import Any
 
 import numpy as np
 import pytest
 
-from rote_bench.diagnostics.circuits import _Nodes, _problem
-from rote_bench.subject import Subject
+from rote_bench.diagnostics import NotApplicable
+from rote_bench.diagnostics.circuits import Circuits, CircuitsOptions, _Nodes, _problem
+from rote_bench.subject import POST, Subject
+from tests.diagnostics.conftest import padded
 from tests.diagnostics.reports import details
 
 
@@ -36,3 +40,49 @@ def test_a_circuit_of_all_nodes_is_the_model_and_of_none_is_nothing(fda: Subject
         nothing = nodes.faithfulness(problem, np.zeros(nodes.count, dtype=bool), resample=resample)
         assert everything.mean() == pytest.approx(1, abs=1e-4)
         assert nothing.mean() == pytest.approx(0, abs=1e-4)
+
+
+def test_cross_faithfulness_counts_what_was_scored_and_resamples_clusters(fda: Subject) -> None:
+    """By a loop of its own over the clusters, from the seed of the cell."""
+    several = changed(fda.spec, seeds=changed(fda.spec.seeds, bootstrap=5))
+    subject = Subject(several, fda.task, fda.data, fda.tokenizer, {POST: fda.anatomy()}, [], "cpu")
+    options = CircuitsOptions(examples=64, steps=1)
+    result = Circuits(options, 5).run(subject)
+    half = len(fda.noisy) // 2
+    assert half < options.examples
+    scores = result.details["snapshots"][POST]["cross"]["random"]
+    groups = [e.group for e in fda.noisy.labelled.examples[half : 2 * half]]
+    assert len(scores) == half and 1 < len(set(groups)) < half
+    rng = np.random.default_rng([5, zlib.crc32(b"circuits-random")])
+    order = list(dict.fromkeys(groups))
+    draws = []
+    for counts in rng.multinomial(len(order), np.full(len(order), 1 / len(order)), size=1000):
+        times = dict(zip(order, counts, strict=True))
+        drawn = [s for s, group in zip(scores, groups, strict=True) for _ in range(times[group])]
+        draws.append(np.mean(drawn))
+    found = result.metrics["cross_faithfulness_random"]
+    assert (found.value, found.n) == (pytest.approx(np.mean(scores)), half)
+    assert (found.ci_low, found.ci_high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])))
+    other = Circuits(options, 6).implied(result.details, {})
+    assert other["cross_faithfulness_random"].value == found.value
+    assert other["cross_faithfulness_random"].ci_low != found.ci_low
+    assert result.metrics["circuit_sharing"].n == 2 * half
+    assert {m.name: m.split for m in Circuits.metrics}["cross_faithfulness_random"] == "train_noisy"
+
+
+def test_circuits_need_two_halves(fda: Subject) -> None:
+    few = Subject(fda.spec, fda.task, fda.data, fda.tokenizer, fda.anatomies, [], "cpu", cap=3)
+    with pytest.raises(NotApplicable, match="too few examples"):
+        Circuits(CircuitsOptions(examples=32)).run(few)
+
+
+@pytest.mark.parametrize(("by", "batch_size"), [(4, 512), (0, 5), (2, 7)])
+def test_neither_padding_nor_batches_change_a_circuit(thr: Subject, by: int, batch_size: int) -> None:
+    options = CircuitsOptions(examples=16, steps=2)
+    first, again = (Circuits(options).run(s) for s in (thr, padded(thr, by, batch_size=batch_size)))
+    for snapshot, one in first.details["snapshots"].items():
+        other = again.details["snapshots"][snapshot]
+        for curves in ("faithfulness", "faithfulness_resample", "cross"):
+            for key, values in one[curves].items():
+                assert other[curves][key] == pytest.approx(values, abs=1e-3), (snapshot, curves, key)
+        assert (other["iou"], other["share"]) == (one["iou"], one["share"])

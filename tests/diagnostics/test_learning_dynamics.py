@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
+from scipy.stats import binomtest
 
 from rote_bench.diagnostics.learning_dynamics import crossing, lag
 from rote_bench.training.curve import Evaluation
+from tests.conftest import SMALL_FDA, run_cell
 
 CURVE = [
     Evaluation(step=n, examples_seen=n, epoch=n, seconds=0, loss=0, lr=1, validation_accuracy=v, memorization_rate=m)
@@ -21,3 +26,24 @@ def test_crossings_are_interpolated_and_bounded_by_evaluations() -> None:
     assert e.value == pytest.approx(2) and e.ci_low == pytest.approx(1) and e.ci_high == pytest.approx(3)
     late = lag(CURVE, 0.8)
     assert late.value is None and "never reached 0.8 within 1600 examples" in (late.reason_if_null or "")
+
+
+def test_the_peak_is_a_share_of_the_questions_that_the_curve_was_measured_on(tmp_path: Path) -> None:
+    """Against the file that training writes, by another way to Wilson's interval."""
+    text = (
+        SMALL_FDA[: SMALL_FDA.index("diagnostics:")]
+        .replace("max_steps: 500", "max_steps: 200")
+        .replace("anneal: 300", "anneal: 50")
+    )
+    text = text.replace("  learning_rate", "  evaluation_examples: 33\n  learning_rate")
+    cell = run_cell(tmp_path, text + "diagnostics: [learning_dynamics]\n")
+    report = json.loads((cell / "report.json").read_text())
+    assert report["data"]["n_noisy"] == 75
+    shares = [json.loads(line)["noisy_true_rate"] for line in (cell / "dynamics.jsonl").read_text().splitlines()]
+    right = max(shares) * 33
+    assert 0 < right < 33 and right == pytest.approx(round(right), abs=1e-9)
+    peak = report["metrics"]["early_clean_peak"]
+    low, high = binomtest(round(right), 33).proportion_ci(method="wilson")
+    assert (peak["n"], peak["value"]) == (33, pytest.approx(max(shares)))
+    assert (peak["ci_low"], peak["ci_high"]) == (pytest.approx(low), pytest.approx(high))
+    assert report["metrics"]["early_clean_peak_relative"]["n"] == 33
