@@ -101,7 +101,9 @@ class Task(ABC):
         return [f"{name}: {value}" for name, value in {**example.features, **example.intermediates}.items()]
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
-        """Disjoint pool indices for each split, drawn without replacement.
+        """Disjoint pool indices for each split, drawn without replacement and in random order.
+
+        The first rows of a split stand for all of it wherever not all are looked at.
 
         Args:
             sizes: split -> a count, or a share of the pool when it is a float below 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,8 @@ class TableParameters:
     Attributes:
         path: a file, a folder of files, or the name of a dataset on the hub; relative to the task file.
         config: which configuration of a dataset that has several.
-        split: which split to draw from; all when empty. Splits called train, selection and validation are kept apart.
+        split: which split to draw from; all when empty. Splits called train, selection and validation are kept apart;
+            of each, as many rows as ``splits`` says are drawn at random.
         prompt: column of the question.
         answer: column of the true answer.
         intermediates: columns of intermediate results.
@@ -50,7 +52,7 @@ class Table(Task):
     """Rows of a dataset. Nothing can be asked of it that its columns do not say: no answer to a changed question."""
 
     name = "dataset"
-    version = 1
+    version = 2
     description = "Questions from Parquet, CSV or JSON files, or from any dataset on the hub."
     Parameters: ClassVar[type] = TableParameters
 
@@ -100,7 +102,7 @@ class Table(Task):
         )
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
-        """The table's own splits when it has all three, cut to the sizes that the task file gives; else drawn."""
+        """From the table's own splits when it has all three, else from all rows; drawn by the data seed either way."""
         if not set(SPLITS) <= set(self.parts):
             return super().split(sizes, seed)
         out = {}
@@ -109,7 +111,8 @@ class Table(Task):
             count = size if isinstance(size, int) else int(size * len(self))
             if not 1 <= count <= rows:
                 raise UserError(f"the split {name!r} has {rows} rows, not {count}", where=f"splits.{name}")
-            out[name] = list(range(self.starts[name], self.starts[name] + count))
+            drawn = random.Random(f"split-{seed}-{name}").sample(range(rows), count)  # files may be sorted
+            out[name] = [self.starts[name] + row for row in drawn]
         return out
 
     def facts(self) -> Sequence[Example]:
