@@ -10,7 +10,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .errors import UserError
@@ -132,7 +132,7 @@ class ClassConditionalOptions:
     """
 
     matrix: Mapping[str, Mapping[str, float]] | None = None
-    spread: int = 2
+    spread: int = field(default=2, metadata={"min": 1})
     matrix_seed: int = 0
 
 

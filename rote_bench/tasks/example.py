@@ -68,6 +68,14 @@ class Task(ABC):
     def example(self, index: int) -> Example:
         """The example at ``index`` of the pool, 0 <= index < len(self)."""
 
+    def place(self, index: int) -> str:
+        """Where the example at ``index`` comes from, in words by which the user finds it."""
+        return f"question {index}"
+
+    def fact_place(self, number: int) -> str:
+        """Where the fact at position ``number`` of ``facts()`` comes from, in such words."""
+        return f"fact {number}"
+
     @abstractmethod
     def words(self) -> Iterable[str]:
         """Every word that can occur in a prompt or an answer, for the task's own tokenizer."""
