@@ -171,7 +171,7 @@ def train(
             "epoch": at.step * size / len(rows),
             "seconds": round(at.seconds, 3),
             "loss": mean_loss,
-            "lr": multiplier(recipe, at.step, settled),
+            "lr": float(optimizer.param_groups[0]["lr"]),
             **levels,
         }
         at.curve.append(entry)

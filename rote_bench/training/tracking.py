@@ -57,7 +57,7 @@ def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
-    """The curves, the loss and the learning rate of a record: every number that is not a measure of progress."""
+    """The curves, the loss and the learning rate (``lr``) of a record: all numbers that do not measure progress."""
     ruler = ("step", "epoch", "examples_seen", "seconds")
     return {name: float(value) for name, value in record.items() if name not in ruler and value is not None}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.spec.model import Recipe, Schedule
 from rote_bench.tasks.addition import Addition, AdditionParameters
 from rote_bench.training.loop import answer_loss, train
+from rote_bench.training.optimizers import MuonAdamW
 
 TASK = Addition(AdditionParameters(digits=1), 0)
 EXAMPLES = [TASK.example(i) for i in range(100)]
@@ -76,6 +78,24 @@ def test_training_learns_and_is_the_same_twice() -> None:
     assert all(torch.equal(x, y) for x, y in zip(first.parameters(), second.parameters(), strict=True))
     assert a.curve[-1]["loss"] < 0.8 * a.curve[0]["loss"]
     assert (a.steps, a.examples_seen, a.stop_reason) == (30, 960, "budget")
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_records_hold_the_learning_rate_itself(monkeypatch: pytest.MonkeyPatch, optimizer: str) -> None:
+    """Not the schedule's share of it: what the optimizer stepped with, seen from inside the step."""
+    stepped: list[float] = []
+    whole = MuonAdamW.step
+
+    def step(self: MuonAdamW, closure: Any = None) -> None:
+        stepped.append(max(g["lr"] for g in self.param_groups if g["algorithm"] == optimizer))
+        whole(self, closure)
+
+    monkeypatch.setattr(MuonAdamW, "step", step)
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=0.03, adam_learning_rate=0.004)
+    curve = learn(model(), recipe).curve
+    assert [r["lr"] for r in curve] == [stepped[r["step"] - 1] for r in curve]
+    assert max(r["lr"] for r in curve) == (0.03 if optimizer == "muon" else 0.004)
+    assert len({r["lr"] for r in curve}) > 2
 
 
 @pytest.mark.parametrize("stop", [7, 10, 19])
