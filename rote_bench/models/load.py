@@ -283,7 +283,7 @@ def _check_hub(path: str, revision: str | None) -> None:
 
 
 def _check_memory(request: ModelRequest, parameters: int) -> None:
-    """Refuse a model that cannot be held: weights, gradients, two moments and a snapshot, four bytes each.
+    """Refuse a model that cannot be held: weights, gradients, two moments and two snapshots, four bytes each.
 
     Raises:
         UserError: with its size and the memory at hand.
@@ -296,7 +296,7 @@ def _check_memory(request: ModelRequest, parameters: int) -> None:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not every system says
         return
-    needed = parameters * 4 * 5
+    needed = parameters * 4 * 6
     if needed > free:
         raise UserError(
             f"{request.name} has {parameters / 1e9:.1f}B parameters; training takes about {needed / 2**30:.0f} GiB"
