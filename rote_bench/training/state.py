@@ -163,6 +163,8 @@ class SavedState:
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        for device, generator in zip(_accelerators(model), state.get("rng_cuda", ()), strict=False):
+            torch.cuda.set_rng_state(generator, device)
         return Standing(
             curve=state["curve"],
             candidates=candidates,
@@ -183,6 +185,7 @@ class SavedState:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "rng_cuda": [torch.cuda.get_rng_state(device) for device in _accelerators(model)],
             "curve": at.curve,
             "candidates": [(c.score, c.accuracy, c.step, c.weights) for c in at.candidates.kept],
             "step": at.step,
@@ -197,6 +200,11 @@ class SavedState:
         at.candidates.tidy()
         self.written = time.monotonic()
         self.took = self.written - before
+
+
+def _accelerators(model: torch.nn.Module) -> list[torch.device]:
+    """The GPUs that hold the model, each of which has a generator of its own."""
+    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
 
 
 def _write(content: Any, path: Path) -> None:

@@ -119,3 +119,37 @@ def test_a_saved_state_stays_whole_while_another_training_has_the_folder(tmp_pat
     assert one.read(net, optimizer).candidates.kept == []
     next(iter(at.candidates.waiting())).unlink()
     assert other.read(net, optimizer).step == 0  # a state that is not whole is none
+
+
+def test_the_generators_of_all_gpus_in_use_go_on_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a model on two GPUs, without any: each generator is one of this processor's."""
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    gpus = {device: torch.Generator().manual_seed(device.index) for device in devices}
+    monkeypatch.setattr(states, "_accelerators", lambda model: devices)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: gpus[device].get_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: gpus[device].set_state(state))
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def drawn() -> list[torch.Tensor]:
+        return [torch.rand(3), *(torch.rand(3, generator=generator) for generator in gpus.values())]
+
+    drawn()
+    SavedState(tmp_path / "state.pt", "x", 30.0).write(net, optimizer, Standing())
+    expected = drawn()
+    drawn()
+    SavedState(tmp_path / "state.pt", "x", 30.0).read(net, optimizer)
+    assert all(torch.equal(a, b) for a, b in zip(drawn(), expected, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_dropout_on_a_gpu_goes_on_where_it_was(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    saved = SavedState(tmp_path / "state.pt", "x", 30.0)
+    saved.write(net, optimizer, Standing())
+    expected = torch.nn.functional.dropout(torch.ones(64, device="cuda"))
+    saved.read(net, optimizer)
+    assert torch.equal(torch.nn.functional.dropout(torch.ones(64, device="cuda")), expected)
