@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import copy
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ from ..errors import UserError
 from ..report import write
 from ..spec.options import build as build_options
 from .cell import POST, PRE, Cell
+from .interrupts import interruptible
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -114,7 +112,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
     track = cell.settings.track if cell.processes.first else None
-    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
+    with interruptible() as stop_requested, following(track, cell.folder, cell.settings.output) as follow:
         trained = train(
             loaded.model,
             encoded.to(subject.device),
@@ -135,27 +133,6 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
     cell.timings.seconds["evaluation"] += trained.evaluation_seconds
     cell.timings.earlier += trained.earlier_seconds
     return trained
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first interrupt into a request to stop at the next step; the second one stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, previous_int)
-
-    previous_int = signal.signal(signal.SIGINT, ask)
-    previous_term = signal.signal(signal.SIGTERM, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous_int)
-        signal.signal(signal.SIGTERM, previous_term)
 
 
 def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
