@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
+from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .spec.options import build
 from .tasks.example import SPLITS, Example, Span, Task
@@ -172,23 +173,13 @@ def check_clean(train: Labelled, rate: float) -> None:
 BYTES_PER_EXAMPLE = 4000
 
 
-def available_memory() -> int | None:
-    """Free memory in bytes, or None where the system does not say."""
-    import os
-
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system knows these names
-        return None
-
-
 def check_memory(task: Task, spec: TaskSpec) -> None:
     """Refuse splits whose examples would not fit into memory, before they are made.
 
     Raises:
         UserError: saying how many would fit.
     """
-    free = available_memory()
+    free = memory_at_hand()
     sizes = (size if isinstance(size, int) else int(size * len(task)) for size in spec.splits.values())
     wanted = sum(sizes)
     if free is not None and wanted * BYTES_PER_EXAMPLE > 0.8 * free:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..errors import UserError
 from ..hashing import digest, sha256
+from ..machine import memory_at_hand
 from .names import SIZES, known_types, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -288,13 +289,8 @@ def _check_memory(request: ModelRequest, parameters: int) -> None:
     Raises:
         UserError: with its size and the memory at hand.
     """
-    import os
-
-    if not request.device.startswith("cpu"):
-        return
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system says
+    free = memory_at_hand()
+    if free is None or not request.device.startswith("cpu"):
         return
     needed = parameters * 4 * 6
     if needed > free:

@@ -145,7 +145,7 @@ def test_examples_that_do_not_fit_in_memory_are_never_made(
 ) -> None:
     spec = load_task("fda", registry)
     module = importlib.import_module("rote_bench.splits")
-    monkeypatch.setattr(module, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(module, "memory_at_hand", lambda: 1_000_000)
     monkeypatch.setattr(registry.table("tasks")["addition"], "example", None)  # any use of it would fail
     (fault,) = check_drawable(spec, registry)
     assert "do not fit in memory" in str(fault) and str(fault).startswith(f"{shipped()['fda']}:")
