@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..errors import UserError
 from ..hashing import digest, sha256
 from ..machine import memory_at_hand
-from .names import SIZES, known_types, parse
+from .names import SIZES, is_sized, known_types, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -91,7 +91,7 @@ class FromConfig:
     description = "<model_type>-<size>: random weights of any causal architecture of the installed transformers"
 
     def matches(self, model_name: str) -> bool:
-        return not model_name.startswith("hf:") and model_name.rpartition("-")[2] in SIZES
+        return is_sized(model_name)
 
     def names(self) -> list[str]:
         return [f"{model_type}-{size}" for model_type in sorted(known_types()) for size in SIZES]

@@ -26,18 +26,8 @@ PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short th
 
 
 def find_provider(name: str, registry: Registry) -> Any:
-    """The registered provider that knows a model's name.
-
-    Raises:
-        UserError: when none does, with the nearest valid name.
-    """
-    for provider in registry.table("models").values():
-        if provider.matches(name):
-            return provider
-    from ..models.names import parse
-
-    parse(name)
-    raise UserError(f"no provider knows the model {name!r}", where="--model", hint="see `rote-bench list models`")
+    """The registered provider that knows a model's name; see ``Registry.provider``."""
+    return registry.provider(name)
 
 
 def make_examples(cell: Cell) -> tuple[Any, Data]:
