@@ -59,7 +59,7 @@ def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
 
 
 def scalars(point: Evaluation) -> dict[str, float]:
-    """The curves, the loss and the learning rate of an evaluation: every number that is not a measure of progress."""
+    """The curves, the loss and the learning rate (``lr``) of an evaluation: all numbers that measure no progress."""
     ruler = ("step", "epoch", "examples_seen", "seconds")
     return {name: float(value) for name, value in point.plain().items() if name not in ruler and value is not None}
 
