@@ -128,7 +128,9 @@ def _lens_crosses(m: Metrics) -> Verdict:
 
 
 def _more_than_few(share: Metric) -> Verdict:
-    """No value is evidence: no share of heads or units was enough."""
+    """No value on some examples is evidence: no share of heads or units was enough."""
+    if share.value is None and share.n == 0:
+        return NOT_APPLICABLE
     return REPLICATED if share.value is None or share.value > FEW else NOT_REPLICATED
 
 

@@ -48,7 +48,7 @@ class Ablation(Diagnostic[AblationOptions]):
     """Mean-ablation of heads and MLP units by importance for memorization."""
 
     name = "ablation"
-    version = 2
+    version = 3
     description = "the smallest share of heads or MLP units that holds half of the memorised labels"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -69,8 +69,10 @@ class Ablation(Diagnostic[AblationOptions]):
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
         details: dict[str, Any] = {"shares": list(SHARES), "kinds": {}, "intact": _levels(subject, self.options, {})}
+        details["examples"] = {
+            view.name: min(self.options.examples, len(view)) for view in (subject.noisy, subject.validation)
+        }
         rng = subject.rng(self.name)
-        smallest: dict[str, float | None] = {}
         for kind in kinds:
             groups = _groups(anatomy, kind)
             means = _means(subject, kind)
@@ -84,20 +86,28 @@ class Ablation(Diagnostic[AblationOptions]):
                     levels.append(_levels(subject, self.options, _edits(groups, means, ranking[:count])))
                 curves[way] = {key: [level[key] for level in levels] for key in levels[0]}
             details["kinds"][kind] = {"count": len(order), **curves}
-            smallest[kind] = _k50(curves["by_importance"], details["intact"], self.options.kept)
-        details["k50"] = smallest
-        known = [value for value in smallest.values() if value is not None]
-        if known:
-            estimate = Estimate(min(known), None, None, None, min(self.options.examples, len(subject.noisy)))
+        details["k50"] = self._smallest(details)
+        return Result(self.implied(details, {}), details)
+
+    def _smallest(self, details: Details) -> dict[str, float | None]:
+        """The smallest share of each kind that is enough."""
+        return {
+            kind: _k50(curves["by_importance"], details["intact"], self.options.kept)
+            for kind, curves in details["kinds"].items()
+        }
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
+        n, shares = sum(details["examples"].values()), self._smallest(details).values()
+        known = [share for share in shares if share is not None]
+        if not all(details["intact"].values()):
+            # On no examples: that nothing is found is no evidence where nothing can be.
+            estimate = Estimate.missing("the intact model gives no wrong label, or solves no held-out question")
+        elif known:
+            estimate = Estimate(min(known), None, None, None, n)
         else:
             reason = "no share of heads or units halves memorization and spares held-out accuracy: fully distributed"
-            estimate = Estimate.missing(reason, min(self.options.examples, len(subject.noisy)))
-        return Result({"distributedness_k50": estimate}, details)
-
-    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
-        kinds = details["kinds"].values()
-        found = [_k50(kind["by_importance"], details["intact"], self.options.kept) for kind in kinds]
-        return {"distributedness_k50": min((share for share in found if share is not None), default=None)}
+            estimate = Estimate.missing(reason, n)
+        return {"distributedness_k50": estimate}
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
@@ -126,7 +136,12 @@ class Ablation(Diagnostic[AblationOptions]):
 
 
 def _k50(curve: Mapping[str, list[float]], intact: Mapping[str, float], kept: float) -> float | None:
-    """The smallest share at which memorization is at most half and held-out accuracy at least ``kept`` of intact."""
+    """The smallest share at which memorization is at most half and held-out accuracy at least ``kept`` of intact.
+
+    None where there is nothing to halve or to spare.
+    """
+    if not all(intact.values()):
+        return None
     for share, memory, accuracy in zip(SHARES, curve["memorization_rate"], curve["validation_accuracy"], strict=True):
         if memory <= 0.5 * intact["memorization_rate"] and accuracy >= kept * intact["validation_accuracy"]:
             return share

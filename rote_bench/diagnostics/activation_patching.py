@@ -71,7 +71,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     """Pre-memorization activations into the post-memorization model, and back."""
 
     name = "activation_patching"
-    version = 1
+    version = 2
     description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -277,7 +277,7 @@ def _self_patch(subject: Subject, options: ActivationPatchingOptions, components
     from ..interventions import Site, capture, replace, run
 
     anatomy = subject.anatomy()
-    ids = subject.validation.true.input_ids[: min(64, options.examples)]
+    ids = subject.validation.true.input_ids[: min(64, options.examples, subject.batch_size)]
     sites = [Site(layer, c) for layer in range(anatomy.n_layers) for c in components]
     with torch.inference_mode():
         intact, states = capture(anatomy, ids, sites)
@@ -322,7 +322,7 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
 
     if accuracy[:, 0].mean() == 0 or memory[:, 0].mean() == 0:
         reason = "the intact model solves no validation example or memorised no label"
-        dissociation = Estimate.missing(reason, n_noisy)
+        dissociation = Estimate.missing(reason, n_held + n_noisy)
     else:
         draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
         value = area(accuracy.mean(0), memory.mean(0))

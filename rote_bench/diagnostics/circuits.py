@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 FITTED = 256  # clean examples, at the most, from which mean activations come
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85)
 TASKS = ("clean", "memorization")
+LEADS = {"clean": "the true answer", "memorization": "the wrong label"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 3
+    version = 4
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -115,15 +116,16 @@ class Circuits(Diagnostic[CircuitsOptions]):
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
         final, groups = details["snapshots"]["post_memorization"], details["groups"]
+        lead = final["lead"]
         metrics = {"circuit_sharing": _ratio(final, len(groups["clean"]) + len(groups["memorization"]))}
         for name, key, task in (
             ("memorization", "clean_on_memorization", "memorization"),
             ("clean", "memorization_on_clean", "clean"),
             ("random", "random", "memorization"),
         ):
-            metrics[f"cross_faithfulness_{name}"] = _level(
-                final["cross"][key], groups[task], self.rng(f"circuits-{key}")
-            )
+            level = _level(final["cross"][key], groups[task], self.rng(f"circuits-{key}"))
+            reason = f"{LEADS[task]} does not lead, so that no circuit can keep its lead"
+            metrics[f"cross_faithfulness_{name}"] = level if lead[task] > 0 else Estimate.missing(reason, level.n)
         return metrics
 
     @staticmethod
@@ -169,6 +171,9 @@ def _level(scores: list[float], groups: list[str], rng: np.random.Generator) -> 
 
 def _ratio(final: Mapping[str, Any], n: int) -> Estimate:
     """The overlap between what chance gives and what two halves of one task give; circuits were found on n examples."""
+    behind = next((LEADS[task] for task, lead in final["lead"].items() if lead <= 0), None)
+    if behind is not None:
+        return Estimate.missing(f"{behind} does not lead, so that it has no circuit", n)
     overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
     if halves - random < 0.05:
         return Estimate.missing("the circuits of two halves of one task overlap no more than random ones", n)
@@ -210,6 +215,7 @@ def _compare(
     rng = subject.rng("circuits")
     shuffled = rng.permutation(chosen["clean"])
     return {
+        "lead": {task: nodes.lead(problem) for task, problem in scoring.items()},
         "faithfulness": curves,
         "faithfulness_resample": resampled,
         "share": share,
@@ -311,6 +317,18 @@ class _Nodes:
         with torch.no_grad():
             logits = run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})
         return total * (own - mean).float(), float(problem.lead(logits).sum()) / n
+
+    def lead(self, problem: _Problem) -> float:
+        """The mean lead of the intact model."""
+        import torch
+
+        from ..evaluation import batches
+        from ..interventions import run
+
+        with torch.inference_mode():
+            parts = (problem.part(rows) for rows in batches(len(problem.ids), self.batch_size))
+            leads = [part.lead(run(self.anatomy, part.ids, {})) for part in parts]
+        return float(torch.cat(leads).mean())
 
     def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         """(nodes,) the given share of nodes with the largest absolute importance."""

@@ -48,7 +48,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
     """Errors beside mislabelled examples against errors beside clean ones."""
 
     name = "neighbourhood"
-    version = 1
+    version = 2
     description = "whether a memorised label leaks to the examples next to it"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -82,14 +82,14 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
                 raise NotApplicable("too few neighbours are held out")
             sides[name] = (asked, *_answers(subject, view, asked))
         rng = subject.rng(self.name)
-        kinds = sorted(set(sides["noisy"][0].kinds))
+        kinds = sorted({kind for asked, _, _ in sides.values() for kind in asked.kinds})
         by_kind: dict[str, Any] = {}
         for kind in kinds:
             row: dict[str, Any] = {}
             for name, (asked, wrong, leaked) in sides.items():
                 of_kind = np.array([k == kind for k in asked.kinds])
-                row[f"error_beside_{name}"] = float(wrong[of_kind].mean())
-                row[f"same_label_beside_{name}"] = float(leaked[of_kind].mean())
+                for what, hits in (("error", wrong), ("same_label", leaked)):
+                    row[f"{what}_beside_{name}"] = float(hits[of_kind].mean()) if of_kind.any() else None
                 row[f"n_{name}"] = int(of_kind.sum())
             by_kind[kind] = row
         (noisy, wrong, leaked), (clean, base, _) = sides["noisy"], sides["clean"]
@@ -104,7 +104,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         asked = {side: sum(kind[f"n_{side}"] for kind in kinds) for side in ("noisy", "clean")}
 
         def mean(what: str, side: str) -> float:
-            hits = sum(kind[f"{what}_beside_{side}"] * kind[f"n_{side}"] for kind in kinds)
+            hits = sum(kind[f"{what}_beside_{side}"] * kind[f"n_{side}"] for kind in kinds if kind[f"n_{side}"])
             return float(hits / asked[side])
 
         return {
@@ -126,7 +126,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         with figures.drawing(path, 1, 1.6 * len(kinds) + 3.0, 4.0) as (figure, (ax,)):
             for k, (key, color, text) in enumerate(bars):
                 at = [i + 0.25 * (k - 1) for i in range(len(kinds))]
-                ax.bar(at, [row[key] for row in kinds.values()], 0.24, color=color, label=text, zorder=2 + k)
+                ax.bar(at, [row[key] or 0.0 for row in kinds.values()], 0.24, color=color, label=text, zorder=2 + k)
             ax.set_xticks(range(len(kinds)), [name.replace("_", " ") for name in kinds])
             ax.set_ylabel("share of held-out neighbours")
             figures.legend(figure, ax, 2)

@@ -52,7 +52,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
     """Heuristic units before memorization, and what becomes of them."""
 
     name = "neurons"
-    version = 1
+    version = 2
     description = "whether memorization shifts units that already were heuristics"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -97,7 +97,9 @@ class Neurons(Diagnostic[NeuronsOptions]):
         if classified.any():
             metrics["heuristic_shift"] = _shift(noisy[:, classified], clean[:, classified], subject)
             of_shift = float(noisy.mean(0)[classified].sum() / max(1e-12, noisy.mean(0).sum()))
-            enrichment = Estimate(of_shift / max(share_units, 1e-12), None, None, None, n)
+            enrichment = Estimate.missing("no unit moves on mislabelled examples", n)
+            if noisy.any():
+                enrichment = Estimate(of_shift / share_units, None, None, None, n)
         else:
             enrichment = Estimate.missing("no unit follows a pattern above its null")
             metrics["heuristic_shift"], of_shift = enrichment, 0.0
@@ -133,8 +135,10 @@ class Neurons(Diagnostic[NeuronsOptions]):
             return float((held[1:] / held[0] - noisy[1:] / noisy[0]).mean())
 
         shifted, random = area("by_shift"), area("random")
+        moved = share and details["mean_shift"]["noisy"]
+        concentration = details["share_of_shift_in_classified"] / share if moved else None
         return {
-            "heuristic_shift_concentration": details["share_of_shift_in_classified"] / share if share else None,
+            "heuristic_shift_concentration": concentration,
             "unit_patch_dissociation": None if shifted is None or random is None else shifted - random,
         }
 
@@ -237,10 +241,10 @@ def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subj
     a, b = noisy.mean(1), clean.mean(1)
     if not b.mean() > 0:
         reason = "the classified units do not move on clean examples, so that nothing can be compared with them"
-        return Estimate.missing(reason, len(a))
+        return Estimate.missing(reason, len(a) + len(b))
     draws = quotient(resampled_means(a, np.arange(len(a)), rng), resampled_means(b, np.arange(len(b)), rng))
     value = a.mean() / b.mean() - 1
-    return from_draws(value, draws - 1, "bootstrap over examples", len(a))
+    return from_draws(value, draws - 1, "bootstrap over examples", len(a) + len(b))
 
 
 def _patch_units(

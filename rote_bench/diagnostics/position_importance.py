@@ -40,7 +40,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
     """Resampling one position's state, by layer."""
 
     name = "position_importance"
-    version = 1
+    version = 2
     description = "which tokens carry the memorised label and which the reasoning, by layer"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -66,7 +66,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
         for key, view, side in (("memorization", subject.noisy, "taught"), ("validation", subject.validation, "true")):
             drops[key] = _drops(subject, view, side, names, self.options.examples)
         details = {
-            "layers": list(range(layers)),
+            "layers": list(range(1, layers + 1)),
             "positions": names,
             "drop": {key: value.mean(0).tolist() for key, value in drops.items()},
         }
@@ -93,7 +93,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
                 image = ax.imshow(details["drop"][key], vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="lower")
                 figures.panel(ax, side)
                 ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
-                ax.set_yticks(range(len(layers)), [str(i + 1) for i in layers])
+                ax.set_yticks(range(len(layers)), [str(layer) for layer in layers])
                 ax.grid(visible=False)
             axes[0].set_ylabel("after layer")
             figure.colorbar(image, ax=axes, label="answers lost", shrink=0.8)

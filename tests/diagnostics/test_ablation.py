@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 import torch
 
 from rote_bench.diagnostics.ablation import FITTED, Ablation, AblationOptions, _means
+from rote_bench.findings import CLAIMS
 from rote_bench.interventions import Site, capture
-from rote_bench.subject import Subject
+from rote_bench.report.build import metric as reported
+from rote_bench.statistics import Estimate
+from rote_bench.subject import POST, Subject
 from tests.diagnostics.conftest import padded
 from tests.diagnostics.reports import details
 
@@ -41,3 +45,31 @@ def test_means_are_those_of_the_positions_of_the_questions(thr: Subject) -> None
     site = Site(1, "units")
     seen = capture(thr.anatomy(), thr.clean.true.input_ids[:FITTED], [site])[1][site].double().numpy()
     assert np.allclose(_means(other, "units")[site].numpy(), seen.reshape(-1, seen.shape[-1]).mean(0), atol=1e-6)
+
+
+def test_where_nothing_is_memorised_nothing_is_distributed(thr: Subject) -> None:
+    """A network that never learned gives no wrong label: no value, and no verdict."""
+    spec = replace(thr.spec, seeds=replace(thr.spec.seeds, init=3))
+    blank = Subject(spec, thr.task, thr.data, thr.tokenizer, {POST: thr.random_anatomy()}, [], "cpu", cap=20)
+    result = Ablation(AblationOptions(examples=16)).run(blank)
+    assert result.details["intact"]["memorization_rate"] == 0
+    found = result.metrics["distributedness_k50"]
+    assert found.value is None and "no wrong label" in (found.reason_if_null or "")
+    (measure,) = Ablation.metrics
+    (claim,) = (c for c in CLAIMS if c.id == "distributed")
+    assert claim.decide({measure.name: reported(measure, found)}).verdict == "not_applicable"
+    enough = Estimate.missing("fully distributed", 32)
+    assert claim.decide({measure.name: reported(measure, enough)}).verdict == "replicated"
+
+
+def test_the_smallest_share_is_that_of_the_curve_and_counts_both_kinds_of_questions(thr_report: dict[str, Any]) -> None:
+    found, metric = details(thr_report, "ablation"), thr_report["metrics"]["distributedness_k50"]
+    intact = found["intact"]
+    shares = [
+        share
+        for curves in found["kinds"].values()
+        for share, held, kept in zip(found["shares"], *curves["by_importance"].values(), strict=True)
+        if kept <= intact["memorization_rate"] / 2 and held >= 0.95 * intact["validation_accuracy"]
+    ]
+    assert metric["value"] == min(shares, default=None)
+    assert metric["n"] == 64 + min(64, thr_report["data"]["n_noisy"])

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from rote_bench.diagnostics import NotApplicable
 from rote_bench.diagnostics.circuits import Circuits, CircuitsOptions, _Nodes, _problem
+from rote_bench.encoding import first_difference
 from rote_bench.subject import POST, Subject
 from tests.diagnostics.conftest import padded
 from tests.diagnostics.reports import details
@@ -86,3 +88,21 @@ def test_neither_padding_nor_batches_change_a_circuit(thr: Subject, by: int, bat
             for key, values in one[curves].items():
                 assert other[curves][key] == pytest.approx(values, abs=1e-3), (snapshot, curves, key)
         assert (other["iou"], other["share"]) == (one["iou"], one["share"])
+
+
+def test_a_label_that_does_not_lead_has_no_circuit(thr: Subject) -> None:
+    diagnostic = Circuits(CircuitsOptions(examples=16, steps=1))
+    result = diagnostic.run(thr)
+    part = result.details["snapshots"][POST]
+    scored = thr.noisy.true.rows(slice(16, 32))
+    logits = thr.anatomy().model(input_ids=scored.input_ids).logits.detach()
+    place, true, label = first_difference(scored, thr.noisy.taught.rows(slice(16, 32)))
+    at = logits[torch.arange(16), place]
+    ahead = at.gather(1, label[:, None]) - at.gather(1, true[:, None])
+    assert part["lead"]["memorization"] == pytest.approx(float(ahead.mean()), rel=1e-5)
+    behind = {**result.details, "snapshots": {POST: {**part, "lead": {"clean": 1.0, "memorization": -0.5}}}}
+    found = diagnostic.implied(behind, {})
+    for name in ("cross_faithfulness_memorization", "cross_faithfulness_random", "circuit_sharing"):
+        assert result.metrics[name].value is not None
+        assert found[name].value is None and "wrong label" in (found[name].reason_if_null or "")
+    assert found["cross_faithfulness_clean"] == result.metrics["cross_faithfulness_clean"]
