@@ -63,7 +63,7 @@ def known_types() -> tuple[str, ...]:
 
 
 def _sized(text: str, known: Container[str]) -> tuple[str, str] | None:
-    """The model type and size of a name; a type may be written with hyphens for underscores, and the other way round."""
+    """The model type and size of a name; hyphens of a type may be written as underscores, and the other way round."""
     model_type, _, size = text.rpartition("-")
     spellings = (model_type, model_type.replace("-", "_"), model_type.replace("_", "-"))
     found = next((spelling for spelling in spellings if spelling in known), None)

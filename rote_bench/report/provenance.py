@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -119,6 +118,10 @@ def environment(
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident size that this process has had."""
+    """The largest resident size that this process has had; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
