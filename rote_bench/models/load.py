@@ -12,7 +12,6 @@ from ..hashing import digest, sha256
 from ..machine import memory_at_hand
 from .names import SIZES, is_sized, known_types, parse
 
-DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
 
 

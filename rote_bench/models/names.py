@@ -32,8 +32,6 @@ SIZES: Mapping[str, Size] = {
     "xl": Size(48, 1600, 25),
 }
 
-NEUTRAL = ("layers", "width", "heads", "mlp_width", "activation", "dropout", "attention", "config")
-
 
 @dataclass(frozen=True)
 class ModelName:

@@ -66,8 +66,10 @@ class Timings:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         before = time.monotonic()
-        yield
-        self.seconds[name] += time.monotonic() - before
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - before
 
     def entry(self) -> dict[str, Any]:
         total = self.earlier + time.monotonic() - self.start

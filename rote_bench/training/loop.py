@@ -100,8 +100,8 @@ def train(
     Args:
         data: all training rows, encoded with the labels taught, on the model's device.
         rows: indices into ``data``, an index twice when its row is seen twice per pass.
-        evaluate: the curves at this moment; must hold ``memorization_rate``, ``noisy_true_rate`` and
-            ``selection_accuracy``, each null when there are no noisy examples.
+        evaluate: the curves at this moment; must hold ``selection_accuracy``, and ``memorization_rate`` and
+            ``noisy_true_rate``, which are null when there are no noisy examples.
         compiled: computes the model's logits in training steps; the model itself when None.
         progress: called with (step, steps in all, last record).
         record: called with each record as it is made.
