@@ -188,7 +188,6 @@ def run_cells(
     from .pipeline.process import undisturbed
     from .pipeline.runner import expand, run_cell
     from .pipeline.settings import Settings
-    from .pipeline.stages import find_provider
     from .spec.preflight import check_drawable
     from .training.distributed import leave
 
@@ -196,7 +195,7 @@ def run_cells(
     progress = progress or Progress()
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
-    find_provider(model, registry)
+    registry.provider(model)
     cells = expand(spec, noise_rates, seeds)
     faults = check_drawable(spec, registry, [rate for _, rate in cells])
     if faults:

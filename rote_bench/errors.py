@@ -35,6 +35,9 @@ class Faults(UserError):
         self.faults = tuple(faults)
         super().__init__("; ".join(fault.what for fault in faults))
 
+    def __reduce__(self) -> tuple[type[Faults], tuple[Sequence[UserError]]]:
+        return Faults, (self.faults,)  # exceptions cross processes by their arguments
+
     def __str__(self) -> str:
         return "\n".join(str(fault) for fault in self.faults)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .splits import Data
+from .tasks.table import without_bars
 
 if TYPE_CHECKING:
     import datasets
@@ -65,15 +66,13 @@ def export(spec: TaskSpec, data: Data, rate: float, folder: Path) -> Path:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError("is there already and is not empty", where=str(folder), hint="name a new folder")
-    import datasets
-
-    datasets.disable_progress_bars()
     made = to_datasets(data)
     try:
         for name, rows in made.items():
             file = folder / ("facts" if name == "facts" else "data") / f"{name}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
-            rows.to_parquet(str(file))
+            with without_bars():
+                rows.to_parquet(str(file))
         (folder / "task.yaml").write_text(_task_file(spec, data, rate), encoding="utf-8")
         (folder / "README.md").write_text(_card(spec, data, rate), encoding="utf-8")
     except OSError as error:

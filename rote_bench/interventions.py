@@ -16,7 +16,6 @@ from .models.probe import hidden_state, in_rows, with_hidden_state
 
 Edit = Callable[[Tensor], Tensor]
 OUTPUTS = ("block", "mixer", "mlp")
-INPUTS = ("heads", "units")
 STATES_AT_ONCE = 1 << 29  # bytes; what does not fit takes another pass over the examples
 
 
@@ -205,18 +204,5 @@ def ablate(mean: Tensor, units: Tensor) -> Edit:
         state = state.clone()
         state[..., units] = mean[units].to(state.dtype)
         return state
-
-    return edit
-
-
-def affine(matrix: Tensor, center: Tensor, where: Tensor | None = None) -> Edit:
-    """``x -> center + (x - center) @ matrix``, everywhere or where the (batch, length) mask is true.
-
-    With a projection matrix this erases a subspace; with LEACE's oblique projection it erases a concept.
-    """
-
-    def edit(state: Tensor) -> Tensor:
-        changed = center + (state - center) @ matrix
-        return changed if where is None else torch.where(where.unsqueeze(-1), changed, state)
 
     return edit

@@ -128,7 +128,8 @@ def keep_memory() -> None:
     """Let the allocator keep what a step frees for the next one, where it is glibc's.
 
     By default it hands large blocks back at once and asks for them again, and the system then clears them page by
-    page: half the time of a Mamba's training step. No number depends on it.
+    page: half the time of a Mamba's training step. No number depends on it. It lasts as long as the process and cannot
+    be undone, so that only processes that are rote-bench's own should ask for it: the command line's and a sweep's.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -251,14 +251,6 @@ def paired_differences(differences: ArrayLike, rng: np.random.Generator) -> list
     return out
 
 
-def paired_difference(first: Sequence[float], second: Sequence[float], rng: np.random.Generator) -> Estimate:
-    """Mean of ``first - second`` over pairs, such as seeds, with a bootstrap interval over the pairs."""
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} values cannot be paired with {len(second)}")
-    (estimate,) = paired_differences([np.subtract(first, second)], rng)
-    return estimate
-
-
 EXACT_PAIRS = 12  # up to which all 2^n choices of signs are tried
 RANDOM_SIGNS = 10_000
 

@@ -35,11 +35,13 @@ def _dump(value: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from .. import api
+    from ..machine import keep_memory
     from ..pipeline.settings import Settings
     from ..progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
     settings = Settings.picked(vars(options))
+    keep_memory()
     reports = api.run_cells(
         options.task,
         model=options.model,

@@ -12,7 +12,6 @@ from ..machine import memory_at_hand
 from .content import of_files, of_state, of_tokenizer
 from .names import SIZES, Source, is_sized, known_types, parse
 
-DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
 
 

@@ -35,7 +35,6 @@ SIZES: Mapping[str, Size] = {
 
 # where a model's first weights come from
 Source = Literal["scratch", "pretrained", "plugin", "object"]
-NEUTRAL = ("layers", "width", "heads", "mlp_width", "activation", "dropout", "attention", "config")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -17,6 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+_REPLACED: dict[tuple[str, str], Callable[..., Any]] = {}
+"""Module and name of each function that was replaced, and the function."""
 
 STATES = 1 << 23
 """Numbers of states worked on at once; fewer cost more calls, more leave the caches."""
@@ -32,7 +36,19 @@ def quicken(model: torch.nn.Module) -> None:
         for name, fast in (("mamba_selective_scan", selective_scan), ("causal_conv1d_fn", causal_convolution)):
             general = namespace.get(name)
             if general is not None and not hasattr(general, "quickened"):
+                _REPLACED[namespace["__name__"], name] = general
                 namespace[name] = _on_processors(fast, general)
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Put back, at the end, the functions that ``quicken`` replaces meanwhile; models go on with those."""
+    earlier = set(_REPLACED)
+    try:
+        yield
+    finally:
+        for module, name in set(_REPLACED) - earlier:
+            setattr(sys.modules[module], name, _REPLACED.pop((module, name)))
 
 
 def keep_from_compiler(model: torch.nn.Module) -> None:

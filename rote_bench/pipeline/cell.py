@@ -34,8 +34,10 @@ class Clock:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         before = time.monotonic()
-        yield
-        self.seconds[name] += time.monotonic() - before
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.monotonic() - before
 
     def entry(self) -> Timings:
         """As the report holds them."""

@@ -1,9 +1,65 @@
-"""stand-in"""
+"""The process in which cells run, which is often somebody else's: a notebook's, or a script's."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    yield
+    """Leave the process as it was, whatever happens inside.
+
+    Put back are the number of threads and the random generators of torch, verbosity and progress bars of transformers,
+    the functions that ``models.statespace.quicken`` replaces, filters of warnings, the environment, and the backend of
+    matplotlib where that is imported already. What ``machine.keep_memory`` does lasts; it is for processes that are
+    rote-bench's own.
+    """
+    import torch
+    from transformers.utils import logging
+
+    from ..models.statespace import as_before
+
+    with ExitStack() as stack:
+        put_back = stack.callback
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(as_before())
+        put_back(_replace_environment, dict(os.environ))
+        put_back(torch.set_num_threads, torch.get_num_threads())
+        put_back(torch.set_rng_state, torch.get_rng_state())
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            put_back(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
+        bars = logging.enable_progress_bar if logging.is_progress_bar_enabled() else logging.disable_progress_bar
+        put_back(bars)
+        put_back(logging.set_verbosity, logging.get_verbosity())
+        put_back(_backend())
+        yield
+
+
+def _replace_environment(before: dict[str, str]) -> None:
+    for name in {*os.environ} - {*before}:
+        del os.environ[name]
+    os.environ.update(before)
+
+
+def _backend() -> Callable[[], Any]:
+    """What puts matplotlib's backend back, also when none was chosen yet."""
+    matplotlib = sys.modules.get("matplotlib")
+    if matplotlib is None or not hasattr(matplotlib, "rcParams"):
+        return lambda: None
+    settings = matplotlib.rcParams
+    before = dict.__getitem__(settings, "backend")  # as it is: asking the settings for it would choose one
+
+    def put_back() -> None:
+        if dict.__getitem__(settings, "backend") is before:
+            return
+        if isinstance(before, str) and "matplotlib.pyplot" in sys.modules:
+            matplotlib.use(before)
+        else:
+            dict.__setitem__(settings, "backend", before)
+
+    return put_back

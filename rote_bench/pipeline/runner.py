@@ -4,6 +4,7 @@ report is written."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from ..machine import (
     choose_device,
     choose_precision,
     choose_threads,
-    keep_memory,
 )
 from ..progress import Progress
 from ..report import build, card, record, write
@@ -26,6 +26,7 @@ from . import stages
 from .cell import Cell, cell_folder
 from .diagnose import diagnose, draw_figures
 from .identity import differing, identify, other_code
+from .lock import alone
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -53,20 +54,22 @@ def run_cell(
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes)
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     check_writable(cell.folder)
-    with cell.timings.stage("data"):
-        made = _make(cell, wanted)
-        done = finished(cell, made.facts.identity)
-        if done is not None:
-            return done
-        stages.clear(cell)
-    try:
-        return _learn_and_diagnose(cell, made)
-    except UserError:
-        raise
-    except (KeyboardInterrupt, Exception) as error:  # whatever ends a run belongs into its report, and is raised again
-        if processes.first:
-            _write_ended(cell, made.facts, error)
-        raise
+    with alone(cell.folder) if processes.first else nullcontext():
+        with cell.timings.stage("data"):
+            made = _make(cell, wanted)
+            done = finished(cell, made.facts.identity)
+            if done is not None:
+                return done
+            if processes.first:
+                stages.clear(cell)
+        try:
+            return _learn_and_diagnose(cell, made)
+        except UserError:
+            raise
+        except (KeyboardInterrupt, Exception) as error:  # whatever ends a run belongs into its report
+            if processes.first:
+                _write_ended(cell, made.facts, error)
+            raise
 
 
 @dataclass
@@ -82,7 +85,7 @@ class _Made:
 
 def _make(cell: Cell, wanted: str) -> _Made:
     spec, settings = cell.spec, cell.settings
-    provider = stages.find_provider(cell.model_name, cell.registry)
+    provider = cell.registry.provider(cell.model_name)
     task, data = stages.make_examples(cell)
     from transformers.utils import logging as transformers_logging
 
@@ -108,7 +111,6 @@ def _make(cell: Cell, wanted: str) -> _Made:
         processes=cell.processes.count,
     )
     threads = choose_threads(settings.threads, loaded.model)
-    keep_memory()
     facts = build.Facts(
         identity=identity,
         task=record.Task(spec.name, spec.version, spec.content_hash(), spec.resolved()),

@@ -17,18 +17,12 @@ from .interrupts import interruptible
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
-    from ..plugins import Registry
     from ..splits import Data
     from ..subject import Subject
     from ..training.curve import Evaluation
     from ..training.loop import Trained
 
 PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short the task
-
-
-def find_provider(name: str, registry: Registry) -> Any:
-    """The registered provider that knows a model's name; see ``Registry.provider``."""
-    return registry.provider(name)
 
 
 def make_examples(cell: Cell) -> tuple[Any, Data]:

@@ -31,6 +31,9 @@ class OptionFaults(Exception):
         self.faults = tuple(faults)
         super().__init__("; ".join(f"{'.'.join(map(str, f.path))}: {f.what}" for f in faults))
 
+    def __reduce__(self) -> tuple[type[OptionFaults], tuple[Sequence[Fault]]]:
+        return OptionFaults, (self.faults,)
+
 
 def build(cls: type[T], data: Mapping[str, Any], path: tuple[str | int, ...] = ()) -> T:
     """An instance of a frozen dataclass from plain data.

@@ -15,7 +15,6 @@ from ..machine import LARGE, count_cores
 from ..models.names import SIZES, parse
 from ..pipeline.cell import cell_folder
 from ..pipeline.settings import Settings
-from ..pipeline.stages import find_provider
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
 from ..spec.preflight import check_drawable
@@ -140,7 +139,7 @@ def _holds(check: Callable[[], None], faults: dict[str, UserError]) -> bool:
 def _check_model(name: str, place: str, registry: Registry) -> None:
     """Whether there is such a model, as far as that can be known without making it."""
     try:
-        provider = find_provider(name, registry)
+        provider = registry.provider(name)
         if registry.source_of("models", provider.name) == BUILT_IN:
             path = Path(parse(name).path).expanduser()
             if name.startswith(("hf:.", "hf:/", "hf:~")) and not path.exists():

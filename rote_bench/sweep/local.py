@@ -61,7 +61,13 @@ class Local:
         return threads <= self.cores and (self.memory is None or memory <= 0.9 * self.memory)
 
     def _devices(self, job: Job) -> dict[str, float] | None:
-        """The GPUs that the cell would get, with the share of each; None when they are not free."""
+        """The GPUs that the cell would get, with the share of each; None when they are not free.
+
+        As many cells as ``workers`` says share them in turn, where the sweep does not say what a cell gets.
+        """
+        if job.gpus is None and self.workers and self.free:
+            freest = max(self.free, key=lambda name: self.free[name])
+            return {freest: 1 / -(-self.workers // len(self.free))}
         wanted = 1.0 if job.gpus is None else job.gpus
         if wanted <= 0 or not self.free:
             return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import pickle
@@ -11,13 +10,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import UserError
+from ..pipeline.lock import alone
 from ..progress import Progress
 from ..training.curve import Evaluation
 from .cells import Job
@@ -72,11 +71,13 @@ class Reported(Progress):
 
 def perform(job: Job) -> Outcome:
     """Run a cell in this process; whatever happens to it is an outcome."""
+    from ..machine import keep_memory
     from ..pipeline.runner import run_cell
     from ..plugins import load
 
+    keep_memory()
     try:
-        with _alone(job.folder):
+        with alone(job.folder, PATIENCE):  # one that a killed sweep left soon ends by itself
             run_cell(
                 job.spec,
                 job.model,
@@ -95,30 +96,6 @@ def perform(job: Job) -> Outcome:
     finally:
         (job.folder / PROGRESS).unlink(missing_ok=True)
     return Outcome("done")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a cell's folder, so that no two workers write to it; one that a killed sweep left soon ends by itself.
-
-    Raises:
-        UserError: when another process does not let go.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise UserError("another process is running this cell", where=str(folder)) from None
-                time.sleep(0.2)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _stop(number: int, frame: Any) -> NoReturn:

@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -252,6 +253,20 @@ def _load(p: TableParameters) -> dict[str, Part]:
     return parts
 
 
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Let datasets show no progress."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
 def _read(path: str, config: str | None, key: str) -> dict[str, Part]:
     """Split -> rows, of a file, of a folder's files (a split each, named as they are), or of a dataset's name.
 
@@ -260,7 +275,6 @@ def _read(path: str, config: str | None, key: str) -> dict[str, Part]:
     """
     import datasets
 
-    datasets.disable_progress_bars()
     place = Path(path)
     files = sorted(f for f in place.rglob("*") if f.suffix in FORMATS) if place.is_dir() else [place]
     files = [f for f in files if f.name not in ("dataset_info.json", "state.json")]
@@ -269,7 +283,8 @@ def _read(path: str, config: str | None, key: str) -> dict[str, Part]:
             return _read_files(files, key)
         if place.is_dir() or path.startswith((".", "/", "~")) or place.suffix in FORMATS:
             raise UserError(f"{path!r} holds no rows", where=key, hint=f"files end with {', '.join(FORMATS)}")
-        loaded = datasets.load_dataset(path, config)
+        with without_bars():
+            loaded = datasets.load_dataset(path, config)
         return {str(name): Part(rows, (), str(name)) for name, rows in loaded.items()}
     except UserError:
         raise

@@ -19,16 +19,16 @@ _RELATIONS = (
 ).split()
 
 
-def _extended(pool: list[str], start: int, count: int) -> list[str]:
-    rounds = ((i // len(pool), pool[i % len(pool)]) for i in range(start, start + count))
+def _extended(pool: list[str], count: int) -> list[str]:
+    rounds = ((i // len(pool), pool[i % len(pool)]) for i in range(count))
     return [word if turn == 0 else f"{word}{turn + 1}" for turn, word in rounds]
 
 
-def names(count: int, start: int = 0) -> list[str]:
-    """``count`` different names of people, from position ``start`` of the pool on."""
-    return _extended(_NAMES, start, count)
+def names(count: int) -> list[str]:
+    """``count`` different names of people."""
+    return _extended(_NAMES, count)
 
 
 def relations(count: int) -> list[str]:
     """``count`` different nouns for what one person can be to another."""
-    return _extended(_RELATIONS, 0, count)
+    return _extended(_RELATIONS, count)

@@ -76,7 +76,7 @@ def small_subject() -> Any:
         spec, registry = _small_spec(Path(folder))
         cell = Cell(spec, "gpt2-nano", 0.05, Settings(), registry, Progress(quiet=True), Path(folder))
         task, data = stages.make_examples(cell)
-        loaded, tokenizer = stages.load_model(cell, stages.find_provider("gpt2-nano", registry), task, data, "cpu")
+        loaded, tokenizer = stages.load_model(cell, registry.provider("gpt2-nano"), task, data, "cpu")
         anatomy = Anatomy.of(loaded.model)
         subject = Subject(spec, task, data, tokenizer, {POST: anatomy}, [], "cpu", cap=256)
         trained = stages.learn(cell, subject, loaded, "float32", "testing")

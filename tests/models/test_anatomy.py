@@ -10,7 +10,6 @@ from rote_bench.errors import UserError
 from rote_bench.interventions import (
     Site,
     ablate,
-    affine,
     capture,
     capture_with_gradient,
     replace,
@@ -144,10 +143,9 @@ def test_edits_change_what_they_name_and_nothing_else() -> None:
         mean = states[site].mean((0, 1))
         _, gone = capture(found, ids(1), [site], {site: ablate(mean, units)})
         assert torch.equal(gone[site][..., units], mean[units].expand(4, 7, 2))
-        where = torch.zeros(4, 7, dtype=torch.bool)
+        where = torch.zeros(4, 7, 1, dtype=torch.bool)
         where[:, 3] = True
-        block = Site(0, "block")
-        erased = run(found, ids(1), {block: affine(torch.zeros(32, 32), torch.zeros(32), where)})
+        erased = run(found, ids(1), {Site(0, "block"): lambda state: state.masked_fill(where, 0.0)})
         assert torch.allclose(erased[:, :3], logits[:, :3], atol=1e-6)
         assert not torch.allclose(erased[:, 3], logits[:, 3], atol=1e-3)
 

@@ -20,7 +20,6 @@ import pytest
 
 import rote_bench
 from rote_bench.cli import main
-from rote_bench.errors import UserError
 from rote_bench.pipeline.settings import Settings
 from rote_bench.plugins import Registry
 from rote_bench.spec.loader import load_task
@@ -217,13 +216,19 @@ def test_workers_end_with_their_sweep(cell: Job, tmp_path: Path) -> None:
     wait(lambda: not worker.exists() or "Z" in (worker / "stat").read_text().rpartition(")")[2][:3])
 
 
-def test_two_workers_never_share_a_folder(cell: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_that_another_process_runs_is_not_run_beside_it(cell: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "PATIENCE", 0.0)
-    another = pytest.raises(UserError, match="another process is running this cell")
-    with work._alone(cell.folder), another, work._alone(cell.folder):
-        raise AssertionError("it came in")
-    with work._alone(cell.folder):
-        pass
+    hold = (
+        "import sys; from pathlib import Path; from rote_bench.pipeline.lock import alone\n"
+        f"with alone(Path({str(cell.folder)!r})): print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        found = work.perform(cell)
+        assert (found.state, "another process is running this cell" in str(found.reason)) == ("failed", True)
+        assert not (cell.folder / "report.json").exists()
+        other.communicate()
 
 
 SMALL = SMALL_THR.replace("max_steps: 450", "max_steps: 160").replace("anneal: 150", "anneal: 50")

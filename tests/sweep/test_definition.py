@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -324,12 +325,36 @@ def test_as_many_cells_run_as_cores_and_memory_hold(job: Job, monkeypatch: pytes
 
 def test_gpus_are_shared_out(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    pool = Local(workers=9, device="auto")
+    pool = Local(workers=None, device="auto")
     half, two = replace(job, gpus=0.5), replace(job, gpus=2.0)
     assert pool._devices(job) == {"2": 1.0} and pool._devices(two) == {"2": 1.0, "5": 1.0}
     pool.free["2"] = 0.5
     assert pool._devices(half) == {"2": 0.5} and pool._devices(job) == {"5": 1.0} and pool._devices(two) is None
     assert pool._devices(replace(job, gpus=0.0)) == {}
+
+
+@pytest.mark.parametrize("devices", ["0", "2,5", "0,1,2"])
+@pytest.mark.parametrize("workers", range(1, 9))
+def test_as_many_workers_as_asked_for_share_the_gpus_in_turn(
+    job: Job, monkeypatch: pytest.MonkeyPatch, devices: str, workers: int
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    pool = Local(workers=workers, device="auto")
+    taken: Counter[str] = Counter()
+    for number in range(workers):
+        assert pool.room(job)
+        ((name, share),) = (pool._devices(job) or {}).items()
+        pool.free[name] -= share
+        taken[name] += 1
+        pool.running[Path(str(number))] = type("W", (), {"job": job})()  # type: ignore[assignment]
+    assert not pool.room(job)
+    counts = [taken[name] for name in devices.split(",")]
+    assert max(counts) - min(counts) <= 1 and min(pool.free.values()) > -1e-9
+    whole = Local(workers=workers, device="auto")
+    for name in devices.split(","):  # a sweep that says what a cell gets waits for it
+        whole.free[name] = 0.0
+        whole.running[Path(name)] = type("W", (), {"job": job})()  # type: ignore[assignment]
+    assert not whole.room(replace(job, gpus=1.0))
 
 
 def test_a_report_counts_when_all_that_decides_its_numbers_agrees(

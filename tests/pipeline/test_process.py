@@ -1,0 +1,73 @@
+"""A run leaves its caller's process as it found it, and so does one that fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+CALLER = """
+import os, random, sys, warnings
+import matplotlib, torch, transformers
+from transformers.models.mamba import modeling_mamba
+from transformers.utils import logging
+if sys.argv[1] == "svg":
+    matplotlib.use("svg")
+    import matplotlib.pyplot
+from rote_bench.machine import choose_threads
+from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.models.statespace import quicken
+from rote_bench.pipeline.process import undisturbed
+
+torch.set_num_threads(2)
+logging.set_verbosity_info()
+warnings.simplefilter("error", UserWarning)
+
+def seen():
+    return {
+        "threads": torch.get_num_threads(),
+        "drawn": torch.get_rng_state().tolist(),
+        "verbosity": logging.get_verbosity(),
+        "bars": logging.is_progress_bar_enabled(),
+        "filters": list(warnings.filters),
+        "environment": dict(os.environ),
+        "backend": dict.__getitem__(matplotlib.rcParams, "backend"),
+        "functions": [id(f) for f in vars(modeling_mamba).values() if callable(f)],
+    }
+
+before = seen()
+try:
+    with undisturbed():
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        model = FromConfig().load(ModelRequest("mamba-nano", 30, 16, pad_token_id=0, eos_token_id=1)).model
+        quicken(model)
+        choose_threads(1, model)
+        torch.manual_seed(7)
+        matplotlib.use("Agg")
+        model(input_ids=torch.ones(1, 4, dtype=torch.long))
+        os.environ["ROTE_BENCH_TEST"] = "1"
+        del os.environ["ROTE_BENCH_GONE"]
+        warnings.simplefilter("ignore")
+        changed = [name for name, value in seen().items() if value != before[name]]
+        if sys.argv[1] == "fails":
+            raise ZeroDivisionError
+except ZeroDivisionError:
+    pass
+assert {*changed} == {*before}, changed
+after = seen()
+assert not [name for name in before if before[name] != after[name]], [n for n in before if before[n] != after[n]]
+"""
+
+
+@pytest.mark.parametrize("how", ["svg", "unchosen", "fails"])
+def test_a_run_leaves_its_callers_process_as_it_was(how: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CALLER, how],
+        env={**os.environ, "ROTE_BENCH_GONE": "1", "MPLBACKEND": ""},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
