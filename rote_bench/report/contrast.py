@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..measures import words
 from ..plain import JsonObject
 from ..spec.model import Seeds
-from ..statistics import Estimate, difference, paired_difference
+from ..statistics import Estimate, difference, paired_differences
 from . import table
 from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
 from .record import Metric, Report
@@ -216,7 +216,8 @@ def _difference(
     left, right = ([m.value for m in side if m is not None and m.value is not None] for side in (first, second))
     rng = np.random.default_rng(0)
     if way == "pairs":
-        return paired_difference(left, right, rng)
+        (paired,) = paired_differences([np.subtract(left, right)], rng)
+        return paired
     if min(len(left), len(right)) < 2:
         value = float(np.mean(left) - np.mean(right))
         return Estimate(value, None, None, None, len(left) + len(right), reason_if_no_interval="one seed on one side")

@@ -346,14 +346,14 @@ def test_as_many_workers_as_asked_for_share_the_gpus_in_turn(
         ((name, share),) = (pool._devices(job) or {}).items()
         pool.free[name] -= share
         taken[name] += 1
-        pool.running[Path(str(number))] = type("W", (), {"job": job})()  # type: ignore[assignment]
+        pool.running[Path(str(number))] = type("W", (), {"job": job})()
     assert not pool.room(job)
     counts = [taken[name] for name in devices.split(",")]
     assert max(counts) - min(counts) <= 1 and min(pool.free.values()) > -1e-9
     whole = Local(workers=workers, device="auto")
     for name in devices.split(","):  # a sweep that says what a cell gets waits for it
         whole.free[name] = 0.0
-        whole.running[Path(name)] = type("W", (), {"job": job})()  # type: ignore[assignment]
+        whole.running[Path(name)] = type("W", (), {"job": job})()
     assert not whole.room(replace(job, gpus=1.0))
 
 
