@@ -17,35 +17,40 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from rote_bench.findings import decide
 from rote_bench.hashing import digest
+from rote_bench.report import schema
+from rote_bench.report.record import Report
+from rote_bench.spec.model import Seeds
 from rote_bench.statistics import wilson
 
 RATES = (0.0, 0.05)
 
 
-def varied(report: dict[str, Any], model: str, rate: float, seed: int) -> dict[str, Any]:
+def varied(report: Report, model: str, rate: float, seed: int) -> Report:
     """Another cell, and a sound one; what is not changed is shared with the given report."""
-    made = dict(report)
-    seeds = dict.fromkeys(report["seeds"], seed)
-    made["seeds"] = seeds
-    made["model"] = {**report["model"], "name": model}
-    made["data"] = {**report["data"], "noise_rate": rate}
-    made["task"] = {**report["task"], "spec": {**report["task"]["spec"], "seeds": seeds}}
-    old = report["identity"]["parts"]
-    parts = {**old, "model": {**old["model"], "name": model}, "noise_rate": rate, "seeds": seeds}
-    made["identity"] = {"hash": digest(parts), "parts": parts}
-    made["metrics"] = {name: dict(entry) for name, entry in report["metrics"].items()}
-    entry = made["metrics"]["validation_accuracy"]
-    n = entry["n"]
-    wrong = random.Random(f"{model}-{rate}-{seed}").randint(0, n // 200) + (n // 200 if rate else 0)
-    estimate = wilson(n - wrong, n)
-    entry.update(value=estimate.value, ci_low=estimate.ci_low, ci_high=estimate.ci_high, ci_method=estimate.ci_method)
-    made["findings"] = decide(made["metrics"])
-    return made
+    seeds = Seeds.all(seed)
+    old = report.identity.parts
+    named = {**schema.write(old["model"]), "name": model}
+    parts = {**old, "model": named, "noise_rate": rate, "seeds": asdict(seeds)}
+    given = report.metrics["validation_accuracy"]
+    wrong = random.Random(f"{model}-{rate}-{seed}").randint(0, given.n // 200) + (given.n // 200 if rate else 0)
+    e = wilson(given.n - wrong, given.n)
+    accuracy = replace(given, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+    metrics = {**report.metrics, "validation_accuracy": accuracy}
+    return replace(
+        report,
+        seeds=seeds,
+        model=replace(report.model, name=model),
+        data=replace(report.data, noise_rate=rate),
+        task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
+        identity=replace(report.identity, hash=digest(parts), parts=parts),
+        metrics=metrics,
+        findings=decide(metrics),
+    )
 
 
 def main() -> None:
@@ -55,7 +60,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=200)
     parser.add_argument("--folder", type=Path, help="where the reports are made, and kept (default: a temporary one)")
     options = parser.parse_args()
-    report = json.loads(options.report.read_text(encoding="utf-8"))
+    report = schema.read(json.loads(options.report.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary) / "reports"
         seeds = -(-options.reports // (options.models * len(RATES)))
@@ -64,7 +69,8 @@ def main() -> None:
             path = folder / f"model-{m}" / f"noise-{rate:g}" / f"seed-{seed}" / "report.json"
             if not path.is_file():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(varied(report, f"model-{m}", rate, seed)), encoding="utf-8")
+                made = schema.write(varied(report, f"model-{m}", rate, seed))
+                path.write_text(json.dumps(made), encoding="utf-8")
         output = Path(temporary) / "board"
         command = [sys.executable, "-m", "rote_bench", "leaderboard", "build", str(folder), "-o", str(output)]
         before = time.perf_counter()

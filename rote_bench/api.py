@@ -311,6 +311,7 @@ def build_leaderboard(
         reports,
         Path(output_path),
         registry=load_plugins(plugins),
+        plugins=plugins,
         export=export,
         workers=workers,
         say=progress.say,

@@ -58,36 +58,51 @@ def matches(model: Any, encodings: Sequence[Encoded], *, batch_size: int = BATCH
 
 
 def decode(
-    model: Any, tokenizer: PreTrainedTokenizerBase, encoded: Encoded, *, batch_size: int = BATCH
-) -> tuple[list[str], Tensor]:
-    """Greedy answers, as many tokens as each true answer has.
+    model: Any, tokenizer: PreTrainedTokenizerBase, encodings: Sequence[Encoded], *, batch_size: int = BATCH
+) -> tuple[list[str], list[Tensor]]:
+    """What a model says, and which of the answers encoded for the same prompts that is.
+
+    It is asked for as many tokens as the longest of an example's answers has. What follows an answer that it gives is
+    cut off: nothing tells it where to stop.
 
     Returns:
-        The answers' texts, and (n,) bool: equal to the true answer token by token.
+        The texts, and for each encoding (n,) bool: that answer is given, token by token.
     """
     device = next(model.parameters()).device
+    width = max(e.max_length for e in encodings)
     texts: list[str] = []
-    right: list[Tensor] = []
+    given: list[list[Tensor]] = [[] for _ in encodings]
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for rows in batches(len(encoded), batch_size):
-            part = encoded.rows(rows).to(device)
-            counts = (part.targets != IGNORED).sum(1)
-            ids = part.input_ids.clone()
-            index = torch.arange(len(part), device=device)
-            produced = torch.full((len(part), int(counts.max())), IGNORED, device=device)
-            ok = torch.ones(len(part), dtype=torch.bool, device=device)
-            for k in range(int(counts.max())):
-                at = (part.positions["last"] + k).clamp(max=part.max_length - 1)
+        for rows in batches(len(encodings[0]), batch_size):
+            parts = [e.rows(rows).to(device) for e in encodings]
+            first = parts[0]
+            counts = torch.stack([(part.targets != IGNORED).sum(1) for part in parts])
+            longest = counts.max(0).values
+            ids = torch.nn.functional.pad(first.input_ids, (0, width - first.max_length))
+            index = torch.arange(len(first), device=device)
+            said = torch.full((len(first), int(longest.max())), IGNORED, device=device)
+            for k in range(said.shape[1]):
+                at = (first.positions["last"] + k).clamp(max=width - 1)
                 token = forward(model, ids)[index, at].argmax(-1)
-                active = k < counts
-                produced[active, k] = token[active]
-                ok &= ~active | (token == part.targets[index, at])
-                more = k + 1 < counts
+                said[:, k] = token.where(k < longest, IGNORED)
+                more = k + 1 < longest
                 ids[index[more], at[more] + 1] = token[more]
-            for row in produced.tolist():
-                texts.append(" ".join(str(tokenizer.decode([t for t in row if t != IGNORED])).split()))
-            right.append(ok.cpu())
+            hits = torch.stack([_begins_with(said, part) for part in parts])
+            answered = (counts * hits).max(0).values
+            lengths = answered.where(answered > 0, longest)
+            for row, length in zip(said.tolist(), lengths.tolist(), strict=True):
+                texts.append(" ".join(str(tokenizer.decode(row[:length])).split()))
+            for found, hit in zip(given, hits, strict=True):
+                found.append(hit.cpu())
     model.train(was_training)
-    return texts, torch.cat(right)
+    return texts, [torch.cat(found) for found in given]
+
+
+def _begins_with(said: Tensor, answers: Encoded) -> Tensor:
+    """(n,) bool: the first of the tokens said (n, k) are the row's answer."""
+    at = answers.positions["last"][:, None] + torch.arange(said.shape[1], device=said.device)
+    wanted = answers.targets.gather(1, at.clamp(max=answers.max_length - 1))
+    wanted = wanted.where(at < answers.max_length, IGNORED)
+    return ((said == wanted) | (wanted == IGNORED)).all(1)

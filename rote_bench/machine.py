@@ -6,7 +6,8 @@ import ctypes
 import os
 import sys
 import tempfile
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import UserError
@@ -69,19 +70,47 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def memory_at_hand() -> int | None:
-    """Bytes that new processes can use, within the limit of a container; None where the system does not say."""
+def memory_at_hand(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process and new ones can use; None where the system does not say.
+
+    What the system has available, caches that it would give up included, within the limit of every control group that
+    holds this process, as a container sets one (both versions of Linux's cgroups).
+    """
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        lines = (proc / "meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError):
         return None
+    return max(0, min([free, *_left_in_groups(proc, groups)]))
+
+
+def _left_in_groups(proc: Path, groups: Path) -> Iterator[int]:
+    """Bytes left to each control group with a limit that holds this process."""
     try:
-        group = Path("/sys/fs/cgroup")
-        limit = int((group / "memory.max").read_text(encoding="ascii"))
-        return min(free, limit - int((group / "memory.current").read_text(encoding="ascii")))
-    except (OSError, ValueError):  # no container, or one without a limit
-        return free
+        own = [line.split(":", 2) for line in (proc / "self" / "cgroup").read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        own = []
+    first = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    second = ("memory.max", "memory.current", "inactive_file")
+    for _, controllers, path in (entry for entry in own if len(entry) == 3):
+        names, root = (second, groups) if not controllers else (first, groups / "memory")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        # inside a container the path may be the one outside, of which only the root is to be seen
+        place = PurePosixPath(path.lstrip("/"))
+        for folder in (root / place, *(root / parent for parent in place.parents)):
+            limit, used = (_number(folder / name) for name in names[:2])
+            if limit is not None and used is not None:
+                yield limit - used + (_number(folder / "memory.stat", names[2]) or 0)
+
+
+def _number(file: Path, key: str = "") -> int | None:
+    """What a file of a control group says, or the line of it that begins with a key; None when it does not."""
+    try:
+        lines = [line.split() for line in file.read_text(encoding="ascii").splitlines()]
+        return next(int(words[-1]) for words in lines if not key or words[0] == key)
+    except (OSError, ValueError, StopIteration, IndexError):  # no such group, or one without a limit
+        return None
 
 
 def choose_threads(wanted: int | None, model: Any) -> int:

@@ -77,8 +77,8 @@ def evaluate(subject: Subject) -> tuple[dict[str, Estimate], dict[str, list[Any]
     ):
         if len(view) == 0:
             continue
-        texts, right = decode(model, subject.tokenizer, view.true, batch_size=subject.batch_size)
-        _, taught = decode(model, subject.tokenizer, view.taught, batch_size=subject.batch_size)
+        answers = (view.true, view.taught)
+        texts, (right, taught) = decode(model, subject.tokenizer, answers, batch_size=subject.batch_size)
         hits[name] = (right.numpy(), taught.numpy(), view.clusters)
         columns["split"] += [name] * len(view)
         columns["index"] += list(view.labelled.indices)

@@ -10,7 +10,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from .errors import UserError
@@ -23,9 +23,13 @@ class NoOptions:
 
 
 class NoiseKind(ABC):
-    """One way to make wrong labels. Subclasses set ``name`` and ``Options`` and implement ``draw``."""
+    """One way to make wrong labels.
+
+    Subclasses set ``name``, ``version`` (raise it whenever the labels change) and ``Options``, and implement ``draw``.
+    """
 
     name: ClassVar[str]
+    version: ClassVar[int] = 1
     description: ClassVar[str] = ""
     Options: ClassVar[type] = NoOptions
 
@@ -128,7 +132,7 @@ class ClassConditionalOptions:
     """
 
     matrix: Mapping[str, Mapping[str, float]] | None = None
-    spread: int = 2
+    spread: int = field(default=2, metadata={"min": 1})
     matrix_seed: int = 0
 
 
@@ -224,17 +228,28 @@ class Structured(NoiseKind):
         return [i for i, example in enumerate(held_out) if self._value(example) in chosen]
 
 
+def _left_over(answers: Sequence[str], rng: random.Random) -> int:
+    """Which of an odd number of answers finds no partner: any, or one of a majority, which has to give."""
+    top, count = Counter(answers).most_common(1)[0]
+    return rng.choice([i for i, answer in enumerate(answers) if answer == top or 2 * count <= len(answers)])
+
+
 class Pairs(NoiseKind):
-    """Two examples swap labels, so that the counts of all labels stay exactly as they were."""
+    """Two examples swap labels, so that the counts of all labels stay exactly as they were.
+
+    Of an odd number of training examples one stays clean. Of held-out ones, which are never taught, it gets the label
+    of another.
+    """
 
     name = "pairs"
-    description = "two examples swap labels; label counts unchanged"
+    version = 2
+    description = "two examples swap labels; label counts unchanged; of an odd number one stays clean"
 
     def mark(self, task: Task, examples: Sequence[Example], rate: float, rng: random.Random) -> list[int]:
         chosen = super().mark(task, examples, rate, rng)
+        if len(chosen) % 2:
+            del chosen[_left_over([examples[i].answer for i in chosen], rng)]
         counts = Counter(examples[i].answer for i in chosen)
-        if len(chosen) == 1:
-            return []
         if counts and counts.most_common(1)[0][1] > len(chosen) / 2:
             raise UserError(
                 "pairs noise cannot swap: more than half of the chosen examples share one answer", where="noise.kind"
@@ -242,17 +257,17 @@ class Pairs(NoiseKind):
         return chosen
 
     def draw(self, task: Task, examples: Sequence[Example], rng: random.Random) -> list[str]:
-        """Rotate the answers, sorted by class, by half the list: no class keeps its own when none has a majority.
-
-        An even number of examples thus swaps in pairs; an odd number closes with one cycle of three or more.
-        """
+        """Each half of the answers, sorted by class, gets the other: no class its own when none has a majority."""
         if len(examples) == 1:
             return Uniform(NoOptions()).draw(task, examples, rng)
-        order = list(range(len(examples)))
+        order, labels = list(range(len(examples))), [""] * len(examples)
+        if len(order) % 2:
+            alone = order.pop(_left_over([e.answer for e in examples], rng))
+            own = examples[alone].answer
+            labels[alone] = rng.choice([e.answer for e in examples if e.answer != own] or [own])
         rng.shuffle(order)
         order.sort(key=lambda i: examples[i].answer)
         half = len(order) // 2
-        labels = [""] * len(order)
         for rank, i in enumerate(order):
             labels[i] = examples[order[(rank + half) % len(order)]].answer
         if any(label == e.answer for label, e in zip(labels, examples, strict=True)):

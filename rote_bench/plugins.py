@@ -81,6 +81,29 @@ class Registry:
             declared |= {measure.name: measure for measure in diagnostic.metrics}
         return declared
 
+    def provider(self, model: str) -> Any:
+        """The provider that knows a model's name.
+
+        Raises:
+            UserError: when none does, with the nearest valid name, or when several do.
+        """
+        found = [name for name, provider in self.table("models").items() if provider.matches(model)]
+        if len(found) > 1:
+            sources = " and ".join(f"{name!r} ({self.source_of('models', name)})" for name in found)
+            raise UserError(
+                f"the model {model!r} is claimed by the providers {sources}",
+                where="--model",
+                hint="remove one, or pick plugins with ROTE_BENCH_PLUGINS",
+            )
+        if not found:
+            from .models.names import parse
+
+            parse(model)  # says what is wrong with the name
+            raise UserError(
+                f"no provider knows the model {model!r}", where="--model", hint="see `rote-bench list models`"
+            )
+        return self.table("models")[found[0]]
+
     def task_files(self) -> dict[str, Path]:
         """Task files that plugins bring along, by the name of the file."""
         files = (getattr(task, "spec_file", None) for task in self.tables["tasks"].values())

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import UserError
+from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .spec.options import build
-from .tasks.example import SPLITS, Example, Task
+from .tasks.example import SPLITS, Example, Span, Task
 
 if TYPE_CHECKING:
     from .plugins import Registry
@@ -80,19 +81,20 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
         limit: keep at most this many examples of each split, for a quick look.
 
     Raises:
-        UserError: when the splits do not fit the task or a wrong label cannot be drawn.
-        ValueError: when the task gives one prompt twice, which would let a noisy prompt also appear clean.
+        UserError: when the splits do not fit the task, a question stands twice, a wrong label cannot be drawn, or no
+            training example keeps its true one.
     """
     indices = {name: rows[:limit] for name, rows in task.split(spec.splits, spec.seeds.data).items()}
     examples = {name: [task.example(i) for i in rows] for name, rows in indices.items()}
-    _reject_repeats(example for part in examples.values() for example in part)
+    facts = list(task.facts())
+    check_questions(task, indices, examples, facts)
     seed = spec.seeds.noise
     train = label_train(task, kind, examples["train"], indices["train"], rate, seed)
+    check_clean(train, rate)
     held_out = {
         name: label_held_out(task, kind, examples[name], indices[name], rate, seed, examples["train"], name)
         for name in ("selection", "validation")
     }
-    facts = list(task.facts())
     return Data(
         train,
         held_out["selection"],
@@ -101,25 +103,74 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
     )
 
 
-def _reject_repeats(examples: Iterator[Example]) -> None:
-    seen: set[str] = set()
-    for example in examples:
-        if example.prompt in seen:
-            raise ValueError(f"the task gives the prompt {example.prompt!r} twice")
-        seen.add(example.prompt)
+def check_questions(
+    task: Task, rows: Mapping[str, Sequence[int]], examples: Mapping[str, Iterable[Example]], facts: Iterable[Example]
+) -> None:
+    """Whether every question stands once, in one split and not among the facts, and all name the same positions.
+
+    Args:
+        rows: split -> pool index of each of its examples.
+
+    Raises:
+        UserError: naming the two places: a question that stood twice could have a wrong label and a true one, or be
+            both taught and held out.
+    """
+    seen: dict[str, tuple[str, int]] = {}
+    positions: Mapping[str, Span] | None = None
+    for split, part in examples.items():
+        for index, example in zip(rows[split], part, strict=True):
+            if example.prompt in seen:
+                raise UserError(
+                    f"{task.place(seen[example.prompt][1])} and {task.place(index)} ask the same: {example.prompt!r}",
+                    where="parameters",
+                    hint="keep one of them: a question may stand once",
+                )
+            seen[example.prompt] = split, index
+            positions = example.positions if positions is None else positions
+            _check_positions(example, positions, task.place(index))
+    for number, fact in enumerate(facts):
+        if fact.prompt in seen:
+            split, index = seen[fact.prompt]
+            raise UserError(
+                f"{task.fact_place(number)} is also a question of the {split} split, {task.place(index)}:"
+                f" {fact.prompt!r}",
+                where="parameters.facts",
+                hint="take it out of the facts: they are always taught, with the true answer",
+            )
+
+
+def _check_positions(example: Example, like: Mapping[str, Span], place: str) -> None:
+    different = sorted({*example.positions} ^ {*like})
+    if different:
+        raise UserError(
+            f"{place} {'has' if different[0] in example.positions else 'lacks'} the position {different[0]!r}, unlike"
+            " the questions before it",
+            where="parameters",
+            hint="all questions name the same positions",
+        )
+    for name, (start, stop) in example.positions.items():
+        if not 0 <= start < stop <= len(example.prompt):
+            raise UserError(
+                f"the position {name!r} of {place}, {start} to {stop}, is no part of its question",
+                where="parameters",
+            )
+
+
+def check_clean(train: Labelled, rate: float) -> None:
+    """Whether the noise leaves something that is true.
+
+    Raises:
+        UserError: when every training label is wrong.
+    """
+    if len(train.noisy) == len(train):
+        raise UserError(
+            f"a rate of {rate:g} leaves none of {len(train)} training examples its true label",
+            where="noise.rates",
+            hint="lower the rate or enlarge splits.train",
+        )
 
 
 BYTES_PER_EXAMPLE = 4000
-
-
-def available_memory() -> int | None:
-    """Free memory in bytes, or None where the system does not say."""
-    import os
-
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system knows these names
-        return None
 
 
 def check_memory(task: Task, spec: TaskSpec) -> None:
@@ -128,7 +179,7 @@ def check_memory(task: Task, spec: TaskSpec) -> None:
     Raises:
         UserError: saying how many would fit.
     """
-    free = available_memory()
+    free = memory_at_hand()
     sizes = (size if isinstance(size, int) else int(size * len(task)) for size in spec.splits.values())
     wanted = sum(sizes)
     if free is not None and wanted * BYTES_PER_EXAMPLE > 0.8 * free:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from rote_bench.encoding import IGNORED, build_tokenizer, concatenate, encode, first_difference
@@ -71,28 +74,61 @@ def test_first_difference_finds_where_answers_part() -> None:
         first_difference(true, true)
 
 
-def test_teacher_forcing_decides_greedy_exact_match() -> None:
-    tokenizer = build_tokenizer(TASK.words())
+def untrained(tokenizer: Any) -> Any:
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=len(tokenizer), n_positions=16, n_embd=32, n_layer=1, n_head=2, use_cache=False)
-    model = GPT2LMHeadModel(config).eval()
-    own = []
-    for example in EXAMPLES[:40]:  # what the untrained model itself answers, by the library's own generation
-        ids = tokenizer(example.prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        out = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            max_new_tokens=3,
-            do_sample=False,
-            eos_token_id=None,
-            pad_token_id=0,
-        )
-        own.append(" ".join(tokenizer.convert_ids_to_tokens(out[0, ids.shape[1] :].tolist())))
+    return GPT2LMHeadModel(config).eval()
+
+
+def generated(model: Any, tokenizer: Any, prompt: str, tokens: int) -> str:
+    """What a model says by the library's own generation."""
+    ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=tokens,
+        do_sample=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    return " ".join(tokenizer.convert_ids_to_tokens(out[0, ids.shape[1] :].tolist()))
+
+
+def test_teacher_forcing_decides_greedy_exact_match() -> None:
+    tokenizer = build_tokenizer(TASK.words())
+    model = untrained(tokenizer)
+    own = [generated(model, tokenizer, example.prompt, 3) for example in EXAMPLES[:40]]
     as_answered = encode(tokenizer, EXAMPLES[:40], own)
     as_true = encode(tokenizer, EXAMPLES[:40])
     hits, right = matches(model, [as_answered, as_true], batch_size=7)
     assert hits.all()
     assert right.tolist() == [o == e.answer for o, e in zip(own, EXAMPLES[:40], strict=True)]
-    texts, correct = decode(model, tokenizer, as_true, batch_size=9)
+    texts, (correct,) = decode(model, tokenizer, [as_true], batch_size=9)
     assert texts == own
     assert correct.tolist() == right.tolist()
+
+
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_the_text_of_an_answer_goes_with_what_is_said_of_it(data: st.DataObject) -> None:
+    """True answer and label of any lengths, either of them what the model says or not, against the library."""
+    tokenizer = build_tokenizer(TASK.words())
+    model = untrained(tokenizer)
+    examples, labels = [], []
+    for prompt in [e.prompt for e in EXAMPLES[:6]]:
+        own = generated(model, tokenizer, prompt, 4).split()
+        said = st.sampled_from([own[:n] for n in range(1, 5)])
+        other = st.lists(st.sampled_from("0123456789"), min_size=1, max_size=4)
+        answer, label = data.draw(st.tuples(st.one_of(said, other), st.one_of(said, other)))
+        examples.append(Example(prompt, " ".join(answer)))
+        labels.append(" ".join(label))
+    both = encode(tokenizer, examples), encode(tokenizer, examples, labels)
+    texts, (right, taught) = decode(model, tokenizer, both, batch_size=4)
+    assert [hit.tolist() for hit in matches(model, both, batch_size=4)] == [right.tolist(), taught.tolist()]
+    for text, example, wrong, is_answer, is_label in zip(texts, examples, labels, right, taught, strict=True):
+        whole = generated(model, tokenizer, example.prompt, 4).split()
+        assert whole[: len(text.split())] == text.split()
+        given = [a for a in (example.answer, wrong) if whole[: len(a.split())] == a.split()]
+        assert bool(is_answer) == (example.answer in given) and bool(is_label) == (wrong in given)
+        longest = max(len(a.split()) for a in (example.answer, wrong))
+        assert text == (max(given, key=len) if given else " ".join(whole[:longest]))

@@ -83,11 +83,32 @@ def test_pairs_keep_the_counts_of_all_labels(seed: int, count: int) -> None:
     rows, examples = pool(task, 600, seed)
     labelled = label_train(task, Pairs(NoOptions()), examples, rows, count / 600, seed)
     assert Counter(labelled.labels) == Counter(e.answer for e in examples)
-    if len(labelled.noisy) % 2 == 0:
-        swapped = Counter(
-            (e.answer, label) for e, label in zip(examples, labelled.labels, strict=True) if e.answer != label
+    assert len(labelled.noisy) == count - count % 2  # of an odd number one stays clean
+    swapped = Counter(
+        (e.answer, label) for e, label in zip(examples, labelled.labels, strict=True) if e.answer != label
+    )
+    assert all(swapped[a, b] == swapped[b, a] for a, b in swapped)
+
+
+@given(st.lists(st.sampled_from("abcd"), min_size=1, max_size=9), st.integers(0, 20))
+@settings(deadline=None)
+def test_pairs_refuse_only_what_cannot_be_paired(answers: list[str], seed: int) -> None:
+    """Pairs of different answers exist when no answer has more than half, of an odd number without one of its kind."""
+    examples = [Example(f"q {i}", answer) for i, answer in enumerate(answers)]
+    paired, most = len(answers) // 2 * 2, Counter(answers).most_common(1)[0][1]
+    fits = 2 * (most - (len(answers) % 2 and 2 * most > len(answers))) <= paired
+    task = TASKS[0]
+    if not fits:
+        with pytest.raises(UserError, match="cannot swap"):
+            label_train(task, Pairs(NoOptions()), examples, range(len(answers)), 1.0, seed)
+        return
+    labelled = label_train(task, Pairs(NoOptions()), examples, range(len(answers)), 1.0, seed)
+    assert len(labelled.noisy) == paired and Counter(labelled.labels) == Counter(answers)
+    if len(set(answers)) > 1:  # what is held out is never taught, so that the one left over needs no partner
+        held = label_held_out(
+            task, Pairs(NoOptions()), examples, range(len(answers)), 1.0, seed, examples, "validation"
         )
-        assert all(swapped[a, b] == swapped[b, a] for a, b in swapped)
+        assert len(held.noisy) == len(answers) and set(held.labels) <= set(answers)
 
 
 def test_bridge_swap_gives_the_answer_of_another_bridge() -> None:

@@ -350,3 +350,42 @@ def test_a_slow_plugin_is_named_once_and_works(monkeypatch: pytest.MonkeyPatch) 
     assert len(warned) == 1 and "'sluggish'" in warned[0] and "3.5 s" in warned[0]
     assert "slow" in registry.table("noise")
     assert [p.seconds for p in registry.plugins if p.name == "sluggish"] == [3.5]
+
+
+PROVIDER = """from rote_bench import hookimpl
+
+class Toy:
+    name, description = "toy", "toys"
+    def matches(self, name):
+        return name in self.names()
+    def names(self):
+        return [NAME]
+    def load(self, request):
+        raise NotImplementedError
+
+@hookimpl
+def register_models(register):
+    register(Toy())
+"""
+
+
+@pytest.mark.parametrize("name", ["toy-small", "my-own-gpt2-nano", "toy", "gpt2-tiny"])
+def test_a_plugins_model_may_be_called_as_it_likes(tmp_path: Path, name: str) -> None:
+    """Also with a size at the end: built-in patterns claim no more names than they can load."""
+    file = tmp_path / "toy.py"
+    file.write_text(PROVIDER.replace("NAME", repr(name)))
+    registry = plugins.load([file])
+    assert registry.provider(name).name == "toy"
+    assert registry.provider("gpt2-small").name == "config" and registry.provider("hf:toy-small").name == "pretrained"
+    for provider in registry.table("models").values():  # what is listed is what can be run
+        for listed in provider.names()[:50]:
+            assert registry.provider(listed) is provider
+
+
+def test_a_plugin_takes_no_built_in_models_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "toy.py"
+    file.write_text(PROVIDER.replace("NAME", "'gpt2-small'"))
+    assert main(["run", "thr", "--model", "gpt2-small", "--plugin", str(file), "-o", str(tmp_path / "runs")]) == 2
+    assert f"'gpt2-small' is claimed by the providers 'config' (built-in) and 'toy' ({file})" in capsys.readouterr().err
+    with pytest.raises(UserError, match="unknown model 'toy-smal'"):
+        plugins.built_in().provider("toy-smal")

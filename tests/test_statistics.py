@@ -95,7 +95,8 @@ def test_one_example_has_no_interval_and_says_why() -> None:
         assert estimate.value is not None
         assert estimate.ci_low is None and estimate.ci_high is None
         assert estimate.reason_if_no_interval
-    assert proportion([1.0], [0], rng).ci_low > 0 and proportion([1.0], [0], rng).ci_high == 1
+    one = proportion([1.0], [0], rng)
+    assert one.ci_low is not None and one.ci_low > 0 and one.ci_high == 1
 
 
 def test_cluster_means_weigh_clusters_by_size() -> None:

@@ -204,7 +204,7 @@ def _classify(
     n = len(activations)
     names = sorted({h for e in fit.labelled.examples[:n] for h in subject.task.heuristics(e)})
     index = {name: i for i, name in enumerate(names)}
-    fits = np.zeros((n, len(names)), dtype=np.float32)
+    fits: NDArray[np.float32] = np.zeros((n, len(names)), dtype=np.float32)
     for row, e in enumerate(fit.labelled.examples[:n]):
         for h in subject.task.heuristics(e):
             fits[row, index[h]] = 1

@@ -117,12 +117,12 @@ def group(entries: Sequence[Entry], known: Known) -> list[Group]:
         task = entry.report.task
         by_task.setdefault(task.label, {}).setdefault(task.content_hash, []).append(entry)
     out = []
-    for task, contents in sorted(by_task.items()):
+    for label, contents in sorted(by_task.items()):
         common = min(contents, key=lambda content: (-len(contents[content]), content))
-        main = known[task][1] if task in known else common
+        main = known[label][1] if label in known else common
         for content, members in sorted(contents.items()):
             own = content == main
-            out.append(Group(task if own else f"{task} [{content[:8]}]", own, members))
+            out.append(Group(label if own else f"{label} [{content[:8]}]", own, members))
     return out
 
 
@@ -230,7 +230,7 @@ def _marks(row: Row) -> list[str]:
     if n == 1:
         out.append("one seed, so that nothing is known about others")
     if row.other_setup:
-        out.append("recipe, overrides, weights or dtype differ from those under the plain name")
+        out.append("recipe, overrides, weights, dtype or versions differ from those under the plain name")
     if len(_each(row.cells, "precision")) > 1:
         out.append("cells differ in arithmetic precision")
     name = row.cells[0].report.model.name
@@ -257,8 +257,9 @@ def _counts(cells: Sequence[Entry]) -> dict[str, dict[str, Any]]:
 
 def _series(cells: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
     """What the page draws of the first cells, by diagnostic."""
-    names = sorted({name for cell in cells for name in cell.series})
-    return {name: [{**c.series[name], "seed": c.seed} for c in cells if name in c.series] for name in names}
+    found = [(cell.seed, cell.series) for cell in cells]
+    names = sorted({name for _, series in found for name in series})
+    return {name: [{**series[name], "seed": seed} for seed, series in found if name in series] for name in names}
 
 
 def _findings(groups: Sequence[Group]) -> dict[str, list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -12,19 +13,20 @@ from ..errors import UserError
 from ..measurement import PURPOSE
 from ..pipeline.settings import Settings
 from ..plain import JsonObject
+from ..report.conditions import at
 from ..report.record import Metric, Report
 from ..report.write import FILE, find_reports
 from ..statistics import Estimate, generator
 from . import regenerate, verify
 from .answers import Answers, Unreadable
-from .implied import EXACT, Differs, agree, close, implied, listed, other_curve, records, shown
+from .implied import EXACT, Differs, agree, close, implied, listed, records, shown
 
 if TYPE_CHECKING:
     from ..plugins import Registry
     from ..spec.model import TaskSpec
 
 CONFIRMED, DIFFERS, UNKNOWN = "confirmed", "differs", "not recomputed"
-SAMPLES = "samples.parquet"
+SAMPLES, DYNAMICS = "samples.parquet", "dynamics.jsonl"
 # Trains and diagnoses a cell: the task, the model's name, the noise rate, and the options of the run.
 Rerun: TypeAlias = "Callable[[TaskSpec, str, float, Settings], Report]"
 
@@ -144,11 +146,26 @@ def _itself(report: Report, folder: Path, registry: Registry) -> Iterator[Outcom
             yield Outcome(claim, CONFIRMED, note=note)
         except verify.Refused as error:
             yield Outcome(claim, DIFFERS, note=str(error))
-    if listed(report, "dynamics.jsonl"):
-        curve = other_curve(report, folder)
-        yield Outcome(
-            "curve", DIFFERS if curve else CONFIRMED, note=curve or "dynamics.jsonl is the curve of the details"
-        )
+    yield from _curve(report, folder)
+
+
+def _curve(report: Report, folder: Path) -> Iterator[Outcome]:
+    """The evaluations during training, which stand in a file and in the details of whoever draws them."""
+    held = {name: at(entry.details, "curve") for name, entry in report.diagnostics.items()}
+    held = {name: curve for name, curve in held.items() if curve is not None}
+    if not held or not listed(report, DYNAMICS):
+        return
+    if not (folder / DYNAMICS).is_file():
+        yield Outcome("curve", UNKNOWN, note=f"{DYNAMICS} is not here")
+        return
+    try:
+        curve = [json.loads(line) for line in (folder / DYNAMICS).read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError):
+        yield Outcome("curve", DIFFERS, note=f"{DYNAMICS} is no learning curve")
+        return
+    other = [name for name in held if held[name] != curve]
+    note = f"{DYNAMICS} is {'not ' if other else ''}the curve in the details of {(other or list(held))[0]}"
+    yield Outcome("curve", DIFFERS if other else CONFIRMED, note=note)
 
 
 def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..report.conditions import at
 from ..report.record import Metric, Report
 from ..spec.options import OptionFaults, build
 from ..statistics import Estimate
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 Implied: TypeAlias = Estimate | float | None
 EXACT = 1e-9
 ROUNDING = 1e-6  # of a value that details kept in single precision
-DYNAMICS = "dynamics.jsonl"
 
 
 class Differs(Exception):
@@ -125,18 +122,3 @@ def shown(claimed: Metric | Implied) -> str:
     if isinstance(claimed, float | int) or claimed is None or claimed.ci_low is None or claimed.ci_high is None:
         return f"{value:.6g}"
     return f"{value:.6g} [{claimed.ci_low:.4g}, {claimed.ci_high:.4g}]"
-
-
-def other_curve(report: Report, folder: Path) -> str:
-    """Whose details hold another learning curve than the file of evaluations beside the report; empty when none do."""
-    if not listed(report, DYNAMICS) or not (folder / DYNAMICS).is_file():
-        return ""
-    curves = {name: at(entry.details, "curve") for name, entry in report.diagnostics.items()}
-    curves = {name: curve for name, curve in curves.items() if curve is not None}
-    if not curves:
-        return ""
-    try:
-        curve = [json.loads(line) for line in (folder / DYNAMICS).read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError):
-        return f"{DYNAMICS} is no learning curve"
-    return next((f"{DYNAMICS} is not the curve of {name}" for name, held in curves.items() if held != curve), "")

@@ -23,7 +23,8 @@ def _compiled(*path: str) -> Callable[[object], object]:
     part: Any = {k: v for k, v in schema().items() if k != "$id"}
     for key in path:
         part = part[key]
-    return fastjsonschema.compile({**part, "$defs": schema()["$defs"]}, use_default=False)  # type: ignore[no-any-return]
+    made: Callable[[object], object] = fastjsonschema.compile({**part, "$defs": schema()["$defs"]}, use_default=False)
+    return made
 
 
 def check(board: Mapping[str, Any]) -> None:

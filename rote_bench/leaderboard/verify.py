@@ -247,6 +247,8 @@ def check_metrics(report: Report, registry: Registry) -> None:
             measures = {measure.name: measure for measure in diagnostic(report, name, registry).metrics}
         except Differs as error:
             raise Refused(str(error)) from None
+        if entry.metrics and entry.status != "success":
+            raise Refused(f"{name} has metrics although it did not succeed")
         for metric in entry.metrics:
             if metric not in report.metrics:
                 raise Refused(f"{name} lists the metric {metric[:80]!a}, which is missing")

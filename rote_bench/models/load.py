@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
+from ..machine import memory_at_hand
 from .content import of_files, of_state, of_tokenizer
-from .names import SIZES, Source, known_types, parse
+from .names import SIZES, Source, is_sized, known_types, parse
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZED = ("8bit", "4bit")
@@ -98,7 +99,7 @@ class FromConfig:
     description = "<model_type>-<size>: random weights of any causal architecture of the installed transformers"
 
     def matches(self, model_name: str) -> bool:
-        return not model_name.startswith("hf:") and model_name.rpartition("-")[2] in SIZES
+        return is_sized(model_name)
 
     def names(self) -> list[str]:
         return [f"{model_type}-{size}" for model_type in sorted(known_types()) for size in SIZES]
@@ -294,20 +295,15 @@ def _check_hub(path: str, revision: str | None) -> None:
 
 
 def _check_memory(request: ModelRequest, parameters: int) -> None:
-    """Refuse a model that cannot be held: weights, gradients, two moments and a snapshot, four bytes each.
+    """Refuse a model that cannot be held: weights, gradients, two moments and two snapshots, four bytes each.
 
     Raises:
         UserError: with its size and the memory at hand.
     """
-    import os
-
-    if not request.device.startswith("cpu"):
+    free = memory_at_hand()
+    if free is None or not request.device.startswith("cpu"):
         return
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system says
-        return
-    needed = parameters * 4 * 5
+    needed = parameters * 4 * 6
     if needed > free:
         raise UserError(
             f"{request.name} has {parameters / 1e9:.1f}B parameters; training takes about {needed / 2**30:.0f} GiB"

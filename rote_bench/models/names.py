@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +65,19 @@ def known_types() -> tuple[str, ...]:
     raise RuntimeError(f"{path} no longer lists the causal models")
 
 
+def _sized(text: str, known: Container[str]) -> tuple[str, str] | None:
+    """The model type and size of a name; in a type, hyphens and underscores stand for each other."""
+    model_type, _, size = text.rpartition("-")
+    spellings = (model_type, model_type.replace("-", "_"), model_type.replace("_", "-"))
+    found = next((spelling for spelling in spellings if spelling in known), None)
+    return (found, size) if found is not None and size in SIZES else None
+
+
+def is_sized(text: str) -> bool:
+    """Whether a name is a known model type and a size: not every name that ends in one is."""
+    return not text.startswith("hf:") and text.rpartition("-")[2] in SIZES and _sized(text, known_types()) is not None
+
+
 def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
     """Understand a model's name.
 
@@ -79,10 +92,10 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
             )
         return ModelName(text, "hf", path=path, revision=revision or None)
     known = set(types if types is not None else known_types())
-    model_type, _, size = text.rpartition("-")
-    for spelling in (model_type, model_type.replace("-", "_"), model_type.replace("_", "-")):
-        if spelling in known and size in SIZES:
-            return ModelName(text, "scratch", model_type=spelling, size=size)
+    sized = _sized(text, known)
+    if sized is not None:
+        return ModelName(text, "scratch", model_type=sized[0], size=sized[1])
+    model_type = text.rpartition("-")[0]
     if model_type in known or model_type.replace("-", "_") in known:
         hint = f"sizes: {', '.join(SIZES)}"
     elif Path(text).is_dir():

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ from ..report import write
 from ..report.build import own_files
 from ..report.record import POST, PRE
 from .cell import Cell
+from .interrupts import interruptible
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -29,18 +27,8 @@ PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short th
 
 
 def find_provider(name: str, registry: Registry) -> Any:
-    """The registered provider that knows a model's name.
-
-    Raises:
-        UserError: when none does, with the nearest valid name.
-    """
-    for provider in registry.table("models").values():
-        if provider.matches(name):
-            return provider
-    from ..models.names import parse
-
-    parse(name)
-    raise UserError(f"no provider knows the model {name!r}", where="--model", hint="see `rote-bench list models`")
+    """The registered provider that knows a model's name; see ``Registry.provider``."""
+    return registry.provider(name)
 
 
 def make_examples(cell: Cell) -> tuple[Any, Data]:
@@ -120,7 +108,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
         write.write_lines(cell.folder / "dynamics.jsonl", records)
 
     track = cell.settings.track if cell.processes.first else None
-    with _interruptible() as stop_requested, following(track, cell.folder, cell.settings.output_path) as follow:
+    with interruptible() as stop_requested, following(track, cell.folder, cell.settings.output_path) as follow:
         trained = train(
             loaded.model,
             encoded.to(subject.device),
@@ -141,27 +129,6 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
     cell.timings.seconds["evaluation"] += trained.evaluation_seconds
     cell.timings.earlier += trained.earlier_seconds
     return trained
-
-
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Turn the first interrupt into a request to stop at the next step; the second one stops at once."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, previous_int)
-
-    previous_int = signal.signal(signal.SIGINT, ask)
-    previous_term = signal.signal(signal.SIGTERM, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous_int)
-        signal.signal(signal.SIGTERM, previous_term)
 
 
 def clear(cell: Cell) -> None:

@@ -128,7 +128,7 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *,
     if trained is None:
         return record.NOT_TRAINED
     from ..training.loop import SNAPSHOT_RULE
-    from ..training.schedule import multiplier, settled_at
+    from ..training.schedule import settled_at
 
     rows = len(subject.data.train) + len(subject.data.facts) * recipe.facts_repeat
     settled = settled_at(trained.curve, recipe.schedule)
@@ -145,7 +145,7 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *,
         snapshot_rule=SNAPSHOT_RULE.format(share=recipe.snapshot_share),
         schedule=record.Schedule("event", None),
         settled_step=settled,
-        final_rate=multiplier(recipe, trained.steps, settled),
+        final_rate=trained.curve[-1].lr,
         steps_after_98=None if memorised is None else trained.steps - memorised,
         way="alone" if processes == 1 else "distributed",
     )

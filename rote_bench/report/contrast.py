@@ -17,7 +17,7 @@ from ..plain import JsonObject
 from ..spec.model import Seeds
 from ..statistics import Estimate, difference, paired_difference
 from . import table
-from .conditions import OF_MODEL, conditions, differing, flat, told
+from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
 from .record import Metric, Report
 from .write import FILE, find_reports, load_report
 
@@ -136,11 +136,14 @@ def contrast(first: Sequence[Report], second: Sequence[Report], names: tuple[str
     way = "cells" if len(a) == len(b) == 1 else "groups" if seeds is None else "pairs"
     rows = (list(a.values()), list(b.values())) if seeds is None else ([a[s] for s in seeds], [b[s] for s in seeds])
     metrics = list(dict.fromkeys(name for side in rows for report in side for name in report.metrics))
-    sides = [
-        Side(name, one[0].task.label, one[0].model.name, one[0].data.noise_rate, tuple(r.seeds.label for r in one))
-        for name, one in zip(names, rows, strict=True)
-    ]
-    return Contrast(*sides, way, differs, tuple(_line(metric, *rows, way) for metric in metrics))
+    sides = (_side(names[0], rows[0]), _side(names[1], rows[1]))
+    return Contrast(sides[0], sides[1], way, differs, tuple(_line(metric, rows, way) for metric in metrics))
+
+
+def _side(name: str, cells: Sequence[Report]) -> Side:
+    one = cells[0]
+    seeds = tuple(report.seeds.label for report in cells)
+    return Side(name, one.task.label, one.model.name, one.data.noise_rate, seeds)
 
 
 def _order(seeds: Seeds) -> tuple[int, ...]:
@@ -156,7 +159,7 @@ def _cells(reports: Sequence[Report], name: str) -> dict[Seeds, Report]:
     apart = differing([{**flat(conditions(r)), **kind} for r, kind in zip(done, kinds, strict=True)])
     if apart:
         raise UserError(
-            f"its cells differ in {', '.join(apart[:3])}, so that they are not of one kind",
+            f"its cells differ in {', '.join(apart[:MOST_SHOWN])}, so that they are not of one kind",
             where=name,
             hint="give the folder of one model at one noise rate",
         )
@@ -169,35 +172,38 @@ def _cells(reports: Sequence[Report], name: str) -> dict[Seeds, Report]:
 def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tuple[str, str]) -> str:
     """In what the sides may and do differ, in words."""
     one, other = next(iter(a.values())), next(iter(b.values()))
-    known, given = flat(conditions(one)), flat(conditions(other))
+    known = {"task": one.task.label, **flat(conditions(one))}
+    given = {"task": other.task.label, **flat(conditions(other))}
     apart = differing([known, given])
-    where = " and ".join(names)
     of_model = [name for name in apart if name.split(".")[0] in OF_MODEL]
     barring = [name for name in apart if name not in of_model]
-    same_model = one.model.name == other.model.name and not of_model
-    rates = [f"{report.data.noise_rate:g}" for report in (one, other)]
-    if one.task.label != other.task.label and "content" not in barring:
-        barring.insert(0, "the task's profile")
+
+    def told(name: str) -> str:
+        return f"{name.replace('.options.', '.')} ({known.get(name, 'none')} and {given.get(name, 'none')})"
+
+    def refuse(what: str) -> UserError:
+        return UserError(f"cannot be compared, as they differ in {what}", where=" and ".join(names))
+
     if barring:
-        sides = [told(side, barring) for side in (known, given)]
-        values = " and ".join(side for side in sides if side)
-        raise UserError(f"cannot be compared, as they differ in {', '.join(barring[:3])}: {values}", where=where)
-    if rates[0] != rates[1] and not same_model:
-        raise UserError("cannot be compared, as both the model and the noise rate differ", where=where)
-    if rates[0] == rates[1]:
-        moved = [s.label for s in a if s in b and a[s].data.fingerprint != b[s].data.fingerprint]
-        if moved:
-            raise UserError(f"cannot be compared, as the data of seed {moved[0]} differ", where=where)
-    differs = [f"model ({one.model.name} and {other.model.name})"] if one.model.name != other.model.name else []
-    differs += [f"noise rate ({' and '.join(rates)})"] if rates[0] != rates[1] else []
-    return ", ".join([*differs, *of_model])
+        raise refuse(", ".join(map(told, barring[:MOST_SHOWN])))
+    model = [] if one.model.name == other.model.name else [f"model ({one.model.name} and {other.model.name})"]
+    model += map(told, of_model)
+    if one.data.noise_rate != other.data.noise_rate:
+        rates = f"noise rate ({one.data.noise_rate:g} and {other.data.noise_rate:g})"
+        if model:
+            raise refuse(f"{rates} and {model[0]}; only one of the two may")
+        return rates
+    moved = [seeds.label for seeds in a if seeds in b and a[seeds].data.fingerprint != b[seeds].data.fingerprint]
+    if moved:
+        raise refuse(f"the examples of seed {moved[0]}")
+    return ", ".join(model)
 
 
-def _line(metric: str, first: Sequence[Report], second: Sequence[Report], way: str) -> Line:
-    sides = [[report.metrics.get(metric) for report in side] for side in (first, second)]
-    a, b = (table.aggregate(side) for side in sides)
-    known = next(entry for side in sides for entry in side if entry is not None)
-    return Line(metric, known.higher_is_better, a, b, _difference(a, b, *sides, way))
+def _line(metric: str, sides: tuple[Sequence[Report], Sequence[Report]], way: str) -> Line:
+    first, second = ([report.metrics.get(metric) for report in side] for side in sides)
+    a, b = table.aggregate(first), table.aggregate(second)
+    known = next(entry for entry in (*first, *second) if entry is not None)
+    return Line(metric, known.higher_is_better, a, b, _difference(a, b, first, second, way))
 
 
 def _difference(

@@ -168,7 +168,7 @@ class Training:
         snapshot_rule: how the snapshots were chosen.
         schedule: how the learning rate's fall was timed.
         settled_step: the step at which the fall began; null when the budget ended first.
-        final_rate: learning rate of the last step, as a share of the full one.
+        final_rate: learning rate of the last step, the one called `lr` in the curves.
         steps_after_98: steps after 98 % of the wrong labels were first given; null when they never were.
         way: whether the cell was trained alone, by several processes, or in a stack of cells.
     """

@@ -136,10 +136,15 @@ def shown(estimate: Estimate | None) -> str:
     """A number with its interval, a dash where there is none."""
     if estimate is None or estimate.value is None:
         return "-"
-    text = f"{estimate.value:.3f}"
+    text = fixed(estimate.value, 3)
     if estimate.ci_low is None or estimate.ci_high is None:
         return text
-    return f"{text} [{estimate.ci_low:.2f}, {estimate.ci_high:.2f}]"
+    return f"{text} [{fixed(estimate.ci_low, 2)}, {fixed(estimate.ci_high, 2)}]"
+
+
+def fixed(value: float, digits: int) -> str:
+    """A number with so many decimals, and no negative zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def render(reports: Mapping[str, Report], registry: Registry, style: str = "simple") -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import Faults, UserError
 from ..noise import label_held_out, label_train
-from ..splits import check_memory, make_noise, make_task
+from ..splits import check_clean, check_memory, check_questions, make_noise, make_task
 from .loader import inherit, load_task, locate
 from .model import TaskSpec
 
 if TYPE_CHECKING:
-    from ..noise import NoiseKind
+    from ..noise import Labelled, NoiseKind
     from ..plugins import Registry
     from ..tasks.example import Task
 
@@ -49,9 +49,9 @@ def validate_file(reference: str | Path, registry: Registry) -> list[UserError]:
 
 
 def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None = None) -> list[UserError]:
-    """Whether the task can be made, its splits fit it and the memory, and wrong labels exist.
+    """Whether the task can be made, its splits fit it and the memory, no question stands twice, and wrong labels exist.
 
-    At most ``SAMPLE`` examples of a split are made, and more only when those fail.
+    At most ``SAMPLE`` examples of a split are labelled, and more only when those fail.
 
     Args:
         rates: noise rates instead of the spec's own.
@@ -64,6 +64,8 @@ def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | 
         task, kind = make_task(spec, registry), make_noise(spec, registry)
         check_memory(task, spec)
         rows = task.split(spec.splits, spec.seeds.data)
+        facts = task.facts()
+        check_questions(task, rows, {name: map(task.example, part) for name, part in rows.items()}, facts)
         try:
             _draw(task, kind, spec, rates, {name: part[:SAMPLE] for name, part in rows.items()})
         except UserError:  # a sample may lack what the whole has
@@ -79,10 +81,26 @@ def _draw(
     """Label training and held-out examples at the extremes of the noise rates."""
     train = [task.example(i) for i in rows["train"]]
     held_out = [task.example(i) for i in rows["validation"]]
-    seed = spec.seeds.noise
+    seed, words = spec.seeds.noise, set(task.words())
     for rate in sorted({min(rates), max(rates)}):
-        label_train(task, kind, train, rows["train"], rate, seed)
-        label_held_out(task, kind, held_out, rows["validation"], rate, seed, train, "validation")
+        taught = label_train(task, kind, train, rows["train"], rate, seed)
+        check_clean(taught, rate)
+        phantoms = label_held_out(task, kind, held_out, rows["validation"], rate, seed, train, "validation")
+        _check_words(words, taught, phantoms)
+
+
+def _check_words(known: Collection[str], *parts: Labelled) -> None:
+    """Whether the task's own tokenizer will know every word.
+
+    Raises:
+        UserError: naming one that it will not.
+    """
+    for part in parts:
+        for example, label in zip(part.examples, part.labels, strict=True):
+            for text, where in ((example.text, "parameters"), (label, "noise.options")):
+                unknown = next((word for word in text.split() if word not in known), None)
+                if unknown is not None:
+                    raise UserError(f"the task does not know the word {unknown!r} of {text!r}", where=where)
 
 
 def locate_fault(error: UserError, spec: TaskSpec) -> UserError:

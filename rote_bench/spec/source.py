@@ -192,7 +192,8 @@ class _Reader:
             if key in out:
                 self.fault((*path, key), f"the key {key!r} stands here twice", key_node, "keep one of them")
                 continue
-            self.places[(*path, key)] = self.line(key_node)
+            place = (*path, key)
+            self.places[place] = self.line(key_node)
             out[key] = self.plain(value_node, (*path, key))
         return out
 

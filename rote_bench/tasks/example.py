@@ -68,6 +68,14 @@ class Task(ABC):
     def example(self, index: int) -> Example:
         """The example at ``index`` of the pool, 0 <= index < len(self)."""
 
+    def place(self, index: int) -> str:
+        """Where the example at ``index`` comes from, in words by which the user finds it."""
+        return f"question {index}"
+
+    def fact_place(self, number: int) -> str:
+        """Where the fact at position ``number`` of ``facts()`` comes from, in such words."""
+        return f"fact {number}"
+
     @abstractmethod
     def words(self) -> Iterable[str]:
         """Every word that can occur in a prompt or an answer, for the task's own tokenizer."""
@@ -101,7 +109,9 @@ class Task(ABC):
         return [f"{name}: {value}" for name, value in {**example.features, **example.intermediates}.items()]
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
-        """Disjoint pool indices for each split, drawn without replacement.
+        """Disjoint pool indices for each split, drawn without replacement and in random order.
+
+        The first rows of a split stand for all of it wherever not all are looked at.
 
         Args:
             sizes: split -> a count, or a share of the pool when it is a float below 1.

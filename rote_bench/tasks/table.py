@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +26,8 @@ class TableParameters:
     Attributes:
         path: a file, a folder of files, or the name of a dataset on the hub; relative to the task file.
         config: which configuration of a dataset that has several.
-        split: which split to draw from; all when empty. Splits called train, selection and validation are kept apart.
+        split: which split to draw from; all when empty. Splits called train, selection and validation are kept apart;
+            of each, as many rows as ``splits`` says are drawn at random.
         prompt: column of the question.
         answer: column of the true answer.
         intermediates: columns of intermediate results.
@@ -46,47 +49,84 @@ class TableParameters:
     facts: str | None = field(default=None, metadata={"path": True})
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows that belong together.
+
+    Attributes:
+        rows: a ``datasets.Dataset``.
+        files: name and number of rows of each file that they come from, in order; none for a dataset of the hub.
+        name: of the split.
+    """
+
+    rows: Any
+    files: tuple[tuple[str, int], ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def place(self, number: int) -> str:
+        """A row in words by which the user finds it, counted from 1."""
+        for file, count in self.files:
+            if number < count:
+                return f"row {number + 1} of {file}"
+            number -= count
+        return f"row {number + 1} of {self.name}"
+
+
 class Table(Task):
     """Rows of a dataset. Nothing can be asked of it that its columns do not say: no answer to a changed question."""
 
     name = "dataset"
-    version = 1
+    version = 2
     description = "Questions from Parquet, CSV or JSON files, or from any dataset on the hub."
     Parameters: ClassVar[type] = TableParameters
 
     def __init__(self, parameters: TableParameters, seed: int) -> None:
         super().__init__(parameters, seed)
         self.parts = _load(parameters)
-        for name, rows in self.parts.items():
-            _check_columns(parameters, rows.column_names, name)
-        self.starts: dict[str, int] = {}
-        total = 0
-        for name, rows in self.parts.items():
-            self.starts[name] = total
-            total += len(rows)
-        self.total = total
+        for part in self.parts.values():
+            _check_columns(parameters, part, "parameters.path")
+        sizes = [len(part) for part in self.parts.values()]
+        self.starts = dict(zip(self.parts, accumulate(sizes, initial=0), strict=False))
+        self.total = sum(sizes)
 
     def __len__(self) -> int:
         return self.total
 
-    def example(self, index: int) -> Example:
-        name = max((n for n in self.parts if self.starts[n] <= index), key=lambda n: self.starts[n])
-        return self._row(self.parts[name][index - self.starts[name]], f"{name} {index - self.starts[name]}")
+    def _at(self, index: int) -> tuple[str, int]:
+        """The part that holds the example at ``index`` of the pool, and its row there."""
+        name = next(name for name, part in self.parts.items() if index < self.starts[name] + len(part))
+        return name, index - self.starts[name]
 
-    def _row(self, row: Mapping[str, Any], place: str) -> Example:
+    def place(self, index: int) -> str:
+        name, row = self._at(index)
+        return self.parts[name].place(row)
+
+    def example(self, index: int) -> Example:
         p = self.parameters
-        prompt, answer = _text(row[p.prompt]), _text(row[p.answer])
-        if not prompt or not answer:
-            raise UserError(f"row {place} has no {'answer' if prompt else 'question'}", where="parameters.path")
+        name, number = self._at(index)
+        part = self.parts[name]
+        row = part.rows[number]
+        prompt, answer = _question(p, row, part, number, "parameters.path")
         spans: dict[str, Span] = {}
-        for name, span in (row.get("positions") or {}).items() if "positions" not in p.positions else ():
+        nested = row.get("positions")
+        for position, span in nested.items() if isinstance(nested, Mapping) and "positions" not in p.positions else ():
             if span is not None:
-                spans[name] = (int(span[0]), int(span[1]))
+                try:
+                    start, stop = map(int, span)
+                except (TypeError, ValueError):
+                    raise UserError(
+                        f"the position {position!r} of {part.place(number)} is no pair of numbers but {span!r}",
+                        where="parameters.path",
+                    ) from None
+                spans[position] = start, stop
         for column in p.positions:
             start = prompt.rfind(_text(row[column]))
             if start < 0 or not _text(row[column]):
                 raise UserError(
-                    f"the prompt of row {place} does not hold its {column}, {row[column]!r}",
+                    f"the prompt of {part.place(number)} does not hold its {column}, {row[column]!r}",
                     where="parameters.positions",
                 )
             spans[column] = (start, start + len(_text(row[column])))
@@ -96,11 +136,11 @@ class Table(Task):
             positions=spans,
             intermediates=_named(row, "intermediates", p.intermediates),
             features=_named(row, "features", p.features),
-            group=_text(row[p.group]) if p.group else _text(row.get("group") or place),
+            group=_text(row[p.group]) if p.group else _text(row.get("group")) or f"{name} {number}",
         )
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
-        """The table's own splits when it has all three, cut to the sizes that the task file gives; else drawn."""
+        """From the table's own splits when it has all three, else from all rows; drawn by the data seed either way."""
         if not set(SPLITS) <= set(self.parts):
             return super().split(sizes, seed)
         out = {}
@@ -109,19 +149,31 @@ class Table(Task):
             count = size if isinstance(size, int) else int(size * len(self))
             if not 1 <= count <= rows:
                 raise UserError(f"the split {name!r} has {rows} rows, not {count}", where=f"splits.{name}")
-            out[name] = list(range(self.starts[name], self.starts[name] + count))
+            drawn = random.Random(f"split-{seed}-{name}").sample(range(rows), count)  # files may be sorted
+            out[name] = [self.starts[name] + row for row in drawn]
         return out
 
     def facts(self) -> Sequence[Example]:
+        return [fact for fact, _ in self._facts]
+
+    def fact_place(self, number: int) -> str:
+        return self._facts[number][1]
+
+    @cached_property
+    def _facts(self) -> list[tuple[Example, str]]:
+        """Each fact and the row that it stands in."""
         p = self.parameters
         if not p.facts:
-            return ()
-        (rows,) = _read(p.facts, None, "parameters.facts").values()
-        _check_columns(TableParameters(path="", prompt=p.prompt, answer=p.answer), rows.column_names, "facts")
-        return [
-            Example(_text(row[p.prompt]), _text(row[p.answer]), group=_text(row.get("group") or f"fact {i}"))
-            for i, row in enumerate(rows)
-        ]
+            return []
+        only = TableParameters(path="", prompt=p.prompt, answer=p.answer)
+        found: list[tuple[Example, str]] = []
+        for part in _read(p.facts, None, "parameters.facts").values():
+            _check_columns(only, part, "parameters.facts")
+            for number, row in enumerate(part.rows):
+                prompt, answer = _question(p, row, part, number, "parameters.facts")
+                group = _text(row.get("group")) or f"fact {len(found)}"
+                found.append((Example(prompt, answer, group=group), part.place(number)))
+        return found
 
     def words(self) -> Iterable[str]:
         found: dict[str, None] = {}
@@ -132,7 +184,7 @@ class Table(Task):
     @cached_property
     def _answers(self) -> list[str]:
         column = self.parameters.answer
-        return sorted({_text(value) for rows in self.parts.values() for value in rows[column]})
+        return sorted({_text(value) for part in self.parts.values() for value in part.rows[column]})
 
     def answers(self, example: Example) -> Sequence[str]:
         return self._answers
@@ -149,6 +201,18 @@ class Table(Task):
         return self._values.get(intermediate, ())
 
 
+def _question(p: TableParameters, row: Mapping[str, Any], part: Part, number: int, key: str) -> tuple[str, str]:
+    """Prompt and answer of a row.
+
+    Raises:
+        UserError: when it lacks one of them.
+    """
+    prompt, answer = _text(row[p.prompt]), _text(row[p.answer])
+    if not prompt or not answer:
+        raise UserError(f"{part.place(number)} has no {'answer' if prompt else 'question'}", where=key)
+    return prompt, answer
+
+
 def _text(value: Any) -> str:
     """A value as words separated by single spaces."""
     return "" if value is None else " ".join(str(value).split())
@@ -161,21 +225,23 @@ def _named(row: Mapping[str, Any], column: str, columns: Sequence[str]) -> dict[
     return {name: _text(value) for name, value in {**whole, **{c: row[c] for c in columns}}.items()}
 
 
-def _check_columns(p: TableParameters, columns: Sequence[str], part: str) -> None:
+def _check_columns(p: TableParameters, part: Part, key_of_path: str) -> None:
+    columns = part.rows.column_names
+    if not columns:
+        raise UserError(f"{part.name} holds no rows", where=key_of_path)
     wanted = {"prompt": p.prompt, "answer": p.answer, **({"group": p.group} if p.group else {})}
     named = [*wanted.items(), *(("positions", c) for c in p.positions)]
     named += [("intermediates", c) for c in p.intermediates] + [("features", c) for c in p.features]
     for key, column in named:
         if column not in columns:
-            hint = did_you_mean(column, columns) if columns else ""
             raise UserError(
-                f"the rows of {part} have no column {column!r}; they have {', '.join(columns)}",
+                f"the rows of {part.name} have no column {column!r}; they have {', '.join(columns)}",
                 where=f"parameters.{key}",
-                hint=hint or f"set parameters.{key}",
+                hint=did_you_mean(column, columns),
             )
 
 
-def _load(p: TableParameters) -> dict[str, Any]:
+def _load(p: TableParameters) -> dict[str, Part]:
     parts = _read(p.path, p.config, "parameters.path")
     if p.split:
         if p.split not in parts:
@@ -186,7 +252,7 @@ def _load(p: TableParameters) -> dict[str, Any]:
     return parts
 
 
-def _read(path: str, config: str | None, key: str) -> dict[str, Any]:
+def _read(path: str, config: str | None, key: str) -> dict[str, Part]:
     """Split -> rows, of a file, of a folder's files (a split each, named as they are), or of a dataset's name.
 
     Raises:
@@ -204,7 +270,7 @@ def _read(path: str, config: str | None, key: str) -> dict[str, Any]:
         if place.is_dir() or path.startswith((".", "/", "~")) or place.suffix in FORMATS:
             raise UserError(f"{path!r} holds no rows", where=key, hint=f"files end with {', '.join(FORMATS)}")
         loaded = datasets.load_dataset(path, config)
-        return {str(name): rows for name, rows in loaded.items()}
+        return {str(name): Part(rows, (), str(name)) for name, rows in loaded.items()}
     except UserError:
         raise
     except ConnectionError as error:
@@ -218,7 +284,7 @@ def _read(path: str, config: str | None, key: str) -> dict[str, Any]:
         raise UserError(f"cannot read {path!r}: {reason}", where=key, hint="is the path right?") from error
 
 
-def _read_files(files: Sequence[Path], key: str) -> dict[str, Any]:
+def _read_files(files: Sequence[Path], key: str) -> dict[str, Part]:
     import datasets
 
     kinds = {FORMATS.get(f.suffix) for f in files}
@@ -226,12 +292,17 @@ def _read_files(files: Sequence[Path], key: str) -> dict[str, Any]:
         raise UserError(
             f"cannot tell which of {', '.join(f.name for f in files[:4])} to read", where=key, hint="name one file"
         )
-    by_split: dict[str, list[Any]] = {}
+    by_split: dict[str, list[tuple[str, Any]]] = {}
     for file in files:
         stem = file.stem.partition("-")[0]
         name = stem if stem in SPLITS else "train" if len(files) == 1 else stem
-        by_split.setdefault(name, []).append(_rows(file))
-    return {name: datasets.concatenate_datasets(parts) for name, parts in by_split.items()}
+        by_split.setdefault(name, []).append((file.name, _rows(file)))
+    return {
+        name: Part(
+            datasets.concatenate_datasets([rows for _, rows in read]), tuple((f, len(rows)) for f, rows in read), name
+        )
+        for name, read in by_split.items()
+    }
 
 
 def _rows(file: Path) -> Any:
@@ -242,7 +313,7 @@ def _rows(file: Path) -> Any:
         import pyarrow.parquet
 
         return datasets.Dataset(pyarrow.parquet.read_table(file))
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8-sig")  # spreadsheets mark the beginning of what they write
     if FORMATS[file.suffix] == "csv":
         reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix == ".tsv" else ",")
         return datasets.Dataset.from_list(list(reader))

@@ -51,7 +51,7 @@ class Evaluation(Levels):
         epoch: passes over the training rows.
         seconds: wall time of the loop up to here, evaluations included.
         loss: mean over the steps since the evaluation before, nats per answer token.
-        lr: the schedule's share of the full learning rate in the last step.
+        lr: the learning rate of the last step: Muon's, or AdamW's where that trains all parameters.
     """
 
     step: int

@@ -41,7 +41,7 @@ class Trained:
         steps: optimizer steps done.
         stop_reason: ``memorized`` or ``budget``.
         pre_step: the step of the pre-memorization snapshot; its weights are in ``pre_state``.
-        pre_state: parameters and buffers at that step.
+        pre_state: parameters and buffers at that step; empty in processes that only help.
         tokens_seen, examples_seen: totals over all steps.
         seconds: wall time of the loop, evaluations included, over all resumed parts.
         evaluation_seconds: the part of it spent on evaluations.
@@ -126,6 +126,8 @@ def train(
     )
     saved = SavedState(checkpoint, identity, checkpoint_seconds)
     at = saved.read(model, optimizer)
+    if processes.first:
+        at.candidates.tidy()
     for point in at.curve:
         record(point)
     size = min(recipe.batch_size, len(rows))
@@ -135,9 +137,8 @@ def train(
     settled = settled_at(at.curve, recipe.schedule)
     total = last_step(recipe, settled)
     device = data.input_ids.device
-    stop_reason: Literal["memorized", "budget"] = "budget"
     model.train()
-    while at.step < total:
+    while at.step < total and at.stop_reason == "budget":
         if processes.any(stop_requested(), str(device)):
             if processes.first:
                 saved.write(model, optimizer, at)
@@ -172,28 +173,34 @@ def train(
             epoch=at.step * size / len(rows),
             seconds=round(at.seconds, 3),
             loss=mean_loss,
-            lr=multiplier(recipe, at.step, settled),
+            lr=float(optimizer.param_groups[0]["lr"]),
             **vars(levels),
         )
         at.curve.append(point)
         record(point)
         memorized = point.memorization_rate
         score = (point.noisy_true_rate or 0.0) - (memorized or 0.0)
-        at.candidates.offer(score, point.selection_accuracy or 0.0, at.step, lambda: weights(model))
+        if processes.first:
+            at.candidates.offer(score, point.selection_accuracy or 0.0, at.step, lambda: weights(model))
         settled = settled_at(at.curve, recipe.schedule)
         total = last_step(recipe, settled)
         progress(at.step, total, point)
         if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:
-            stop_reason = "memorized"
-            break
-        if processes.first and at.step < total and saved.due:
+            at.stop_reason = "memorized"
+        elif processes.first and at.step < total and saved.due:
             saved.write(model, optimizer, at)
-    pre_step, pre_state = at.candidates.choose(at.curve[-1].selection_accuracy or 0.0, recipe.snapshot_share)
+    pre_step, pre_state = at.step, dict[str, Tensor]()
+    if processes.first:
+        final = at.curve[-1].selection_accuracy or 0.0
+        pre_step, pre_state = at.candidates.choose(final, recipe.snapshot_share)
+        if at.candidates.saved:  # the state on disk needs files that are not needed any more
+            saved.write(model, optimizer, at)
+        at.candidates.tidy()
     model.eval()
     return Trained(
         curve=at.curve,
         steps=at.step,
-        stop_reason=stop_reason,
+        stop_reason=at.stop_reason,
         pre_step=pre_step,
         pre_state=pre_state,
         examples_seen=at.step * size,

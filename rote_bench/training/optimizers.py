@@ -63,7 +63,8 @@ class MuonAdamW(torch.optim.Optimizer):
             if group["algorithm"] == "muon":
                 self._muon(parameters, group)
             else:
-                self._adamw(parameters, group)
+                for together in self._by_age(parameters):
+                    self._adamw(together, group)
 
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
@@ -84,7 +85,15 @@ class MuonAdamW(torch.optim.Optimizer):
             for i, factor in zip(members, factors, strict=True):
                 parameters[i].add_(factor.to(parameters[i].dtype), alpha=scale)
 
+    def _by_age(self, parameters: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Parameters by how many steps they have taken: some get their first gradient late."""
+        out: dict[int, list[Tensor]] = {}
+        for p in parameters:
+            out.setdefault(self.state[p].get("step", 0), []).append(p)
+        return list(out.values())
+
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        """A step of parameters that have taken equally many."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         beta1, beta2 = group["betas"]
         for p in parameters:

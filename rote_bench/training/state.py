@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
+import tempfile
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -15,24 +20,91 @@ from torch import Tensor
 from .curve import Evaluation
 
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
+IN_MEMORY = 2  # snapshots that wait there for the end of training
 
 
 @dataclass
-class Candidates:
-    """Snapshots that can still become the pre-memorization one: none other is better in both respects."""
+class Candidate:
+    """A snapshot that can still become the pre-memorization one.
 
-    kept: list[tuple[float, float, int, dict[str, Tensor]]] = field(default_factory=list)
+    Attributes:
+        score: P(true answer) - P(noisy label) on the noisy training examples.
+        accuracy: on the selection split.
+        weights: None while they wait in a file.
+    """
+
+    score: float
+    accuracy: float
+    step: int
+    weights: dict[str, Tensor] | None
+
+
+class Candidates:
+    """The snapshots that none other is better than in both respects; which one it is, only the end of training tells.
+
+    The last ones wait in memory, the others in files of their own, each written once. A file goes when neither this
+    object nor the saved state of training needs it any more, so that a run can be ended at any moment.
+
+    Args:
+        state: the file from which an interrupted run goes on, beside which the others lie; a folder that vanishes with
+            this object serves when None.
+        identity: what is being trained.
+        kept: those of the saved state.
+        saved: the files that the saved state needs, when it is another training's.
+    """
+
+    def __init__(
+        self, state: Path | None = None, identity: str = "", kept: Sequence[Candidate] = (), saved: Iterable[Path] = ()
+    ) -> None:
+        self.state, self.kept = state, list(kept)
+        self.tag = hashlib.sha256(identity.encode()).hexdigest()[:8]
+        self.saved = {*saved, *self.waiting()}
+
+    @cached_property
+    def _vanishing(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="rote-bench-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @property
+    def _base(self) -> Path:
+        return self.state or self._vanishing / "state.pt"
+
+    def file(self, step: int) -> Path:
+        """Where the weights of a step wait."""
+        return self._base.with_name(f".{self._base.stem}-{self.tag}-{step}.pt")
+
+    def waiting(self) -> set[Path]:
+        """The files of those that wait in files."""
+        return {self.file(each.step) for each in self.kept if each.weights is None}
 
     def offer(self, score: float, accuracy: float, step: int, state: Callable[[], dict[str, Tensor]]) -> None:
-        if any(s >= score and a >= accuracy for s, a, _, _ in self.kept):
+        """Keep a snapshot, unless another is at least as good in both respects, and drop those that are not better."""
+        if any(each.score >= score and each.accuracy >= accuracy for each in self.kept):
             return
-        self.kept = [k for k in self.kept if not (k[0] <= score and k[1] <= accuracy)]
-        self.kept.append((score, accuracy, step, state()))
+        self.kept = [each for each in self.kept if not (each.score <= score and each.accuracy <= accuracy)]
+        inside = [each for each in self.kept if each.weights is not None]
+        for each in inside[: max(0, len(inside) + 1 - IN_MEMORY)]:
+            _write(each.weights, self.file(each.step))
+            each.weights = None
+        self.kept.append(Candidate(score, accuracy, step, state()))
+        self.tidy()
 
     def choose(self, final: float, share: float) -> tuple[int, dict[str, Tensor]]:
-        eligible = [k for k in self.kept if k[1] >= share * final] or self.kept
-        _, _, step, state = max(eligible, key=lambda k: (k[0], -k[2]))
-        return step, state
+        """The step and weights of the best score among those with a share of the final accuracy; drops all others."""
+        eligible = [each for each in self.kept if each.accuracy >= share * final] or self.kept
+        chosen = max(eligible, key=lambda each: (each.score, -each.step))
+        self.kept = [chosen]
+        if chosen.weights is None:
+            chosen.weights = torch.load(self.file(chosen.step), map_location="cpu", weights_only=True)
+        return chosen.step, chosen.weights
+
+    def tidy(self) -> None:
+        """Remove files that nothing needs."""
+        if self.state is None and "_vanishing" not in self.__dict__:
+            return  # never wrote any
+        for file in {*self._base.parent.glob(f".{self._base.stem}-*-*")} - self.saved - self.waiting():
+            file.unlink(missing_ok=True)
 
 
 @dataclass
@@ -43,6 +115,7 @@ class Standing:
         running: losses of the steps since the last evaluation.
         evaluating: seconds spent on evaluations, in all calls.
         earlier: seconds spent before this call.
+        stop_reason: why training ends, once it does; ``budget`` until then.
     """
 
     curve: list[Evaluation] = field(default_factory=list)
@@ -52,6 +125,7 @@ class Standing:
     running: list[Tensor] = field(default_factory=list)
     evaluating: float = 0.0
     earlier: float = 0.0
+    stop_reason: Literal["memorized", "budget"] = "budget"
     start: float = field(default_factory=time.monotonic)
 
     @property
@@ -79,43 +153,65 @@ class SavedState:
     def read(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Standing:
         """Restore weights, optimizer and random state, where there is something to restore."""
         if self.path is None or not self.path.is_file():
-            return Standing()
+            return Standing(candidates=Candidates(self.path, self.identity))
         state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        kept = [Candidate(*each) for each in state["candidates"]]
+        candidates = Candidates(self.path, state["identity"], kept)
         if state["identity"] != self.identity:
-            return Standing()
+            return Standing(candidates=Candidates(self.path, self.identity, saved=candidates.saved))
+        if not all(file.is_file() for file in candidates.saved):  # somebody took them away
+            self.path.unlink(missing_ok=True)
+            return Standing(candidates=Candidates(self.path, self.identity))
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        for device, generator in zip(_accelerators(model), state.get("rng_cuda", ()), strict=False):
+            torch.cuda.set_rng_state(generator, device)
         return Standing(
             curve=[Evaluation.read(point) for point in state["curve"]],
-            candidates=Candidates(state["candidates"]),
+            candidates=candidates,
             step=state["step"],
             tokens=state["tokens"],
             running=list(state["running"]),
             evaluating=state["evaluating"],
             earlier=state["seconds"],
+            stop_reason=state.get("stop_reason", "budget"),
         )
 
     def write(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, at: Standing) -> None:
         if self.path is None:
             return
         before = time.monotonic()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
         state = {
             "identity": self.identity,
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "rng_cuda": [torch.cuda.get_rng_state(device) for device in _accelerators(model)],
             "curve": [point.plain() for point in at.curve],
-            "candidates": at.candidates.kept,
+            "candidates": [(c.score, c.accuracy, c.step, c.weights) for c in at.candidates.kept],
             "step": at.step,
             "tokens": at.tokens,
             "running": at.running,
             "evaluating": at.evaluating,
             "seconds": at.seconds,
+            "stop_reason": at.stop_reason,
         }
-        torch.save(state, partial)
-        os.replace(partial, self.path)
+        _write(state, self.path)
+        at.candidates.saved = at.candidates.waiting()
+        at.candidates.tidy()
         self.written = time.monotonic()
         self.took = self.written - before
+
+
+def _accelerators(model: torch.nn.Module) -> list[torch.device]:
+    """The GPUs that hold the model, each of which has a generator of its own."""
+    return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
+
+
+def _write(content: Any, path: Path) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(content, partial)
+    os.replace(partial, path)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import UserError, did_you_mean
-from .curve import Evaluation
+
+if TYPE_CHECKING:
+    from .curve import Evaluation
 
 FOLDER = "tracking"  # inside a cell's folder; holds times of day, so it is no part of the report's artifacts
 PROJECT = "rote-bench"
 MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
-Follow = Callable[[Evaluation], None]
+Follow: TypeAlias = "Callable[[Evaluation], None]"
 
 
 def require(kind: str) -> Any:
@@ -58,13 +59,15 @@ def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
 
 
 def scalars(point: Evaluation) -> dict[str, float]:
-    """The curves, the loss and the learning rate of an evaluation: every number that is not a measure of progress."""
+    """The curves, the loss and the learning rate (``lr``) of an evaluation: all numbers that measure no progress."""
     ruler = ("step", "epoch", "examples_seen", "seconds")
     return {name: float(value) for name, value in point.plain().items() if name not in ruler and value is not None}
 
 
 @contextmanager
 def _tensorboard(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    import shutil
+
     place = folder / FOLDER
     if place.exists():
         shutil.rmtree(place)

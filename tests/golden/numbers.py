@@ -170,7 +170,7 @@ def _models() -> Numbers:
     for name in ("llama-nano", "mamba-nano", "gpt2-micro"):
         model = FromConfig().load(ModelRequest(name, vocab_size=50, max_length=16)).model
         sizes[name] = sum(p.numel() for p in model.parameters())
-    first = sorted(loaded.model.named_parameters())[3][1]
+    first = sorted(loaded.model.named_parameters())[3][1].detach()
     return {"sizes": sizes, "mean_square": float(first.double().square().mean()), "first": float(first.reshape(-1)[0])}
 
 
@@ -190,7 +190,7 @@ def _evaluation() -> Numbers:
     from rote_bench.evaluation import decode, matches
     from rote_bench.measurement import score
 
-    texts, right = decode(small_model(), words(), encoded())
+    texts, (right,) = decode(small_model(), words(), [encoded()])
     (hits,) = matches(small_model("post"), [encoded(200)])
     clusters = np.arange(120) // 6
     flags = waves(3, 120).numpy() > -0.5
@@ -220,7 +220,10 @@ def _statistics() -> Numbers:
 
     x, clusters = waves(90).numpy() > 0.1, np.arange(90) // 7
     y = waves(60, shift=2.0).numpy()
-    rng = lambda: np.random.default_rng(11)  # noqa: E731
+
+    def rng() -> np.random.Generator:
+        return np.random.default_rng(11)
+
     return {
         "wilson": _estimate(s.wilson(17, 40)),
         "proportion": _estimate(s.proportion(x, clusters, rng())),
@@ -250,9 +253,9 @@ def _interventions() -> Numbers:
     }
     lead, pairs = capture_with_gradient(anatomy, ids, [Site(0, "mlp")], lambda logits: logits[:, -1, 3].sum())
     return {
-        **{name: float(run(anatomy, ids, edit).square().mean()) for name, edit in edits.items()},
+        **{name: float(run(anatomy, ids, edit).detach().square().mean()) for name, edit in edits.items()},
         "states": {f"{s.layer} {s.part}": float(v.square().mean()) for s, v in found.items()},
-        "lead": float(lead),
+        "lead": float(lead.detach()),
         "gradient": float(pairs[Site(0, "mlp")][1].square().sum()),
     }
 
@@ -287,7 +290,7 @@ def _optimizer() -> Numbers:
             optimizer.step()
         state = dict(model.named_parameters())
         out[kind] = {
-            name: float(state[name].square().mean())
+            name: float(state[name].detach().square().mean())
             for name in ("transformer.h.0.mlp.c_fc.weight", "transformer.wte.weight", "transformer.ln_f.bias")
         }
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,66 +16,19 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from rote_bench.cli import main
-from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
 from rote_bench.leaderboard import tables
 from rote_bench.leaderboard.assemble import assemble
-from rote_bench.leaderboard.build import FILES, schema
-from rote_bench.leaderboard.build import check as check_board
-from rote_bench.leaderboard.collect import Collection, Refusal, admit
-from rote_bench.statistics import wilson
+from rote_bench.leaderboard.build import FILES, known_measures
+from rote_bench.leaderboard.collect import Collection, Refusal, admit, collect, find
+from rote_bench.leaderboard.schema import check as check_board
+from rote_bench.leaderboard.schema import schema
+from rote_bench.plugins import Registry
+from rote_bench.report.record import SCHEMA_VERSION
+
+from .cells import accuracy, build, cell, identify, judge, put
 
 Change = Callable[[dict[str, Any], Path], None]
-
-
-def identify(report: dict[str, Any]) -> None:
-    """Make the identity that of the report again, as somebody who tampers with care would."""
-    parts = report["identity"]["parts"]
-    parts["seeds"] = report["task"]["spec"]["seeds"] = report["seeds"]
-    parts["noise_rate"], parts["limit"] = report["data"]["noise_rate"], report["data"]["limit"]
-    parts["model"]["name"] = report["model"]["name"]
-    report["identity"]["hash"] = digest(parts)
-
-
-def put(folder: Path, report: dict[str, Any]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps(report))
-    return folder
-
-
-def build(places: list[Path], output: Path, *flags: str) -> dict[str, Any]:
-    assert main(["leaderboard", "build", *map(str, places), "-o", str(output), "--quiet", *flags]) == 0
-    board: dict[str, Any] = json.loads((output / "leaderboard.json").read_text())
-    return board
-
-
-def accuracy(report: dict[str, Any], right: int) -> None:
-    """Another held-out accuracy, with its interval."""
-    n = report["metrics"]["validation_accuracy"]["n"]
-    e = wilson(right, n)
-    entry = report["metrics"]["validation_accuracy"]
-    entry.update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-
-
-def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int, *, memorised: bool = True) -> Any:
-    """A cell made from a real one: as many held-out questions wrong, all noise memorised or none."""
-    made = copy.deepcopy(report)
-    made["model"]["name"] = model
-    made["seeds"] = dict.fromkeys(made["seeds"], seed)
-    made["data"]["noise_rate"] = rate
-    accuracy(made, made["metrics"]["validation_accuracy"]["n"] - wrong)
-    n = made["data"]["n_noisy"]
-    for name, hits, of in (
-        ("memorization_rate", n if memorised else 0, n),
-        ("noisy_true_rate", 0 if memorised else n, n),
-        ("phantom_rate", 0, made["metrics"]["phantom_rate"]["n"]),
-    ):
-        e = wilson(hits, of)
-        made["metrics"][name].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-    made["metrics"]["counterfactual_memorization"]["value"] = float(memorised)
-    made["findings"] = decide(made["metrics"])
-    identify(made)
-    return made
 
 
 def raised(report: dict[str, Any], folder: Path) -> None:
@@ -126,7 +80,7 @@ def verdict(report: dict[str, Any], folder: Path) -> None:
 
 
 def later_version(report: dict[str, Any], folder: Path) -> None:
-    report["schema_version"] = 2
+    report["schema_version"] = SCHEMA_VERSION + 1
 
 
 def failed(report: dict[str, Any], folder: Path) -> None:
@@ -139,6 +93,69 @@ def interrupted(report: dict[str, Any], folder: Path) -> None:
 
 def own_metric(report: dict[str, Any], folder: Path) -> None:
     report["metrics"]["greatness"] = report["metrics"]["validation_accuracy"]
+
+
+def of_another_version(report: dict[str, Any], folder: Path) -> None:
+    report["diagnostics"]["activation_patching"]["version"] = 99
+    report["identity"]["parts"]["diagnostics"]["activation_patching"]["version"] = 99
+    report["metrics"]["patch_dissociation"]["value"] = 5.0
+    judge(report)
+    identify(report)
+
+
+def of_a_stranger(report: dict[str, Any], folder: Path) -> None:
+    report["diagnostics"]["stranger"] = {**report["diagnostics"]["probe"], "metrics": []}
+    report["task"]["spec"]["diagnostics"].append({"stranger": {}})
+    report["identity"]["parts"]["diagnostics"]["stranger"] = {"version": 1, "options": {}}
+    identify(report)
+
+
+def undeclared(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["greatness"] = report["metrics"]["validation_accuracy"]
+    report["diagnostics"]["probe"]["metrics"].append("greatness")
+
+
+def beyond_its_bounds(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["probe_accuracy_noisy"]["value"] = 1.5
+
+
+def on_another_split(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["probe_accuracy_noisy"]["split"] = "validation"
+
+
+def in_another_direction(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["early_clean_peak"]["higher_is_better"] = False
+
+
+def with_other_options(report: dict[str, Any], folder: Path) -> None:
+    report["identity"]["parts"]["diagnostics"]["learning_dynamics"]["options"] = {"level": 0.4}
+    identify(report)
+
+
+def on_more_examples(report: dict[str, Any], folder: Path) -> None:
+    report["metrics"]["early_clean_peak"]["n"] *= 100
+
+
+def narrowed(report: dict[str, Any], folder: Path) -> None:
+    metric = report["metrics"]["memorization_lag"]
+    metric["ci_low"] = metric["ci_high"] = metric["value"]
+    judge(report)
+
+
+def of_other_weights(report: dict[str, Any], folder: Path) -> None:
+    report["model"]["weights"] = "1" * 64
+
+
+def under_another_schedule(report: dict[str, Any], folder: Path) -> None:
+    report["training"]["schedule"]["settle"] = "fixed"
+
+
+def of_a_failure(report: dict[str, Any], folder: Path) -> None:
+    report["diagnostics"]["probe"].update(status="failed", reason="by hand")
+
+
+def without_form(report: dict[str, Any], folder: Path) -> None:
+    report["diagnostics"]["logit_lens"]["details"] = {"snapshots": []}
 
 
 def outside_interval(report: dict[str, Any], folder: Path) -> None:
@@ -159,11 +176,24 @@ def outside_interval(report: dict[str, Any], folder: Path) -> None:
         (another_identity, "the identity hash is not that of its parts"),
         (another_task, "content hash of the task is not that of its specification"),
         (verdict, "but its metrics give"),
-        (later_version, "is of schema version 2; this rote-bench reads 1"),
+        (later_version, f"is of schema version {SCHEMA_VERSION + 1}; this rote-bench reads {SCHEMA_VERSION}"),
         (failed, "the run failed: RuntimeError: out of memory"),
         (interrupted, "the run was interrupted"),
         (own_metric, "no diagnostic gives the metric greatness"),
         (outside_interval, "train_clean_accuracy 0 lies outside its own interval"),
+        (of_another_version, "activation_patching: its version 99 is not known here; this rote-bench has"),
+        (of_a_stranger, "the diagnostic 'stranger' is not known here; it needs its plugin"),
+        (undeclared, "probe measures no 'greatness'"),
+        (beyond_its_bounds, "probe_accuracy_noisy 1.5 lies outside what is possible"),
+        (on_another_split, "probe_accuracy_noisy is measured on 'validation' instead of train_noisy"),
+        (in_another_direction, "the direction of early_clean_peak is another one than its declaration's"),
+        (with_other_options, "the options of 'learning_dynamics' differ between the report and its identity"),
+        (on_more_examples, "early_clean_peak is"),
+        (narrowed, "memorization_lag is"),
+        (of_other_weights, "weights of the model differs between the report and its identity"),
+        (under_another_schedule, "schedule differs between the report and its identity"),
+        (of_a_failure, "probe has metrics although it did not succeed"),
+        (without_form, "the details of logit_lens are not those that its metrics are made of"),
     ],
 )
 def test_a_report_that_was_tampered_with_is_left_out_and_the_rest_is_built(
@@ -188,7 +218,10 @@ def test_a_report_that_was_tampered_with_is_left_out_and_the_rest_is_built(
     ("damage", "says"),
     [
         (lambda text: text[:-30], "is not a complete JSON report"),
-        (lambda text: text.replace('"schema_version": 1', '"schema_version": NaN'), "NaN is not allowed"),
+        (
+            lambda text: text.replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": NaN'),
+            "NaN is not allowed",
+        ),
         (lambda text: "[" * 100_000, "nested too deeply"),
         (lambda text: "[]", "schema version None"),
         (lambda text: '{"schema_version": true}', "schema version True"),
@@ -225,7 +258,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def test_whatever_stands_in_a_report_it_is_admitted_or_refused_in_one_line(
-    thr_report: dict[str, Any], tmp_path: Path
+    thr_report: dict[str, Any], tmp_path: Path, registry: Registry
 ) -> None:
     rng = random.Random(0)
     odd = [None, True, -1, 1e300, 10**30, "", "x" * 600, "\u202e<b>", "\ud800", [], {}, [[1]], {"a": None}]
@@ -240,32 +273,127 @@ def test_whatever_stands_in_a_report_it_is_admitted_or_refused_in_one_line(
         inside[last] = rng.choice(odd)
         with contextlib.suppress(AttributeError, KeyError, TypeError):
             changed["identity"]["hash"] = digest(changed["identity"]["parts"])
-        found = admit(put(tmp_path / "r", changed), "report.json")
+        found = admit(put(tmp_path / "r", changed), "report.json", registry)
         if isinstance(found, Refusal):
             refused += 1
             assert found.reason and found.reason.isprintable() and len(found.reason) <= 300
         else:
-            check_board(assemble(Collection([found], []), {}))
+            check_board(assemble(Collection([found], []), {}, known_measures(registry)))
     assert 0 < refused < 80
 
 
-def test_a_diagnostic_of_another_version_than_its_code_is_refused(thr_report: dict[str, Any], tmp_path: Path) -> None:
-    thr_report["diagnostics"]["probe"]["version"] = 2
-    found = admit(put(tmp_path / "r", thr_report), "report.json")
+def test_a_diagnostic_of_another_version_than_its_identity_is_refused(
+    thr_report: dict[str, Any], tmp_path: Path, registry: Registry
+) -> None:
+    thr_report["diagnostics"]["probe"]["version"] = 99
+    found = admit(put(tmp_path / "r", thr_report), "report.json", registry)
     assert isinstance(found, Refusal) and "version of 'probe' differs" in found.reason
 
 
-@pytest.fixture
-def many(thr_report: dict[str, Any], tmp_path: Path) -> Path:
-    """Three seeds of four models: two that are ranked, one that never solves the task, one that ignores the noise."""
-    folder = tmp_path / "reports"
-    wrong = {"good": (0, 1), "better": (0, 0), "unsolved": (20, 20), "careful": (0, 0)}
-    for model, (clean, noisy) in wrong.items():
-        for seed in range(3):
-            for rate, errors in ((0.0, clean), (0.05, noisy * (seed + 1))):
-                made = cell(thr_report, model, rate, seed, errors, memorised=model != "careful")
-                put(folder / model / f"{rate:g}" / str(seed), made)
-    return folder
+def drawn(report: dict[str, Any], folder: Path, registry: Registry) -> dict[str, Any]:
+    found = admit(put(folder, report), "report.json", registry)
+    assert not isinstance(found, Refusal), found
+    return dict(found.series)
+
+
+def test_what_the_page_draws_is_little_and_of_its_form(
+    thr_report: dict[str, Any], tmp_path: Path, registry: Registry
+) -> None:
+    series = drawn(thr_report, tmp_path / "r", registry)
+    assert set(series) == {"learning_dynamics", "logit_lens", "activation_patching"}
+    details = thr_report["diagnostics"]["learning_dynamics"]["details"]
+    assert len(series["learning_dynamics"]["points"]) == min(len(details["curve"]), 64)
+    lens = thr_report["diagnostics"]["logit_lens"]["details"]["snapshots"]["post_memorization"]["noisy"]
+    assert series["logit_lens"]["true_top1"] == [round(v, 4) for v in lens["true_top1"]]
+    for odd in (["x"] * len(lens["true_top1"]), [1e12], {"a": 1}, "text", [[0.5]], [0.5] * 1000):
+        lens["true_top1"] = odd
+        assert set(drawn(thr_report, tmp_path / "r", registry)) == {"learning_dynamics", "activation_patching"}
+
+
+def test_processes_find_what_one_finds(many: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, paths = find([many])
+    alone = collect(root, paths, registry)
+    monkeypatch.setattr("rote_bench.leaderboard.collect.WORTH_PROCESSES", 1)
+    monkeypatch.setattr("rote_bench.leaderboard.collect.CHUNK", 12)
+    assert collect(root, paths, registry, workers=2) == alone and len(alone.entries) == 24
+
+
+STRANGER = """
+from rote_bench import hookimpl
+from rote_bench.diagnostics import Diagnostic, Measure, Result
+
+
+class Stranger(Diagnostic):
+    name = "stranger"
+    description = "what nobody else measures"
+    metrics = (Measure("greatness", "how great it is", "validation", (0.0, 9.0), False, interval="by hand", column=2),)
+
+    def run(self, subject):
+        return Result()
+
+    def implied(self, details, records):
+        return {"greatness": details["seen"] / 2}
+
+    @staticmethod
+    def series(details):
+        return {"seen": [details["seen"]]}
+
+
+@hookimpl
+def register_diagnostics(register):
+    register(Stranger)
+"""
+
+
+def greatly(report: dict[str, Any], value: float) -> dict[str, Any]:
+    """A report with the metric of a plugin, of whose details 2 follows."""
+    made = copy.deepcopy(report)
+    of_a_stranger(made, Path())
+    metric = {
+        **made["metrics"]["interchange_control"],
+        "value": value,
+        "split": "validation",
+        "higher_is_better": False,
+    }
+    made["metrics"]["greatness"] = metric
+    made["diagnostics"]["stranger"].update(metrics=["greatness"], details={"seen": 4})
+    return made
+
+
+def test_a_plugin_owns_its_metrics_as_any_diagnostic_does(
+    thr_report: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "stranger.py"
+    plugin.write_text(STRANGER)
+    put(tmp_path / "r" / "honest", greatly(thr_report, 2.0))
+    put(tmp_path / "r" / "raised", greatly(thr_report, 3.0))
+    put(tmp_path / "r" / "beyond", greatly(thr_report, 10.0))
+    monkeypatch.setattr("rote_bench.leaderboard.collect.WORTH_PROCESSES", 1)
+    for workers in (1, 2):
+        monkeypatch.setattr("rote_bench.leaderboard.build.cores", lambda count=workers: count)
+        board = build([tmp_path / "r"], tmp_path / "board", "--plugin", str(plugin), "--export", "every-eval-ever")
+        reasons = {one["path"]: one["reason"] for one in board["refused"]}
+        assert "greatness is 3, but the details of its diagnostic give 2" in reasons["raised/report.json"]
+        assert "greatness 10 lies outside what is possible" in reasons["beyond/report.json"]
+        (row,) = board["tasks"][0]["rows"]
+        assert row["metrics"]["greatness"]["value"] == 2.0 and row["series"]["stranger"] == [{"seen": [4], "seed": "0"}]
+    assert board["columns"][1:3] == ["early_clean_peak", "greatness"]
+    assert board["metrics"]["greatness"] == {
+        "heading": "greatness",
+        "meaning": "how great it is",
+        "higher_is_better": False,
+    }
+    assert "how great it is" in (tmp_path / "board" / "index.html").read_text()
+    (record,) = (tmp_path / "board" / "every_eval_ever").rglob("*.json")
+    configs = {
+        r["evaluation_name"].split(": ")[1]: r["metric_config"]
+        for r in json.loads(record.read_text())["evaluation_results"]
+    }
+    assert (configs["greatness"]["min_score"], configs["greatness"]["max_score"]) == (0.0, 9.0)
+    assert configs["greatness"]["lower_is_better"] is True
+    capsys.readouterr()
+    code, found = check(tmp_path / "r" / "honest", capsys, "--plugin", str(plugin))
+    assert code in (0, 3) and found["greatness"]["note"].startswith("its details agree")
 
 
 def test_models_are_ranked_by_the_rule_and_barred_by_the_gates(many: Path, tmp_path: Path) -> None:
@@ -316,7 +444,11 @@ def test_a_rebuild_gives_the_same_bytes_from_anywhere_and_in_any_order(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    build([Path("../reports") / m for m in ("careful", "unsolved", "good", "better")], tmp_path / "b", *flags)
+    build(
+        [Path(os.path.relpath(many, elsewhere)) / m for m in ("careful", "unsolved", "good", "better")],
+        tmp_path / "b",
+        *flags,
+    )
     first = {p.relative_to(tmp_path / "a"): p.read_bytes() for p in (tmp_path / "a").rglob("*") if p.is_file()}
     second = {p.relative_to(tmp_path / "b"): p.read_bytes() for p in (tmp_path / "b").rglob("*") if p.is_file()}
     assert first == second and {str(path) for path in first} >= set(FILES) and len(first) == len(FILES) + 24
@@ -362,7 +494,7 @@ def test_other_recipes_do_not_mix_with_a_model_of_the_same_name(thr_report: dict
         put(tmp_path / "r" / str(seed), cell(thr_report, "m", 0.05, seed, 0))
     other = cell(thr_report, "m", 0.05, 2, 0)
     other["task"]["spec"]["training"]["max_steps"] += 1
-    other["identity"]["parts"]["recipe"] = other["task"]["spec"]["training"]
+    other["identity"]["parts"]["training"] = other["task"]["spec"]["training"]
     identify(other)
     put(tmp_path / "r" / "other", other)
     rows = build([tmp_path / "r"], tmp_path / "board")["tasks"][0]["rows"]
@@ -463,6 +595,49 @@ def test_a_changed_curve_and_a_changed_interval_are_found(
     assert code == 1
     assert found["memorization_lag"]["verdict"] == found["override_depth"]["verdict"] == "differs"
     assert found["clean_label_depth"]["verdict"] == "confirmed"
+
+
+def test_another_curve_beside_the_report_is_found(
+    thr_cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(thr_cell, tmp_path / "cell"))
+    lines = (folder / "dynamics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    last["validation_accuracy"] /= 2
+    (folder / "dynamics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    resign(folder, "dynamics.jsonl")
+    code, found = check(folder, capsys)
+    assert code == 1 and [claim for claim, o in found.items() if o["verdict"] == "differs"] == ["curve"]
+    (folder / "dynamics.jsonl").unlink()
+    assert check(folder, capsys)[1]["curve"]["verdict"] == "not recomputed"
+
+
+def test_records_are_what_the_numbers_are_made_of(
+    thr_cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = Path(shutil.copytree(thr_cell, tmp_path / "cell"))
+    columns = pyarrow.parquet.read_table(folder / "logit_lens.parquet").to_pydict()
+    columns["label_rank"] = [[rank + 1000 for rank in ranks] for ranks in columns["label_rank"]]
+    pyarrow.parquet.write_table(pyarrow.table(columns), folder / "logit_lens.parquet")
+    resign(folder, "logit_lens.parquet")
+    code, found = check(folder, capsys)
+    assert code == 1 and found["override_depth"]["verdict"] == "differs" and found["details"]["verdict"] == "confirmed"
+    (folder / "logit_lens.parquet").unlink()
+    code, found = check(folder, capsys)
+    assert code == 0 and "logit_lens.parquet is not here" in found["override_depth"]["note"]
+
+
+def test_a_version_that_is_not_known_differs(
+    thr_report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    of_another_version(thr_report, tmp_path)
+    code, found = check(put(tmp_path / "r", thr_report), capsys)
+    assert code == 1 and found["patch_dissociation"]["verdict"] == "differs"
+    assert "its version 99 is not known here; this rote-bench has" in found["patch_dissociation"]["note"]
+    assert found["probe_accuracy_noisy"]["verdict"] == "not recomputed"
 
 
 def test_without_its_files_a_report_is_not_recomputed_and_says_why(

@@ -36,6 +36,15 @@ MODELS = (
     ("rwkv-nano", "rwkv", 0.72, 0.075),
     ("gpt_neox-nano", "gpt_neox", 0.83, 0.031),
 )
+HEADINGS: dict[str, tuple[str, bool | None]] = {
+    "noise_transfer": ("noise transfer", False),
+    "early_clean_peak": ("early clean peak", True),
+    "validation_accuracy": ("held-out accuracy", True),
+    "counterfactual_memorization": ("memorization", None),
+    "memorization_lag": ("memorization lag", None),
+    "override_depth": ("override depth", None),
+    "patch_dissociation": ("patch dissociation", None),
+}
 CLAIMS = {
     "generalize_then_memorize": "The model reaches half of its held-out questions before half of the noisy labels.",
     "clean_label_first": "Before memorising a noisy label the model gives the true answer to that very question.",
@@ -134,9 +143,9 @@ def row(rng: random.Random, task: str, model: tuple[str, str, float, float], rat
             for id_, claim in CLAIMS.items()
         },
         "series": {
-            "learning": [learning(rng, seed, rate) for seed in seeds],
-            "lens": [lens(rng, seed) for seed in seeds] if noisy else [],
-            "patching": [patching(rng, seed) for seed in seeds] if noisy else [],
+            "learning_dynamics": [learning(rng, seed, rate) for seed in seeds],
+            **({"logit_lens": [lens(rng, seed) for seed in seeds]} if noisy else {}),
+            **({"activation_patching": [patching(rng, seed) for seed in seeds]} if noisy else {}),
         },
         "environment": {
             "git_commits": ["a3c5ae6f0d"],
@@ -216,10 +225,15 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
             }
         )
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "rote_bench": "0.1.0",
         "rule": "By noise transfer at the main noise rate, lowest first; ties by early clean peak, highest first.",
         "gates": {"twin_validation_accuracy": 0.99, "counterfactual_memorization": 0.95},
+        "columns": list(HEADINGS),
+        "metrics": {
+            name: {"heading": heading, "meaning": f"what {heading} says", "higher_is_better": better}
+            for name, (heading, better) in HEADINGS.items()
+        },
         "reports": {"found": 181, "counted": 180, "refused": 0, "barred": 1, "duplicates": 0},
         "artifacts": {"present": 540, "missing": 0},
         "tasks": tasks,
@@ -229,8 +243,8 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
     }
 
 
-def with_text(value: Any, text: str, keep: tuple[str, ...] = ("seed", "seeds")) -> Any:
-    """The same board with every text in it replaced, seeds apart, which must stay different from each other."""
+def with_text(value: Any, text: str, keep: tuple[str, ...] = ("seed", "seeds", "columns")) -> Any:
+    """The same board with every text in it replaced, apart from seeds and columns, which must stay different."""
     if isinstance(value, dict):
         return {k: v if k in keep else with_text(v, text) for k, v in value.items()}
     if isinstance(value, list):
@@ -242,14 +256,15 @@ def with_names(given: dict[str, Any], text: str) -> dict[str, Any]:
     """The same board with a name of its own choice wherever a report chooses the name."""
     out = copy.deepcopy(given)
     out["gates"][text] = 0.5
+    out["metrics"][text] = out["metrics"]["override_depth"]
     for r in (r for task in out["tasks"] for r in task["rows"]):
         r["metrics"][text] = r["metrics"]["override_depth"]
         r["findings"][text] = r["findings"]["shared_circuits"]
         r["environment"][text] = [text]
         r["seeds"] = [text + seed for seed in r["seeds"]]
-        for one in r["series"]["learning"]:
+        for one in r["series"]["learning_dynamics"]:
             one["seed"] = text + one["seed"]
-        for one in r["series"]["patching"]:
+        for one in r["series"].get("activation_patching", ()):
             one["components"][text] = one["components"]["mlp"]
     return out
 
@@ -263,7 +278,8 @@ def skeleton(page: str) -> list[tuple[str, list[str]]]:
 def data(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="board-data">(.*?)</script>', page, re.DOTALL)
     assert found
-    return json.loads(found[1])
+    loaded: dict[str, Any] = json.loads(found[1])
+    return loaded
 
 
 @pytest.fixture(scope="module")
@@ -321,7 +337,7 @@ def test_board_without_tasks_or_rows(tasks: int) -> None:
 
 def test_a_number_that_is_no_number_is_refused() -> None:
     broken = board(rates=(0.05,), models=1)
-    broken["tasks"][0]["rows"][0]["series"]["lens"][0]["true_top1"][0] = math.nan
+    broken["tasks"][0]["rows"][0]["series"]["logit_lens"][0]["true_top1"][0] = math.nan
     with pytest.raises(ValueError, match="JSON"):
         render(broken)
 

@@ -155,8 +155,13 @@ def test_weights_of_zero_do_not_make_proofs_trivial() -> None:
 
 
 def test_exceptions_name_types_that_exist() -> None:
-    assert {*SPECIAL, *NOT_FOR_TEXT} <= set(known_types())
+    import transformers
+
     assert set(SIZES) >= {"nano", "small"}
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    if f"transformers {transformers.__version__}," not in page:
+        pytest.skip("they are for the version that was surveyed; another may lack a type")
+    assert {*SPECIAL, *NOT_FOR_TEXT} <= set(known_types())
 
 
 def test_the_page_of_all_types_is_of_the_installed_version_or_says_which() -> None:

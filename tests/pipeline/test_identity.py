@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,12 +67,13 @@ def test_what_is_planned_and_what_is_known_later_make_up_all_parts(tmp_path: Pat
     ],
     ids=str,
 )
-def test_whatever_decides_numbers_makes_another_cell(change: dict[str, object], tmp_path: Path) -> None:
-    def identity(**options: object) -> str:
+def test_whatever_decides_numbers_makes_another_cell(change: dict[str, Any], tmp_path: Path) -> None:
+    def identity(**options: Any) -> str:
         report = rote_bench.run(
-            tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / str(options), quiet=True, **options
+            tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / str(len(options)), quiet=True, **options
         )
-        return report.record.identity.hash
+        found: str = report.record.identity.hash
+        return found
 
     assert identity(**change) != identity()
 
@@ -145,7 +147,7 @@ def test_content_of_models_and_tokenizers_is_what_they_hold(thr_cell: Path) -> N
 def run_in(package: Path, task: Path, out: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "ROTE_BENCH_PLUGINS": ""}
     command = [sys.executable, "-m", "rote_bench", "run", str(task), "--model", "gpt2-nano", "-o", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package.parent, check=False)
 
 
 def test_a_report_of_other_code_with_the_same_versions_says_so(tmp_path: Path) -> None:

@@ -325,3 +325,57 @@ def test_a_snapshot_of_another_model_is_refused(thr_cell: Path, tmp_path: Path) 
                 output_path=tmp_path / "runs",
                 quiet=True,
             )
+
+
+def test_running_again_leaves_nothing_of_the_run_before_in_the_report(tmp_path: Path) -> None:
+    task, out = tiny(tmp_path, "diagnostics: [learning_dynamics, logit_lens]\n"), tmp_path / "runs"
+    first = rote_bench.run(task, model="gpt2-nano", output_path=out, quiet=True)
+    (first.folder / "notes.txt").write_text("mine")
+    tiny(tmp_path, "diagnostics: [learning_dynamics]\n")
+    second = rote_bench.run(task, model="gpt2-nano", output_path=out, overwrite=True, quiet=True)
+    listed = {artifact.path for artifact in second.record.artifacts}
+    gone = {artifact.path for artifact in first.record.artifacts} - listed
+    assert gone == {"figures/logit_lens.png", "logit_lens.parquet"}
+    assert not any((first.folder / path).exists() for path in gone)
+    assert "notes.txt" not in listed and (first.folder / "notes.txt").read_text() == "mine"
+    here = {p.relative_to(out).as_posix() for p in first.folder.rglob("*") if p.is_file()}
+    assert {Path(p).name for p in here} == {Path(p).name for p in listed} | {"notes.txt", "report.json"}
+
+
+def test_lists_of_rates_and_seeds_give_a_list_of_reports(tmp_path: Path) -> None:
+    options = {"training.max_steps": 8, "diagnostics": ["learning_dynamics"]}
+    reports = rote_bench.run(
+        tiny(tmp_path),
+        model="gpt2-nano",
+        noise_rate=[0.0, 0.2],
+        seed=[1],
+        overrides=options,
+        output_path=tmp_path / "runs",
+        quiet=True,
+    )
+    assert isinstance(reports, list)
+    assert [r.record.data.noise_rate for r in reports] == [0.0, 0.2]
+    assert all(r.record.training.steps == 8 and list(r.record.diagnostics) == ["learning_dynamics"] for r in reports)
+    texts = rote_bench.run(
+        tiny(tmp_path),
+        model="gpt2-nano",
+        noise_rate=0.2,
+        seed=1,
+        output_path=tmp_path / "texts",
+        quiet=True,
+        overrides=["training.max_steps=8", "diagnostics=[learning_dynamics]"],
+    )
+    assert texts.record.identity == reports[1].record.identity
+
+
+def test_how_training_went_stands_in_the_report(thr_cell: Path) -> None:
+    report = rote_bench.load_report(thr_cell).record
+    curve = [json.loads(line) for line in (thr_cell / "dynamics.jsonl").read_text().splitlines()]
+    settled = next(point["step"] for point in curve if point["selection_accuracy"] >= 0.95)
+    training = report.training
+    assert training.settled_step == settled
+    assert training.schedule.settle == "event" and training.schedule.twin is None and training.way == "alone"
+    full = [point["step"] for point in curve if point["memorization_rate"] >= 0.98]
+    assert training.steps_after_98 == (training.steps - full[0] if full else None)
+    assert report.timings.cpu_seconds > 0.5 * report.timings.training
+    assert report.environment.batch_size == 512

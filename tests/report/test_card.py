@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from huggingface_hub import ModelCard
 
 from rote_bench.report import card
+from rote_bench.report.schema import read
+from rote_bench.training.curve import Levels
 
+CURVES = [f.name for f in fields(Levels)]
 HOSTILE = 'a"b: [x]\n---\n{{ y }} | <img> `z` \\ #1 \u202e\ud800 %TAG !!python/object:os.system'
 
 
@@ -39,7 +43,7 @@ def test_the_first_snapshots_card_holds_the_curves_at_its_step(thr_cell: Path, t
     records = [json.loads(line) for line in (thr_cell / "dynamics.jsonl").read_text().splitlines()]
     (record,) = (r for r in records if r["step"] == step)
     found = {r.metric_type: r.metric_value for r in load(thr_cell, "pre_memorization").data.eval_results}
-    assert found == {name: record[name] for name in card.CURVES}
+    assert found == {name: record[name] for name in CURVES}
     assert f"after step {step} of" in load(thr_cell, "pre_memorization").text
 
 
@@ -50,9 +54,10 @@ def test_cards_are_among_the_hashed_artifacts(thr_report: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("snapshot", ["pre_memorization", "post_memorization"])
 def test_no_name_breaks_a_card(thr_report: dict[str, Any], snapshot: str, tmp_path: Path) -> None:
-    report = copy.deepcopy(thr_report)
-    report["model"]["name"] = report["task"]["spec"]["title"] = report["task"]["spec"]["profile"] = HOSTILE
-    text = card.render(report, snapshot, report["metrics"])
+    changed = copy.deepcopy(thr_report)
+    changed["model"]["name"] = changed["task"]["spec"]["title"] = changed["task"]["spec"]["profile"] = HOSTILE
+    report = read(changed)
+    text = card.render(report, snapshot, report.metrics)
     (tmp_path / "README.md").write_text(text, encoding="utf-8")
     parsed = ModelCard.load(tmp_path / "README.md")
     assert parsed.data.tags == ["rote-bench", "memorization", "label-noise"]
@@ -71,13 +76,15 @@ def test_no_name_breaks_a_card(thr_report: dict[str, Any], snapshot: str, tmp_pa
         ({"source": "pretrained", "name": "hf:../gone/model"}, None),
     ],
 )
-def test_the_base_model_is_named_where_it_has_a_name(model: dict[str, str], expected: str | None) -> None:
-    assert card.base(model) == expected
+def test_the_base_model_is_named_where_it_has_a_name(
+    model: dict[str, Any], expected: str | None, thr_report: dict[str, Any]
+) -> None:
+    assert card.base(replace(read(thr_report).model, **model)) == expected
 
 
 def test_what_was_not_measured_is_left_out(thr_report: dict[str, Any], tmp_path: Path) -> None:
-    report = copy.deepcopy(thr_report)
+    report = read(thr_report)
     name = "memorization_rate"
-    report["metrics"] = {name: {**report["metrics"][name], "value": None, "ci_low": None, "ci_high": None}}
-    (tmp_path / "README.md").write_text(card.render(report, "post_memorization", report["metrics"]))
+    unknown = {name: replace(report.metrics[name], value=None, ci_low=None, ci_high=None)}
+    (tmp_path / "README.md").write_text(card.render(report, "post_memorization", unknown))
     assert ModelCard.load(tmp_path / "README.md").data.eval_results is None

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rote_bench.errors import UserError
-from rote_bench.findings import CLAIMS, above, decide
 from rote_bench.hashing import canonical
 from rote_bench.models.sizing import config_for
-from rote_bench.report import table
+from rote_bench.plugins import Registry
 from rote_bench.report.build import plain_config
-from rote_bench.report.provenance import differing, environment
+from rote_bench.report.provenance import environment
+from rote_bench.report.schema import read
 from rote_bench.report.view import render
 from rote_bench.report.write import faults, load_report, not_finite, write_json, write_text
 
@@ -40,7 +41,7 @@ def damage(report: dict[str, Any], kind: str) -> str:
     if kind == "truncated":
         return json.dumps(changed)[:-20]
     if kind == "nan":
-        return json.dumps(changed).replace('"schema_version": 1', '"schema_version": NaN')
+        return json.dumps(changed).replace('"schema_version": 2', '"schema_version": NaN')
     if kind == "version":
         changed["schema_version"] = 0
     if kind == "extra":
@@ -83,75 +84,40 @@ def test_the_schema_is_closed_but_for_details(thr_report: dict[str, Any]) -> Non
         assert faults(changed), section
 
 
-def test_rendering_escapes_nothing_it_should_not_and_reads_when_narrow(thr_report: dict[str, Any]) -> None:
-    changed = copy.deepcopy(thr_report)
-    changed["model"]["name"] = "[red]<script>"
-    text = render(changed, width=80)
-    assert "[red]<script>" in text
-    assert "NOT replicated" in render(
-        {**changed, "findings": [{**f, "verdict": "not_replicated"} for f in changed["findings"]]}
-    )
+def test_rendering_escapes_nothing_it_should_not_and_reads_when_narrow(
+    thr_report: dict[str, Any], registry: Registry
+) -> None:
+    report = read(thr_report)
+    changed = replace(report, model=replace(report.model, name="[red]<script>"))
+    for width in (50, 80):
+        text = render(changed, registry.measures(), width=width)
+        assert "[red]<script>" in text
+        assert max(map(len, text.splitlines()[:-1])) <= width
+    refuted = tuple(replace(f, verdict="not_replicated") for f in report.findings)
+    assert "NOT replicated" in render(replace(report, findings=refuted), registry.measures(), width=80)
 
 
-def test_a_table_compares_models_over_seeds(thr_report: dict[str, Any]) -> None:
-    reports = []
-    for model, values in (("a", (0.9, 0.8)), ("b", (0.5, 0.7))):
-        for value in values:
-            changed = copy.deepcopy(thr_report)
-            changed["model"]["name"] = model
-            changed["metrics"]["validation_accuracy"]["value"] = value
-            reports.append(changed)
-    reports[-1]["metrics"]["memorization_lag"].update(value=None, ci_low=None, ci_high=None, reason_if_null="never")
-    first, second = table.rows(reports)
-    assert (first["model"], first["seeds"], first["validation_accuracy"].value) == ("a", 2, pytest.approx(0.85))
-    assert second["memorization_lag"].value is None and "1 of 2" in second["memorization_lag"].reason_if_null
-    assert table.render(reports, "github").startswith("| task")
+def test_different_seeds_are_told_apart(thr_report: dict[str, Any], registry: Registry) -> None:
+    report = read(thr_report)
+    assert "wrong labels), seed 0\n" in render(report, registry.measures(), width=120)
+    mixed = replace(report, seeds=replace(report.seeds, order=4))
+    assert "seeds data 0, noise 0, init 0, order 4, bootstrap 0" in render(mixed, registry.measures(), width=160)
 
 
-def entry(value: float, low: float | None = None, high: float | None = None) -> dict[str, Any]:
-    return {"value": value, "ci_low": low, "ci_high": high}
-
-
-@pytest.mark.parametrize(
-    ("given", "verdict"),
-    [
-        (entry(0.5, 0.1, 0.9), "replicated"),
-        (entry(0.5, -0.1, 0.9), "inconclusive"),
-        (entry(-0.5, -0.9, -0.1), "not_replicated"),
-        (entry(0.0, 0.0, 0.0), "not_replicated"),
-        (entry(0.2), "replicated"),
-    ],
-)
-def test_a_verdict_follows_the_whole_interval(given: dict[str, Any], verdict: str) -> None:
-    assert above(given, 0.0) == verdict
-
-
-def test_claims_without_evidence_are_not_applicable() -> None:
-    assert {f["verdict"] for f in decide({})} == {"not_applicable"}
-    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-
-
-def test_crossing_layers_decide_both_computed() -> None:
-    def verdict(clean: dict[str, Any], override: dict[str, Any]) -> str:
-        read = entry(0.3, 0.2, 0.4)
-        found = decide({"clean_label_depth": clean, "override_depth": override, "latent_clean_retention": read})
-        return next(f["verdict"] for f in found if f["id"] == "both_computed")
-
-    assert verdict(entry(0.25, 0.25, 0.5), entry(1.0, 0.75, 1.0)) == "replicated"
-    assert verdict(entry(0.5, 0.25, 0.75), entry(0.75, 0.5, 1.0)) == "inconclusive"
-    assert verdict(entry(1.0, 0.75, 1.0), entry(0.5, 0.25, 0.75)) == "not_replicated"
-
-
-def test_differences_of_identity_are_named() -> None:
-    assert differing({"a": 1, "b": {"c": 2, "d": 3}}, {"a": 1, "b": {"c": 4}, "e": 5}) == ["b.c", "b.d", "e"]
+def test_a_metric_that_nobody_declares_here_is_told_by_who_measured_it(thr_report: dict[str, Any]) -> None:
+    assert "measured by logit_lens" in render(read(thr_report), {}, width=100)
 
 
 def test_the_environment_names_versions() -> None:
     import torch
 
-    found = environment(device="cpu", threads=1, dtype="float32", precision="float32", deterministic=True)
-    assert found["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert found["threads"] == 1 and found["cpu"].endswith(f", {torch.backends.cpu.get_cpu_capability()}")
+    found = environment(device="cpu", threads=1, dtype="float32", precision="float32")
+    assert found.torch.split("+")[0] == torch.__version__.split("+")[0]
+    assert (
+        found.threads == 1
+        and found.deterministic
+        and found.cpu.endswith(f", {torch.backends.cpu.get_cpu_capability()}")
+    )
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "mamba2", "falcon_h1"])

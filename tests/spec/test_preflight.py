@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
 
+from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.noise import NoiseKind
 from rote_bench.plugins import Registry
@@ -42,12 +44,89 @@ def test_shipped_tasks_can_be_drawn_with_every_profile(registry: Registry, name:
         (SMALL + "noise:\n  kind: bridge_swap\n  options: {intermediate: nope}\n", 7, "no intermediate result 'nope'"),
         (SMALL + "noise:\n  kind: structured\n  rates: [0.05, 0.001]\n", 5, "covers as little as 0.001"),
         (SMALL + "noise:\n  options: {matrix: {x: {y: 1}}}\n  kind: class_conditional\n", 6, "no wrong answer for"),
+        (SMALL + "noise:\n  kind: class_conditional\n  options: {spread: 0}\n", 7, "0 is less than 1"),
+        (SMALL + "noise:\n  options: {matrix: MATRIX}\n  kind: class_conditional\n", 6, "not know the word 'unheard'"),
+        (SMALL + "noise:\n  rates: [0.05, 0.9999]\n", 6, "noise.rates: a rate of 0.9999 leaves none of 160"),
+        (
+            SMALL.replace("symbols", "symbols, facts: prompt, chains: 1, reading: 9").replace("0.8", "900"),
+            3,
+            "ask the same",
+        ),
     ],
 )
 def test_data_that_cannot_be_made(registry: Registry, tmp_path: Path, text: str, line: int, says: str) -> None:
     path = tmp_path / "task.yaml"
-    (fault,) = lines(path, text, registry)
+    matrix = ", ".join(f"e{i}: {{unheard: 1}}" for i in range(18))
+    (fault,) = lines(path, text.replace("MATRIX", f"{{{matrix}}}"), registry)
     assert fault.startswith(f"{path}:{line}: ") and says in fault
+
+
+TABLE = """name: table
+generator: dataset
+parameters:
+  path: rows.csv
+  facts: facts
+splits: {train: 8, selection: 1, validation: 1}
+noise: {rates: [0.2]}
+model: {layers: 1, width: 16, heads: 2}
+training: {max_steps: 4, evaluate_every: 2, schedule: {warmup: 1, anneal: 2}}
+diagnostics: [learning_dynamics]
+"""
+NESTED = '{"prompt": "q", "answer": "a", "positions": '
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "says"),
+    [
+        ({"rows.csv": "q 3,b\n"}, 3, "row {} of rows.csv and row {} of rows.csv ask the same: 'q 3'"),
+        ({"facts/two.csv": "prompt,answer\nf 2,a\nq 5,b\n"}, 5, "row 2 of two.csv is also a question of the "),
+        ({"facts/two.csv": "prompt,answer\nf 2,\n"}, 5, "row 1 of two.csv has no answer"),
+        ({"facts/two.csv": "prompt,nothing\nf 2,a\n"}, 3, "have no column 'answer'"),
+        ({"facts/two.csv": "prompt,answer\n"}, 5, "two holds no rows"),
+        ({"rows.csv": "q 10,\n"}, 4, "row 11 of rows.csv has no answer"),
+        ({"rows.jsonl": NESTED + '{"a": [0, 9]}}\n'}, 3, "0 to 9, is no part of its question"),
+        ({"rows.jsonl": NESTED + '{"a": [0]}}\n'}, 4, "'a' of row 1 of rows.jsonl is no pair of numbers but [0]"),
+        ({"rows.jsonl": NESTED + '{"a": [0, 1]}}\n{"prompt": "r", "answer": "b"}\n'}, 3, "the position 'a', unlike"),
+    ],
+)
+def test_mistakes_in_tables_are_found_before_anything_is_trained(
+    registry: Registry, tmp_path: Path, files: dict[str, str], line: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `validate`, and by a run just the same: one line with its place, and exit code 2."""
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "one.csv").write_text("prompt,answer\nf 1,a\n")
+    (tmp_path / "rows.csv").write_text("prompt,answer\n" + "".join(f"q {i},{'ab'[i % 2]}\n" for i in range(10)))
+    path = tmp_path / "task.yaml"
+    path.write_text(TABLE)
+    assert validate_file(path, registry) == []  # facts in two files are no mistake
+    for name, text in files.items():
+        with (tmp_path / name).open("a") as file:
+            file.write(text)
+    table = tmp_path / next((name for name in files if name.startswith("rows")), "rows.csv")
+    if table.suffix == ".jsonl":
+        more = [f'{{"prompt": "s{i}", "answer": "{"ab"[i]}", "positions": {{"a": [0, 1]}}}}\n' for i in range(2)]
+        table.write_text(table.read_text() + "".join(more))
+    rows = len(table.read_text().splitlines()) - (table.suffix == ".csv")  # all of them are drawn
+    path.write_text(TABLE.replace("rows.csv", table.name).replace("train: 8", f"train: {rows - 2}"))
+    (fault,) = (str(fault) for fault in validate_file(path, registry))
+    start, *rest = says.split("{}")
+    assert fault.startswith(f"{path}:{line}: ") and start in fault and all(part in fault for part in rest)
+    if "{}" in says:
+        assert {"row 4 of", "row 11 of"} <= {f"row {n} of" for n in re.findall(r"row (\d+) of", fault)}
+    assert main(["run", str(path), "--model", "gpt2-nano", "--quiet", "-o", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and start in said
+    assert not list((tmp_path / "runs").rglob("report.json"))
+
+
+def test_noise_that_leaves_nothing_true_is_the_users_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(SMALL)
+    assert main(["run", str(path), "--model", "gpt2-nano", "--noise-rate", "0.9999", "--quiet", "-o", "runs"]) == 2
+    said = capsys.readouterr().err
+    assert "leaves none of 160 training examples its true label" in said and said.count("\n") == 1
 
 
 def test_faults_of_all_profiles_and_of_inherited_ones_come_together(registry: Registry, tmp_path: Path) -> None:
@@ -66,7 +145,7 @@ def test_examples_that_do_not_fit_in_memory_are_never_made(
 ) -> None:
     spec = load_task("fda", registry)
     module = importlib.import_module("rote_bench.splits")
-    monkeypatch.setattr(module, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(module, "memory_at_hand", lambda: 1_000_000)
     monkeypatch.setattr(registry.table("tasks")["addition"], "example", None)  # any use of it would fail
     (fault,) = check_drawable(spec, registry)
     assert "do not fit in memory" in str(fault) and str(fault).startswith(f"{shipped()['fda']}:")

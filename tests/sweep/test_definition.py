@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.pipeline.settings import Settings
 from rote_bench.plugins import Registry
+from rote_bench.report.write import load_report
 from rote_bench.spec.loader import load_task
 from rote_bench.sweep.board import Board, State, summary, time_left
 from rote_bench.sweep.cells import Job, approximate_size, plan
@@ -335,7 +335,7 @@ def test_gpus_are_shared_out(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_report_counts_when_all_that_decides_its_numbers_agrees(
     registry: Registry, tmp_path: Path, thr_cell: Path
 ) -> None:
-    report = json.loads((thr_cell / "report.json").read_text())
+    report = load_report(thr_cell)
     spec = rote_bench.load_task(thr_cell.parents[4] / "task.yaml", registry=registry)
     job = Job(spec, "gpt2-nano", 0.05, Settings(output_path=tmp_path))
     finished = Finished(registry)
@@ -345,6 +345,5 @@ def test_a_report_counts_when_all_that_decides_its_numbers_agrees(
     assert not finished(replace(job, rate=0.1), report)
     assert not finished(replace(job, spec=spec.replace(training=replace(spec.training, clip=None))), report)
     assert not finished(replace(job, spec=spec.replace(diagnostics=spec.diagnostics[:-1])), report)
-    assert not finished(job, {**report, "status": "failed"})
-    report["identity"]["parts"]["task"]["data"] = "other examples"
-    assert not finished(job, report)
+    assert not finished(job, replace(report, status="failed"))
+    assert not finished(job, replace(report, data=replace(report.data, fingerprint="other examples")))

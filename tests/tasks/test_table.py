@@ -80,11 +80,26 @@ def test_splits_that_the_files_make_are_kept_apart(tmp_path: Path) -> None:
     made = task(tmp_path / "rows")
     parts = made.split({"train": 60, "selection": 10, "validation": 0.2}, 5)
     assert {name: len(part) for name, part in parts.items()} == {"train": 60, "selection": 10, "validation": 20}
-    assert [made.example(i).prompt for i in parts["selection"]] == [
+    assert sorted(made.example(i).prompt for i in parts["selection"]) == [
         " ".join(row["question"].split()) for row in ROWS[70:80]
     ]
     with pytest.raises(UserError, match="has 10 rows, not 11"):
         made.split({"train": 60, "selection": 11, "validation": 20}, 0)
+
+
+def test_a_part_of_a_sorted_file_is_a_random_part(tmp_path: Path) -> None:
+    """Whatever looks at the first rows of a split looks at a random part of it, and the data seed decides which."""
+    for name, rows in {"train": ROWS[:40], "selection": ROWS[40:60], "validation": ROWS[60:]}.items():
+        write(tmp_path / "rows" / f"{name}.csv", sorted(rows, key=lambda row: row["carry"]))
+    made, sizes = task(tmp_path / "rows"), {"train": 20, "selection": 10, "validation": 20}
+    drawn = [made.split(sizes, seed) for seed in range(5)]
+    for name in sizes:
+        assert len({tuple(parts[name]) for parts in drawn}) == 5
+        assert all(len(set(parts[name])) == sizes[name] for parts in drawn)
+        assert all({made.example(i).intermediates["carry"] for i in parts[name]} == {"0", "1"} for parts in drawn)
+        heads = [made.split(sizes, seed)[name][0] for seed in range(20)]
+        assert {made.example(head).intermediates["carry"] for head in heads} == {"0", "1"}
+    assert made.split(sizes, 3) == drawn[3]
 
 
 @pytest.mark.parametrize(

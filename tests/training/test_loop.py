@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -19,8 +20,10 @@ from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.spec.model import Recipe, Schedule
 from rote_bench.tasks.addition import Addition, AdditionParameters
-from rote_bench.training.curve import Levels
+from rote_bench.training import state
+from rote_bench.training.curve import Evaluation, Levels
 from rote_bench.training.loop import answer_loss, train
+from rote_bench.training.optimizers import MuonAdamW
 
 TASK = Addition(AdditionParameters(digits=1), 0)
 EXAMPLES = [TASK.example(i) for i in range(100)]
@@ -77,6 +80,26 @@ def test_training_learns_and_is_the_same_twice() -> None:
     assert (a.steps, a.examples_seen, a.stop_reason) == (30, 960, "budget")
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_records_hold_the_learning_rate_itself(
+    monkeypatch: pytest.MonkeyPatch, optimizer: Literal["muon", "adamw"]
+) -> None:
+    """Not the schedule's share of it: what the optimizer stepped with, seen from inside the step."""
+    stepped: list[float] = []
+    whole = MuonAdamW.step
+
+    def step(self: MuonAdamW, closure: Any = None) -> None:
+        stepped.append(max(g["lr"] for g in self.param_groups if g["algorithm"] == optimizer))
+        whole(self, closure)
+
+    monkeypatch.setattr(MuonAdamW, "step", step)
+    recipe = dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=0.03, adam_learning_rate=0.004)
+    curve = learn(model(), recipe).curve
+    assert [point.lr for point in curve] == [stepped[point.step - 1] for point in curve]
+    assert max(r["lr"] for r in curve) == (0.03 if optimizer == "muon" else 0.004)
+    assert len({r["lr"] for r in curve}) > 2
+
+
 @pytest.mark.parametrize("stop", [7, 10, 19])
 def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: int) -> None:
     straight = model()
@@ -97,6 +120,70 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: 
     assert (result.pre_step, result.tokens_seen) == (expected.pre_step, expected.tokens_seen)
     assert all(torch.equal(v, result.pre_state[k]) for k, v in expected.pre_state.items())
     assert expected.earlier_seconds == 0.0 < result.earlier_seconds < result.seconds
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two changes of the disk, with more snapshots to choose from than memory may hold."""
+    recipe = dataclasses.replace(RECIPE, max_steps=12, evaluate_every=2, snapshot_share=0.7)
+    never, save = 10**9, torch.save
+    left = [never]
+
+    def dying(change: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                if change is save:
+                    Path(arguments[1]).write_bytes(b"half a file")
+                raise Killed
+            return change(*arguments, **more)
+
+        return call
+
+    def run(path: Path) -> Any:
+        net = model()
+        records: list[Evaluation] = []
+        accuracy = measured(net)
+
+        def falling() -> Levels:
+            n = len(records)
+            return dataclasses.replace(accuracy(), noisy_true_rate=1 - n / 20, selection_accuracy=n / 20)
+
+        options: dict[str, Any] = {"seed": 0, "precision": "float32", "identity": "x", "checkpoint_seconds": 0.0}
+        return train(
+            net,
+            DATA,
+            torch.arange(100),
+            recipe,
+            falling,
+            **options,
+            progress=lambda *a: None,
+            record=records.append,
+            checkpoint=path,
+        )
+
+    monkeypatch.setattr(state, "SAVING_SHARE", 0.0)  # a state after every evaluation, however long it takes
+    for owner, name in ((torch, "save"), (os, "replace"), (Path, "unlink")):
+        monkeypatch.setattr(owner, name, dying(getattr(owner, name)))
+    expected = run(tmp_path / "straight" / "state.pt")
+    moments = never - left[0]
+    assert moments > 20 and 0 < expected.pre_step < expected.steps
+    for moment in range(moments):
+        path = tmp_path / str(moment) / "state.pt"
+        left[0] = moment
+        with pytest.raises(Killed):
+            run(path)
+        left[0] = never
+        result = run(path)
+        assert (result.pre_step, result.steps) == (expected.pre_step, expected.steps)
+        assert all(torch.equal(value, result.pre_state[key]) for key, value in expected.pre_state.items())
+        assert [r["loss"] for r in result.curve] == [r["loss"] for r in expected.curve]
+        assert [file.name for file in path.parent.iterdir()] in ([], ["state.pt"])
 
 
 def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:

@@ -69,6 +69,24 @@ def test_adamw_agrees_with_torch() -> None:
         assert torch.allclose(a, b, atol=1e-5)
 
 
+def test_a_parameter_that_joins_late_moves_as_in_torchs_adamw() -> None:
+    """Such as an expert that no token reached before, or one that is left out now and then."""
+    torch.manual_seed(0)
+    net = nn.ParameterList([nn.Parameter(torch.randn(5)) for _ in range(4)])
+    theirs = copy.deepcopy(net)
+    ours = make_optimizer(net, kind="adamw", muon_lr=0.0, adam_lr=0.01, weight_decay=0.1)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, weight_decay=0.1, betas=(0.9, 0.98), eps=1e-8)
+    joins = [range(40), range(20, 40), range(1, 40, 3), (7, 30)]
+    for step in range(40):
+        for own, other, join in zip(net, theirs, joins, strict=True):
+            gradient = torch.randn(5) if step in join else None
+            own.grad, other.grad = gradient, None if gradient is None else gradient.clone()
+        ours.step()
+        reference.step()
+        for own, other in zip(net, theirs, strict=True):
+            assert torch.allclose(own, other, rtol=1e-5, atol=1e-7), step
+
+
 def test_hidden_matrices_get_muon_and_the_rest_adamw() -> None:
     net = model()
     optimizer = make_optimizer(net, kind="muon", muon_lr=0.02, adam_lr=1e-3, weight_decay=0.0)

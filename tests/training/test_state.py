@@ -4,29 +4,60 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rote_bench.training.curve import Evaluation
-from rote_bench.training.state import Candidates, SavedState, Standing
+from rote_bench.training.state import IN_MEMORY, Candidates, SavedState, Standing
+
+SHARES = st.integers(0, 12).map(lambda n: n / 12)  # coarse, so that there are ties
+FALLING = [(step / 12, 1 - step / 12) for step in range(13)]  # none is better than another in both respects
 
 POINT = Evaluation(step=2, examples_seen=8, epoch=0.5, seconds=1.5, loss=0.25, lr=1.0, selection_accuracy=0.5)
 
 
-@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 1)), min_size=1, max_size=25), st.floats(0.5, 1))
-def test_keeping_few_candidates_chooses_as_if_all_were_kept(points: list[tuple[float, float]], share: float) -> None:
-    kept = Candidates()
-    for step, (score, accuracy) in enumerate(points):
-        kept.offer(score, accuracy, step, dict)
-    final = points[-1][1]
-    step, _ = kept.choose(final, share)
-    eligible = [p for p in points if p[1] >= share * final]
-    assert points[step][1] >= share * final
-    assert points[step][0] == max(score for score, _ in eligible)
+@example(points=FALLING, final=0.5, share=0.9)
+@example(points=FALLING, final=0.0, share=0.9)
+@given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=25), SHARES, st.floats(0.5, 1))
+@settings(deadline=None)
+def test_few_copies_in_memory_choose_what_all_of_them_would(
+    points: list[tuple[float, float]], final: float, share: float
+) -> None:
+    """Against the plain rule over every evaluation, weights included."""
+    with TemporaryDirectory() as folder:
+        for place in (None, Path(folder) / "state.pt"):
+            kept = Candidates(place)
+            for step, (score, accuracy) in enumerate(points):
+                kept.offer(score, accuracy, step, partial(state_of, step))
+                assert sum(each.weights is not None for each in kept.kept) <= IN_MEMORY
+                front = [p for p in points[: step + 1] if not any(better(q, p) for q in points[: step + 1])]
+                assert {(each.score, each.accuracy) for each in kept.kept} == set(front)
+                assert len(list(Path(folder).iterdir())) <= max(0, len(set(front)) - 1)
+            step, weights = kept.choose(final, share)
+            # some snapshot that is better in both respects always stands in for one that was dropped
+            best = [p for p in points if not any(better(q, p) for q in points)]
+            eligible = [p for p in best if p[1] >= share * final] or best
+            wanted = max(eligible)
+            assert points[step][0] == wanted[0] and step == min(
+                i for i, p in enumerate(points) if p in eligible and p[0] == wanted[0]
+            )
+            assert torch.equal(weights["weight"], torch.full((2,), float(step)))
+            kept.tidy()
+        assert not list(Path(folder).iterdir())
+
+
+def state_of(step: int) -> dict[str, torch.Tensor]:
+    return {"weight": torch.full((2,), float(step))}
+
+
+def better(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return one != other and one[0] >= other[0] and one[1] >= other[1]
 
 
 def test_a_state_that_takes_long_to_write_is_written_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +94,71 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     assert torch.equal(net.weight, other.weight)
     assert (again.curve, again.step, again.tokens, again.evaluating) == ([POINT], 3, 12, 1.0)
     assert again.running == at.running and again.candidates.kept == at.candidates.kept
+    assert again.stop_reason == "budget"
     assert again.earlier >= 5.0
     fresh = SavedState(tmp_path / "state.pt", "y", 30.0).read(other, optimizer)
     assert (fresh.step, fresh.earlier, fresh.curve) == (0, 0.0, [])
+
+
+def test_a_saved_state_stays_whole_while_another_training_has_the_folder(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def offered(at: Standing) -> Standing:
+        for step, (score, accuracy) in enumerate(FALLING):
+            at.candidates.offer(score, accuracy, step, partial(state_of, step))
+        return at
+
+    one = SavedState(tmp_path / "state.pt", "one", 0.0)
+    one.write(net, optimizer, offered(one.read(net, optimizer)))
+    files = {file.name for file in tmp_path.iterdir()}
+    assert len(files) == 1 + len(FALLING) - IN_MEMORY
+    assert (tmp_path / "state.pt").stat().st_size < 30_000
+    other = SavedState(tmp_path / "state.pt", "other", 0.0)
+    at = other.read(net, optimizer)
+    at.candidates.tidy()
+    assert files == {file.name for file in tmp_path.iterdir()}
+    offered(at)
+    again = one.read(net, optimizer)
+    step, weights = again.candidates.choose(0.8, 1.0)
+    assert step == 2 and torch.equal(weights["weight"], torch.full((2,), 2.0))
+    offered(at)
+    other.write(net, optimizer, at)
+    assert len(list(tmp_path.iterdir())) == len(files)
+    assert one.read(net, optimizer).candidates.kept == []
+    next(iter(at.candidates.waiting())).unlink()
+    assert other.read(net, optimizer).step == 0  # a state that is not whole is none
+
+
+def test_the_generators_of_all_gpus_in_use_go_on_where_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a model on two GPUs, without any: each generator is one of this processor's."""
+    devices = [torch.device("cuda", 0), torch.device("cuda", 1)]
+    gpus = {device: torch.Generator().manual_seed(device.index) for device in devices}
+    monkeypatch.setattr("rote_bench.training.state._accelerators", lambda model: devices)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: gpus[device].get_state())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: gpus[device].set_state(state))
+    net = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def drawn() -> list[torch.Tensor]:
+        return [torch.rand(3), *(torch.rand(3, generator=generator) for generator in gpus.values())]
+
+    drawn()
+    SavedState(tmp_path / "state.pt", "x", 30.0).write(net, optimizer, Standing())
+    expected = drawn()
+    drawn()
+    SavedState(tmp_path / "state.pt", "x", 30.0).read(net, optimizer)
+    assert all(torch.equal(a, b) for a, b in zip(drawn(), expected, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_dropout_on_a_gpu_goes_on_where_it_was(tmp_path: Path) -> None:
+    net = torch.nn.Linear(2, 2).cuda()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    saved = SavedState(tmp_path / "state.pt", "x", 30.0)
+    saved.write(net, optimizer, Standing())
+    expected = torch.nn.functional.dropout(torch.ones(64, device="cuda"))
+    saved.read(net, optimizer)
+    assert torch.equal(torch.nn.functional.dropout(torch.ones(64, device="cuda")), expected)

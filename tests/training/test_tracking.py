@@ -50,7 +50,7 @@ def test_tensorboard_shows_the_curves_and_changes_nothing(tmp_path: Path) -> Non
     (file,) = (tracked / tracking.FOLDER).iterdir()
     events = EventAccumulator(str(file)).Reload()
     curve = records(tracked)
-    for name in ("loss", "validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate"):
+    for name in ("lr", "loss", "validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate"):
         shown = [(e.step, e.value) for e in events.Scalars(name)]
         assert shown == [(r["step"], pytest.approx(r[name], rel=1e-6)) for r in curve]
     reports = [json.loads((cell / "report.json").read_text()) for cell in (tracked, plain)]

@@ -1,0 +1,70 @@
+"""Cells of a board: one that was really trained, and others made of it that agree with themselves as it does."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from rote_bench.cli import main
+from rote_bench.findings import decide
+from rote_bench.hashing import digest
+from rote_bench.report.record import Metric
+from rote_bench.report.schema import write
+from rote_bench.statistics import wilson
+
+
+def judge(report: dict[str, Any]) -> None:
+    """Make the findings those of the metrics again."""
+    report["findings"] = write(decide({name: Metric(**entry) for name, entry in report["metrics"].items()}))
+
+
+def identify(report: dict[str, Any]) -> None:
+    """Make the identity that of the report again, as somebody who tampers with care would."""
+    parts = report["identity"]["parts"]
+    parts["seeds"] = report["task"]["spec"]["seeds"] = report["seeds"]
+    parts["noise_rate"], parts["limit"] = report["data"]["noise_rate"], report["data"]["limit"]
+    parts["model"]["name"] = report["model"]["name"]
+    report["identity"]["hash"] = digest(parts)
+
+
+def put(folder: Path, report: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+def build(places: list[Path], output: Path, *flags: str) -> dict[str, Any]:
+    assert main(["leaderboard", "build", *map(str, places), "-o", str(output), "--quiet", *flags]) == 0
+    board: dict[str, Any] = json.loads((output / "leaderboard.json").read_text())
+    return board
+
+
+def accuracy(report: dict[str, Any], right: int) -> None:
+    """Another held-out accuracy, with its interval."""
+    n = report["metrics"]["validation_accuracy"]["n"]
+    e = wilson(right, n)
+    entry = report["metrics"]["validation_accuracy"]
+    entry.update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+
+
+def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int, *, memorised: bool = True) -> Any:
+    """A cell made from a real one: as many held-out questions wrong, all noise memorised or none."""
+    made = copy.deepcopy(report)
+    made["model"]["name"] = model
+    made["seeds"] = dict.fromkeys(made["seeds"], seed)
+    made["data"]["noise_rate"] = rate
+    accuracy(made, made["metrics"]["validation_accuracy"]["n"] - wrong)
+    n = made["data"]["n_noisy"]
+    for name, hits, of in (
+        ("memorization_rate", n if memorised else 0, n),
+        ("noisy_true_rate", 0 if memorised else n, n),
+        ("phantom_rate", 0, made["metrics"]["phantom_rate"]["n"]),
+    ):
+        e = wilson(hits, of)
+        made["metrics"][name].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+    made["metrics"]["counterfactual_memorization"]["value"] = float(memorised)
+    judge(made)
+    identify(made)
+    return made

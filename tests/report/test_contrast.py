@@ -1,0 +1,129 @@
+"""Two cells or two folders compared: what may be, by which statistics, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from rote_bench.errors import UserError
+from rote_bench.report.contrast import contrast
+from rote_bench.report.record import Report
+
+from ..reports import metric, report
+
+NAME = "validation_accuracy"
+
+
+def group(values: Mapping[int, float | None], model: str, **given: object) -> list[Report]:
+    return [report({NAME: value}, model=model, seed=seed, **given) for seed, value in values.items()]  # type: ignore[arg-type]
+
+
+def test_two_cells_add_their_half_widths_in_quadrature() -> None:
+    a, b = report({NAME: metric(0.9, 0.86, 0.92)}), report({NAME: metric(0.7, 0.66, 0.74)}, model="other")
+    found = contrast([a], [b])
+    (line,) = found.lines
+    assert line.difference.value == pytest.approx(0.2)
+    half = math.sqrt(0.03**2 + 0.04**2)
+    assert (line.difference.ci_low, line.difference.ci_high) == pytest.approx((0.2 - half, 0.2 + half))
+    assert line.difference.ci_method == "half widths in quadrature" and found.differs == "model (m and other)"
+    (bare,) = contrast([a], [report({NAME: 0.7}, model="other")]).lines
+    assert bare.difference.ci_low is None and bare.difference.reason_if_no_interval == "one side has no interval"
+
+
+def test_equal_seeds_are_paired() -> None:
+    first, second = {0: 0.90, 1: 0.50, 2: 0.70}, {2: 0.69, 0: 0.88, 1: 0.48}
+    found = contrast(group(first, "a"), group(second, "b"))
+    (line,) = found.lines
+    differences = np.array([first[seed] - second[seed] for seed in (0, 1, 2)])
+    assert found.way == "pairs" and line.difference.n == 3
+    assert line.difference.value == pytest.approx(differences.mean())
+    low, high = line.difference.ci_low, line.difference.ci_high
+    assert low is not None and high is not None and differences.min() <= low <= high <= differences.max()
+    backward = contrast(group(first, "a"), group(dict(reversed(second.items())), "b"))
+    assert backward.lines == found.lines
+
+
+def test_other_seeds_are_not_paired() -> None:
+    first, second = {0: 0.9, 1: 0.5, 2: 0.7}, {0: 0.6, 1: 0.3, 3: 0.4, 4: 0.5}
+    found = contrast(group(first, "a"), group(second, "b"))
+    (line,) = found.lines
+    a, b = np.array(list(first.values())), np.array(list(second.values()))
+    assert found.way == "groups" and line.difference.value == pytest.approx(a.mean() - b.mean())
+    rng = np.random.default_rng(7)  # an independent bootstrap comes to about the same interval
+    draws = rng.choice(a, (20_000, 3)).mean(1) - rng.choice(b, (20_000, 4)).mean(1)
+    assert (line.difference.ci_low, line.difference.ci_high) == pytest.approx(
+        np.quantile(draws, (0.025, 0.975)), abs=0.04
+    )
+    (single,) = contrast(group(first, "a"), group({5: 0.6}, "b")).lines
+    assert single.difference.value == pytest.approx(0.1) and single.difference.ci_low is None
+
+
+def test_what_one_side_does_not_know_has_no_difference() -> None:
+    (line,) = contrast(group({0: 0.9, 1: None}, "a"), group({0: 0.9, 1: 0.8}, "b")).lines
+    assert line.first.value is None and line.difference.value is None and line.difference.reason_if_null
+
+
+def test_noise_rates_may_differ_alone() -> None:
+    a, b = report({NAME: 0.9}), report({NAME: 0.8}, rate=0.1, fingerprint="f" * 64)
+    assert contrast([a], [b]).differs == "noise rate (0.05 and 0.1)"
+    with pytest.raises(UserError, match=r"noise rate \(0.05 and 0.1\) and model \(m and other\)"):
+        contrast([a], [report({NAME: 0.8}, rate=0.1, model="other")])
+    with pytest.raises(UserError, match=r"noise rate .* and dtype \(float32 and float16\)"):
+        contrast([a], [report({NAME: 0.8}, rate=0.1, parts={"dtype": "float16"})])
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (
+            report(model="o", parts={"training": {"max_steps": 60, "learning_rate": 0.01}}),
+            r"training.max_steps \(100 and 60\)",
+        ),
+        (report(model="o", content="1" * 64), r"content \(00000000 and 11111111\)"),
+        (report(model="o", fingerprint="f" * 64), "the examples of seed 0"),
+        (report(model="o", parts={"schedule": {"settle": "fixed", "twin": None}}), r"schedule \(event and fixed\)"),
+        (report(model="o", limit=50), r"limit \(null and 50\)"),
+        (report(model="o", parts={"versions": {"training": 2}}), r"versions.training \(1 and 2\)"),
+        (report(model="o", task="fda"), r"task \(thr and fda\)"),
+        (report(model="o", profile="quick"), r"task \(thr and thr-quick\)"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(other: Report, says: str) -> None:
+    with pytest.raises(UserError, match=says) as refused:
+        contrast([report()], [other], ("here", "there"))
+    assert str(refused.value).startswith("here and there: ") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("side", "says"),
+    [
+        ([report(), report(rate=0.1)], "its cells differ in noise"),
+        ([report(), report(model="o")], "its cells differ in model"),
+        ([report(), report(seed=1, limit=9)], "its cells differ in limit"),
+        ([report(), report()], "the same seed more than once"),
+        ([report(status="failed")], "no run succeeded"),
+    ],
+)
+def test_a_side_is_cells_of_one_kind(side: list[Report], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        contrast([report()], side, ("here", "there"))
+
+
+def test_as_json_and_as_text_at_any_width() -> None:
+    found = contrast(
+        group({0: 0.9, 1: 0.8}, "a-model-of-a-long-name"), group({0: 0.7, 1: 0.6}, "b"), ("runs/a", "runs/b")
+    )
+    entry = json.loads(json.dumps(found.entry(), allow_nan=False))
+    assert entry["lines"][0]["difference"]["value"] == pytest.approx(0.2) and entry["first"]["seeds"] == ["0", "1"]
+    assert "paired over seeds" in entry["way"]
+    for width in (200, 80, 50):
+        text = found.table(width=width)
+        assert (
+            max(map(len, text.splitlines())) <= width
+            and "0.200" in text
+            and "paired over seeds" in " ".join(text.split())
+        )
