@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -42,8 +42,12 @@ class ActivationPatchingOptions:
         examples: largest number of examples of each kind.
     """
 
-    components: tuple[str, ...] = ("block", "mixer", "mlp")
-    examples: int = 512
+    components: tuple[Literal["block", "mixer", "mlp"], ...] = ("block", "mixer", "mlp")
+    examples: int = field(default=512, metadata={"min": 2})
+
+    def __post_init__(self) -> None:
+        if not self.components:
+            raise ValueError("components must name at least one part of the blocks")
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -29,7 +29,7 @@ class LearningDynamicsOptions:
         level: the accuracy at which generalization and memorization count as reached.
     """
 
-    level: float = 0.5
+    level: float = field(default=0.5, metadata={"above": 0, "max": 1})
 
 
 DRAWN = ("step", "examples_seen", "validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate")

@@ -8,7 +8,7 @@ noisy label later, if the model computes both (Du et al., 2025).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -36,7 +36,7 @@ class LogitLensOptions:
         examples: largest number of examples of each kind.
     """
 
-    examples: int = 1024
+    examples: int = field(default=1024, metadata={"min": 2})
 
 
 @dataclass(frozen=True)
