@@ -371,7 +371,7 @@ def test_lists_of_rates_and_seeds_give_a_list_of_reports(tmp_path: Path) -> None
 def test_how_training_went_stands_in_the_report(thr_cell: Path) -> None:
     report = rote_bench.load_report(thr_cell).record
     curve = [json.loads(line) for line in (thr_cell / "dynamics.jsonl").read_text().splitlines()]
-    settled = next(point["step"] for point in curve if point["selection_accuracy"] >= 0.95)
+    settled = next((point["step"] for point in curve if point["selection_accuracy"] >= 0.95), None)
     training = report.training
     assert training.settled_step == settled
     assert training.schedule.settle == "event" and training.schedule.twin is None and training.way == "alone"

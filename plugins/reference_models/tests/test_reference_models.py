@@ -78,10 +78,10 @@ def test_a_nearest_neighbour_model_pays_for_every_wrong_label(tmp_path: Path) ->
         "diagnostics: [learning_dynamics]\n"
     )
     runs = {
-        rate: [run(tmp_path, "reference-nearest", text, rate, plugin, seed=s).data for s in (0, 1)]
+        rate: [run(tmp_path, "reference-nearest", text, rate, plugin, seed=s).record for s in (0, 1)]
         for rate in (0.2, 0.0)
     }
-    assert all(r["metrics"]["memorization_rate"]["value"] == 1.0 for r in runs[0.2])
+    assert all(r.value("memorization_rate") == 1.0 for r in runs[0.2])
     transfer = noise_transfer(runs[0.2], runs[0.0])
     assert transfer.value == pytest.approx(1.0, abs=0.3)
 
