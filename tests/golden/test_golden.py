@@ -17,9 +17,9 @@ ROOMS = all_rooms()
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equal, but for what processors round apart."""
+    """Whether what is known, ``b``, is found again in ``a``, but for what processors round apart; more may be there."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+        return a.keys() >= b.keys() and all(same(a[k], b[k]) for k in b)
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, float) and isinstance(b, float):
