@@ -23,8 +23,7 @@ diagnostics: [learning_dynamics, logit_lens, neighbourhood, {ablation: {examples
 PROTOTYPES = '''
 from dataclasses import dataclass
 from typing import ClassVar
-from rote_bench import hookimpl
-from rote_bench.tasks.example import Example, Task
+from rote_bench.plugin import Example, Task, hookimpl
 
 @dataclass(frozen=True)
 class Parameters:
@@ -78,10 +77,10 @@ def test_a_nearest_neighbour_model_pays_for_every_wrong_label(tmp_path: Path) ->
         "diagnostics: [learning_dynamics]\n"
     )
     runs = {
-        rate: [run(tmp_path, "reference-nearest", text, rate, plugin, seed=s).data for s in (0, 1)]
+        rate: [run(tmp_path, "reference-nearest", text, rate, plugin, seed=s).record for s in (0, 1)]
         for rate in (0.2, 0.0)
     }
-    assert all(r["metrics"]["memorization_rate"]["value"] == 1.0 for r in runs[0.2])
+    assert all(r.value("memorization_rate") == 1.0 for r in runs[0.2])
     transfer = noise_transfer(runs[0.2], runs[0.0])
     assert transfer.value == pytest.approx(1.0, abs=0.3)
 
