@@ -23,8 +23,7 @@ diagnostics: [learning_dynamics, logit_lens, neighbourhood, {ablation: {examples
 PROTOTYPES = '''
 from dataclasses import dataclass
 from typing import ClassVar
-from rote_bench import hookimpl
-from rote_bench.tasks.example import Example, Task
+from rote_bench.plugin import Example, Task, hookimpl
 
 @dataclass(frozen=True)
 class Parameters:
