@@ -113,18 +113,15 @@ class Answers:
     def contradictions(self) -> Iterator[str]:
         """Examples whose prediction does not go with what is said about it.
 
-        A greedy answer is cut to as many tokens as the true answer has, and to as many as the label has when it is
-        compared with that; of two such texts one begins with the other.
+        A prediction is the longer of those answers that the model gave, and something else where it gave neither.
         """
         for split, columns in self.splits.items():
             for row in zip(
                 *(columns[name] for name in ("prompt", "answer", "label", "prediction", *FLAGS)), strict=True
             ):
                 answer, label, prediction = ("".join(str(text).split()) for text in row[1:4])
-                is_answer, is_label = row[4:]
-                if is_answer != (prediction == answer):
-                    yield f"{split}: {row[0]!r} is said to be {'right' if is_answer else 'wrong'} with {row[3]!r}"
-                elif is_label and not (prediction.startswith(label) or label.startswith(prediction)):
-                    yield f"{split}: {row[0]!r} is said to give {row[2]!r} with {row[3]!r}"
-                elif not is_label and prediction == label:
-                    yield f"{split}: {row[0]!r} is said not to give {row[2]!r} with {row[3]!r}"
+                given = [text for text, flag in zip((answer, label), row[4:], strict=True) if flag]
+                if given and prediction != max(given, key=len):
+                    yield f"{split}: {row[0]!r} is said to give {max(given, key=len)!r} with {row[3]!r}"
+                elif not given and prediction in (answer, label):
+                    yield f"{split}: {row[0]!r} is said to give neither answer nor label with {row[3]!r}"

@@ -54,14 +54,14 @@ def run_cell(
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes)
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     check_writable(cell.folder)
+    with cell.timings.stage("data"):
+        made = _make(cell, wanted)
     with alone(cell.folder) if processes.first else nullcontext():
-        with cell.timings.stage("data"):
-            made = _make(cell, wanted)
-            done = finished(cell, made.facts.identity)
-            if done is not None:
-                return done
-            if processes.first:
-                stages.clear(cell)
+        done = finished(cell, made.facts.identity)
+        if done is not None:
+            return done
+        if processes.first:
+            stages.clear(cell)
         try:
             return _learn_and_diagnose(cell, made)
         except UserError:
