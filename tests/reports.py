@@ -15,7 +15,8 @@ def metric(value: float | None, low: float | None = None, high: float | None = N
     """A metric, with an interval where bounds are given."""
     method = None if low is None else "by hand"
     reason = "not measured" if value is None else None
-    return record.Metric(value, low, high, method, n, None, "validation", reason, None)
+    without = "made by hand" if value is not None and low is None else None
+    return record.Metric(value, low, high, method, n, None, "validation", reason, without)
 
 
 def report(
