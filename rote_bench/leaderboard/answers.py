@@ -121,7 +121,9 @@ class Answers:
             ):
                 answer, label, prediction = ("".join(str(text).split()) for text in row[1:4])
                 given = [text for text, flag in zip((answer, label), row[4:], strict=True) if flag]
-                if given and prediction != max(given, key=len):
-                    yield f"{split}: {row[0]!r} is said to give {max(given, key=len)!r} with {row[3]!r}"
+                wrong = [text for text in given if not prediction.startswith(text)]
+                if wrong or (given and prediction != max(given, key=len)):
+                    said = (wrong or given)[0]
+                    yield f"{split}: {row[0]!r} is said to give {said!r} with {row[3]!r}"
                 elif not given and prediction in (answer, label):
                     yield f"{split}: {row[0]!r} is said to give neither answer nor label with {row[3]!r}"
