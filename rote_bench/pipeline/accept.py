@@ -36,8 +36,11 @@ class Rejected(Exception):
     """
 
     def __init__(self, rule: str, detail: str, mend: str) -> None:
-        super().__init__(f"{detail}; {mend}")
+        super().__init__(rule, detail, mend)
         self.rule, self.detail, self.mend = rule, detail, mend
+
+    def __str__(self) -> str:
+        return f"{self.detail}; {self.mend}"
 
 
 @dataclass(frozen=True)
