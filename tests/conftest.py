@@ -43,6 +43,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """
@@ -72,6 +73,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """
