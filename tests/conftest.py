@@ -46,6 +46,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """
@@ -75,6 +76,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """

@@ -168,6 +168,7 @@ def _held(measure: Measure, subject: Subject) -> dict[str, int]:
     sizes = {
         "validation": len(data.validation),
         "selection": len(data.selection),
+        "ood": len(data.ood),
         "train_noisy": len(data.train.noisy),
         "train_clean": len(data.train) - len(data.train.noisy),
     }

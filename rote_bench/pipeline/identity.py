@@ -49,10 +49,10 @@ ROOMS: Mapping[str, Room] = {
     "interventions": Room(1, ("interventions.py",)),
     "linear": Room(1, ("linear.py",)),
     "models": Room(1, ("models/load.py", "models/names.py", "models/sizing.py", "models/statespace.py")),
-    "noise": Room(1, ("noise.py",)),
+    "noise": Room(2, ("noise.py",)),
     "optimizer": Room(2, ("training/optimizers.py",)),
     "schedule": Room(1, ("training/schedule.py",)),
-    "splits": Room(1, ("splits.py",)),
+    "splits": Room(2, ("splits.py",)),
     "statistics": Room(2, ("statistics.py",)),
     "training": Room(1, ("training/loop.py", "training/state.py", "training/distributed.py")),
 }

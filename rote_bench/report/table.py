@@ -10,7 +10,7 @@ import numpy as np
 
 from ..findings import decide_across
 from ..hashing import digest
-from ..measures import HEADLINE, in_columns, words
+from ..measures import HEADLINE, OOD, in_columns, words
 from ..plugins import BUILT_IN
 from ..spec.model import Seeds
 from ..statistics import Estimate, across_seeds
@@ -54,7 +54,7 @@ class Table:
 def columns(reports: Iterable[Report], registry: Registry) -> list[tuple[str, str]]:
     """(metric, heading): what is declared with a place among the columns, then what only plugins measure."""
     declared = registry.measures()
-    own = {measure.name for measure in HEADLINE}
+    own = {measure.name for measure in (*HEADLINE, OOD)}
     for name, diagnostic in registry.table("diagnostics").items():
         if registry.source_of("diagnostics", name) == BUILT_IN:
             own |= {measure.name for measure in diagnostic.metrics}
