@@ -101,7 +101,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:
-            raise NotApplicable("there is no pre-memorization snapshot")
+            raise NotApplicable(subject.without_pre)
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         components = [c for c in self.options.components if subject.anatomy().supports(c).ok]

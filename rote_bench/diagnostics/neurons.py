@@ -76,7 +76,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:
-            raise NotApplicable("there is no pre-memorization snapshot")
+            raise NotApplicable(subject.without_pre)
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         support = subject.anatomy().supports("units")
@@ -109,6 +109,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
         metrics["unit_patch_dissociation"] = _area(subject, patched)
         signed = shifts["noisy"].mean(0) - shifts["clean"].mean(0)
         details = {
+            "arithmetic": subject.task.arithmetic,
             "units": len(classified),
             "classified": int(classified.sum()),
             "families": family,

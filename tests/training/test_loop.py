@@ -96,8 +96,8 @@ def test_records_hold_the_learning_rate_itself(
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=0.03, adam_learning_rate=0.004)
     curve = learn(model(), recipe).curve
     assert [point.lr for point in curve] == [stepped[point.step - 1] for point in curve]
-    assert max(r["lr"] for r in curve) == (0.03 if optimizer == "muon" else 0.004)
-    assert len({r["lr"] for r in curve}) > 2
+    assert max(r.lr for r in curve) == (0.03 if optimizer == "muon" else 0.004)
+    assert len({r.lr for r in curve}) > 2
 
 
 @pytest.mark.parametrize("stop", [7, 10, 19])
@@ -152,7 +152,9 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
 
         def falling() -> Levels:
             n = len(records)
-            return dataclasses.replace(accuracy(), noisy_true_rate=1 - n / 20, selection_accuracy=n / 20)
+            return dataclasses.replace(
+                accuracy(), noisy_true_rate=1 - n / 20, memorization_rate=(n / 20) ** 8, selection_accuracy=n / 20
+            )
 
         options: dict[str, Any] = {"seed": 0, "precision": "float32", "identity": "x", "checkpoint_seconds": 0.0}
         return train(
@@ -182,7 +184,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
         result = run(path)
         assert (result.pre_step, result.steps) == (expected.pre_step, expected.steps)
         assert all(torch.equal(value, result.pre_state[key]) for key, value in expected.pre_state.items())
-        assert [r["loss"] for r in result.curve] == [r["loss"] for r in expected.curve]
+        assert [r.loss for r in result.curve] == [r.loss for r in expected.curve]
         assert [file.name for file in path.parent.iterdir()] in ([], ["state.pt"])
 
 
