@@ -48,6 +48,12 @@ def curve(*points: tuple[float, float]) -> dict[str, Any]:
     return {"curve": made}
 
 
+def erased(left: float, control: float) -> dict[str, Any]:
+    """Accuracy on the selection split after the erasure and after the random one."""
+    methods = {"leace": {"selection": [0.9, left]}, "random": {"selection": [0.9, control]}}
+    return {"selection_n": 200, "chosen_layer": 2, "intact": {"selection": 0.98}, "methods": methods}
+
+
 LEARNS = curve((0.1, 0.0), (0.9, 0.1), (0.98, 0.97))
 FOUND = {
     "validation_accuracy": metric(0.98, 0.97, 0.99),
@@ -81,6 +87,7 @@ DETAILS: dict[str, Mapping[str, Any]] = {
     "learning_dynamics": LEARNS,
     "circuits": {"snapshots": {"post_memorization": {"integration_error": {"clean": 0.1, "memorization": 0.1}}}},
     "neurons": {"arithmetic": True},
+    "erasure": erased(0.2, 0.9),
     "ablation": ABLATION,
 }
 TRAINED = replace(NOT_TRAINED, steps=20, snapshots={PRE: 10, "post_memorization": 20})
@@ -205,11 +212,14 @@ def test_the_true_answer_must_beat_half_and_guessing() -> None:
         ),
         (
             "memorization_relies_on_reasoning",
-            {
-                "reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0),
-                "reasoning_reliance_validation": metric(0.1, 0.02, 0.2),
-            },
-            {},
+            {"reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0)},
+            {"erasure": erased(0.5, 0.9)},
+            "inconclusive",
+        ),
+        (
+            "memorization_relies_on_reasoning",
+            {"reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0)},
+            {"erasure": erased(0.2, 0.35)},
             "inconclusive",
         ),
         ("outlier_heuristics", {"patch_dissociation": metric(-0.1, -0.2, 0.0)}, {}, "not_replicated"),

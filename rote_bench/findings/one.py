@@ -162,18 +162,33 @@ def _both_computed(report: Report) -> Ruling:
 
 
 def _relies_on_reasoning(report: Report) -> Ruling:
-    """Refuted only where the erasure took half of the held-out answers, beyond its control, and no memorization."""
-    memory, held = "reasoning_reliance_memorization", "reasoning_reliance_validation"
-    took = above(held, report.metrics[held], HALF)
-    parts = [above(name, report.metrics[name], 0.0) for name in (memory, held)]
-    found = all_of(*parts)
-    if found.verdict == NOT_REPLICATED and (parts[0].verdict != NOT_REPLICATED or took.verdict != REPLICATED):
-        return Ruling(
-            INCONCLUSIVE,
-            f"{found.reason}; {words(held)} {shown(report.metrics[held])} does not show that the erasure"
-            " removed the reasoning",
-        )
-    return untested(found, "whether the erasure removed the reasoning, against several draws of its control")
+    """Of an erasure that took the reasoning away, by what held-out questions kept for choices say of it."""
+    still = _still_reasons(_details(report, "erasure"))
+    if still is not None:
+        return Ruling(INCONCLUSIVE, f"the erasure did not remove the reasoning: {still}")
+    names = ("reasoning_reliance_memorization", "reasoning_reliance_validation")
+    found = all_of(*(above(name, report.metrics[name], 0.0) for name in names))
+    return untested(found, "several draws of the random erasure, matched in what they erase")
+
+
+def _still_reasons(details: Mapping[str, object]) -> str | None:
+    """Why it is not sure that more than half of the answers went, of the intact model's and of the control's."""
+    n, layer, intact = (
+        _number(at(details, *path)) for path in (("selection_n",), ("chosen_layer",), ("intact", "selection"))
+    )
+    levels = [_numbers(at(details, "methods", method, "selection")) for method in ("leace", "random")]
+    if not n or not layer or intact is None or min(map(len, levels)) < layer:
+        return "what is left of it is not known"
+    erased, control = (wilson(round(of_layer[int(layer) - 1] * n), int(n)) for of_layer in levels)
+    assert erased.ci_high is not None and control.ci_low is not None and control.value is not None
+    if (
+        erased.ci_high <= HALF * intact
+        and erased.ci_high < control.ci_low
+        and (erased.value or 0) <= HALF * control.value
+    ):
+        return None
+    said = f"{shown(erased)} of selection questions are right after it"
+    return f"{said}, {shown(control)} after its control, {intact:.3f} intact"
 
 
 def _shared_circuits(report: Report) -> Ruling:
