@@ -23,19 +23,19 @@ os.environ["ROTE_BENCH_PLUGINS"] = ""  # what else is installed here must not ch
 SMALL_THR = """
 name: small_thr
 generator: two_hop
-parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 10}
+parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 16}
 splits: {train: 0.8, selection: 0.08, validation: 0.12}
 noise: {rates: [0.05]}
 model: {layers: 2, width: 64, heads: 2, activation: relu}
 training:
   batch_size: 256
-  max_steps: 450
+  max_steps: 500
   evaluate_every: 25
   precision: float32
   learning_rate: 0.02
   adam_learning_rate: 0.006
   stop_at: 1.0
-  schedule: {warmup: 20, hold_until: 0.95, anneal: 150}
+  schedule: {warmup: 20, hold_until: 0.95, anneal: 200}
 diagnostics:
   - learning_dynamics
   - logit_lens

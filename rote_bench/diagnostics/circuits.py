@@ -18,7 +18,7 @@ import numpy as np
 
 from ..measures import Measure
 from ..statistics import Estimate, bootstrap_method, cluster_codes, interval, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +80,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 4
+    version = 5
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -175,8 +175,8 @@ def _ratio(final: Mapping[str, Any], n: int) -> Estimate:
     if behind is not None:
         return Estimate.missing(f"{behind} does not lead, so that it has no circuit", n)
     overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
-    if halves - random < 0.05:
-        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones", n)
+    if halves - random <= LEAST:
+        return Estimate.missing("the circuits of two halves of one task hardly overlap more than random ones", n)
     return Estimate((overlap - random) / (halves - random), None, None, None, n)
 
 

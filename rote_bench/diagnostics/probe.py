@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from ..statistics import Estimate, bootstrap_method, from_draws, interval, quotient, resampled_means
+from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Probe(Diagnostic[ProbeOptions]):
     """Linear probes of every intermediate result and of the true answer."""
 
     name = "probe"
-    version = 1
+    version = 2
     description = "where intermediate results and the true answer can be read on memorised examples"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -304,9 +304,12 @@ def _retention(
         return quotient(above_noisy.mean(-1), above_held.mean(-1))
 
     noisy, held = columns("noisy"), columns("validation")
-    if (held.mean(0)[:k] - held.mean(0)[k:]).mean() < 0.05:
-        return Estimate.missing("on held-out questions the probe reads no more than its control")
-    draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
+    drawn = [resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng)]
+    least = interval((drawn[1][:, :k] - drawn[1][:, k:]).mean(1))[0]
+    if least <= LEAST:
+        reason = f"on held-out questions the probe may read as little as {least:.3f} more than its control"
+        return Estimate.missing(reason, len(noisy))
+    draws = ratio(*drawn)
     value = ratio(noisy.mean(0), held.mean(0))
     return from_draws(value, draws, bootstrap_method(clusters["noisy"], clusters["validation"]), len(noisy))
 

@@ -334,16 +334,18 @@ def check_answers(report: Report, folder: Path) -> None:
 
 
 def check_findings(report: Report) -> None:
-    """The verdicts are those that the rules give on the report's metrics."""
+    """Verdicts and reasons are those that the rules give on the report."""
     given = {finding.id: finding for finding in report.findings}
     if len(given) != len(report.findings):
         raise Refused("a finding stands in the report twice")
-    for finding in decide(report.metrics):
+    for finding in decide(report):
         found = given.pop(finding.id, None)
         if found is None:
             raise Refused(f"the finding {finding.id} is missing")
         if found.verdict != finding.verdict:
-            raise Refused(f"the finding {finding.id} is {found.verdict}, but its metrics give {finding.verdict}")
+            raise Refused(f"the finding {finding.id} is {found.verdict}, but its numbers give {finding.verdict}")
+        if found.reason != finding.reason:
+            raise Refused(f"the reason of the finding {finding.id} is not that of its numbers: {finding.reason}")
         if found != finding:
             raise Refused(f"the finding {finding.id} is worded otherwise than its rule")
     if given:

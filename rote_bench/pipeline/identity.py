@@ -54,7 +54,7 @@ ROOMS: Mapping[str, Room] = {
     "schedule": Room(1, ("training/schedule.py",)),
     "splits": Room(2, ("splits.py",)),
     "statistics": Room(2, ("statistics.py",)),
-    "training": Room(1, ("training/loop.py", "training/state.py", "training/distributed.py")),
+    "training": Room(2, ("training/loop.py", "training/state.py", "training/distributed.py")),
 }
 
 

@@ -176,7 +176,8 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
         if not cell.processes.first:
             return None
         subject.curve = trained.curve
-        subject.snapshots = {record.PRE: trained.pre_step, record.POST: trained.steps}
+        subject.snapshots = trained.snapshots
+        subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
         subject.anatomies = stages.snapshots(cell, anatomy, trained, made.tokenizer)
     elif cell.settings.snapshots:
         subject.anatomies = stages.given_snapshots(cell, anatomy, loaded)

@@ -157,11 +157,12 @@ def clear(cell: Cell) -> None:
 
 
 def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
-    """Both snapshots as models, saved as ordinary folders."""
-    model = anatomy.model
-    before = copy.deepcopy(model)
-    before.load_state_dict(trained.pre_state)
-    found = {PRE: anatomy.on(before.eval()), POST: anatomy}
+    """The snapshots that there are as models, saved as ordinary folders."""
+    found = {POST: anatomy}
+    if trained.pre_step is not None:
+        before = copy.deepcopy(anatomy.model)
+        before.load_state_dict(trained.pre_state)
+        found = {PRE: anatomy.on(before.eval()), **found}
     for name, snapshot in found.items():
         folder = cell.folder / "checkpoints" / name
         if folder.exists():

@@ -50,7 +50,7 @@ def assemble(
     warnings: Sequence[str] = (),
 ) -> record.Report:
     """The whole report but for its files."""
-    return record.Report(
+    report = record.Report(
         schema_version=record.SCHEMA_VERSION,
         status=status,
         error=error,
@@ -62,12 +62,13 @@ def assemble(
         seeds=facts.seeds,
         metrics=dict(metrics or {}),
         diagnostics=dict(diagnostics or {}),
-        findings=tuple(decide(metrics or {})),
+        findings=(),
         environment=facts.environment,
         timings=timings,
         artifacts=(),
         warnings=tuple(warnings),
     )
+    return replace(report, findings=decide(report))
 
 
 def metric(measure: Measure, estimate: Estimate) -> record.Metric:
@@ -141,7 +142,7 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *,
         tokens_seen=trained.tokens_seen,
         effective_batch_size=min(recipe.batch_size, rows),
         stop_reason=trained.stop_reason,
-        snapshots={record.PRE: trained.pre_step, record.POST: trained.steps},
+        snapshots=trained.snapshots,
         snapshot_rule=SNAPSHOT_RULE.format(share=recipe.snapshot_share),
         schedule=record.Schedule("event", None),
         settled_step=settled,

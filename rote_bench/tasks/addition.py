@@ -63,6 +63,7 @@ class Addition(Task):
     name = "addition"
     version = 1
     description = "Addition of two numbers, digit by digit, with carries."
+    arithmetic = True
     Parameters: ClassVar[type] = AdditionParameters
 
     def __init__(self, parameters: AdditionParameters, seed: int) -> None:

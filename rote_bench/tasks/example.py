@@ -56,12 +56,14 @@ class Task(ABC):
     (what is reported) from the pool, all disjoint, and ``ood`` where a task sets some apart.
 
     Subclasses set ``name``, ``version`` (raise it whenever the examples change) and ``Parameters``, a
-    frozen dataclass whose fields are the keys allowed under ``parameters`` in a task file.
+    frozen dataclass whose fields are the keys allowed under ``parameters`` in a task file; ``arithmetic`` says that
+    the paper's claim about heuristics of arithmetic is about it.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     description: ClassVar[str] = ""
+    arithmetic: ClassVar[bool] = False
     Parameters: ClassVar[type]
 
     def __init__(self, parameters: Any, seed: int) -> None:

@@ -83,16 +83,13 @@ def test_columns_are_the_declared_ones_and_those_of_plugins(registry: Registry) 
 
 
 def test_findings_over_cells_do_not_mix_conditions() -> None:
-    names = ("counterfactual_memorization", "memorization_rate")
-    good = [
-        report({ACCURACY: 1.0, **dict.fromkeys(names, 1.0)}, rate=rate, seed=s) for rate in (0, 0.05) for s in (0, 1)
-    ]
+    memory = {"counterfactual_memorization": metric(1.0, 0.95, 1.0)}
+    good = [report({ACCURACY: 1.0, **memory}, rate=rate, seed=s) for rate in (0, 0.05) for s in (0, 1, 2)]
     short = [
-        report({ACCURACY: value, **dict.fromkeys(names, 1.0)}, rate=rate, seed=2, limit=50)
-        for rate, value in ((0, 1.0), (0.05, 0.2))
+        report({ACCURACY: value, **memory}, rate=rate, seed=3, limit=50) for rate, value in ((0, 1.0), (0.05, 0.2))
     ]
     (finding,) = decide_across(table.comparable([*short, *good]))
-    assert finding.verdict == "replicated" and finding.estimate is not None and finding.estimate.n == 2
+    assert finding.verdict == "replicated" and finding.estimate is not None and finding.estimate.n == 3
     assert [f.verdict for f in decide_across([*short, *good])] != ["replicated"]
 
 

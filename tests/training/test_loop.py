@@ -152,7 +152,9 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
 
         def falling() -> Levels:
             n = len(records)
-            return dataclasses.replace(accuracy(), noisy_true_rate=1 - n / 20, selection_accuracy=n / 20)
+            return dataclasses.replace(
+                accuracy(), noisy_true_rate=1 - n / 20, memorization_rate=(n / 20) ** 8, selection_accuracy=n / 20
+            )
 
         options: dict[str, Any] = {"seed": 0, "precision": "float32", "identity": "x", "checkpoint_seconds": 0.0}
         return train(
