@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-import numpy as np
-
+from .contrasts import across_seeds
 from .measures import SHARE, Measure
 from .report.record import Finding, Metric, Report, Verdict
-from .statistics import Estimate, across_seeds
+from .statistics import Estimate
 
 SOURCE = "Du et al., 2025"
 REPLICATED: Verdict = "replicated"
@@ -245,6 +244,15 @@ def _shared(report: Report) -> tuple[int, int, int]:
     return report.seeds.data, report.seeds.init, report.seeds.order
 
 
+def equal_schedules(report: Report, twin: Report) -> bool:
+    """Whether two cells of one recipe had the same learning rate at every step, and as many steps.
+
+    How the fall was timed may differ, as long as it began at the same step.
+    """
+    one, other = report.training, twin.training
+    return (one.settled_step, one.steps, one.final_rate) == (other.settled_step, other.steps, other.final_rate)
+
+
 def transfer(report: Report, twin: Report) -> float:
     """(error on V at rho - error on V at 0) / rho of one pair of cells."""
     clean, noisy = twin.value("validation_accuracy"), report.value("validation_accuracy")
@@ -253,7 +261,7 @@ def transfer(report: Report, twin: Report) -> float:
 
 
 def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estimate:
-    """``transfer`` over pairs of equal data, init and order seeds.
+    """``transfer`` over pairs of equal data, init and order seeds, trained alike step for step.
 
     ``twins`` are the same cells at noise rate 0. Near 0 memorization is benign; near 1 every wrong label costs as much
     as it would cost a nearest-neighbour model. A model that never solved the task, or ignored the noise, says nothing.
@@ -264,10 +272,12 @@ def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estima
         return Estimate.missing("the task was not solved at noise rate 0")
     if len({r.data.noise_rate for r in reports}) > 1:
         raise ValueError("reports of one noise rate are compared at a time")
-    values = [transfer(report, twin) for report, twin in with_twins(reports, twins)]
-    if not values:
+    pairs = with_twins(reports, twins)
+    if not pairs:
         return Estimate.missing("no run at noise rate 0 with the same seeds")
-    return across_seeds(values, np.random.default_rng(0))
+    if not all(equal_schedules(report, twin) for report, twin in pairs):
+        return Estimate.missing("the schedules of a cell and its twin differ, which costs accuracy by itself")
+    return across_seeds([transfer(report, twin) for report, twin in pairs])
 
 
 def _reaching(reports: Sequence[Report], metric: str, level: float) -> int:
@@ -281,6 +291,8 @@ def _all_reach(reports: Sequence[Report], metric: str, level: float) -> bool:
 def _benign(cost: Estimate) -> tuple[Verdict, str]:
     if cost.value is None:
         return NOT_APPLICABLE, str(cost.reason_if_null)
+    if cost.ci_low is None:
+        return NOT_APPLICABLE, f"{cost.reason_if_no_interval}, so that it cannot be told how sure {cost.value:.2f} is"
     verdict = REPLICATED if _high(cost) < BENIGN else NOT_REPLICATED if _low(cost) >= BENIGN else INCONCLUSIVE
     return verdict, f"a wrong label costs {cost.value:.2f} of a held-out answer (benign: below {BENIGN:g})"
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
-from rote_bench.findings import ACROSS, CLAIMS, above, decide, decide_across, noise_transfer, with_twins
-from rote_bench.report.record import Metric, Report, Verdict
+from rote_bench.findings import (
+    ACROSS,
+    CLAIMS,
+    above,
+    decide,
+    decide_across,
+    equal_schedules,
+    noise_transfer,
+    with_twins,
+)
+from rote_bench.report.record import Metric, Report, Schedule, Verdict
 
 from .reports import metric, report
 
@@ -78,6 +89,7 @@ def test_several_cells_decide_what_one_cannot() -> None:
     assert verdicts(*clean, *mild) == {"benign": "replicated"}
     assert verdicts(*clean, *costly) == {"benign": "not_replicated"}
     assert verdicts(*mild) == {"benign": "not_applicable"}
+    assert verdicts(*clean[:2], *mild[:2]) == {"benign": "not_applicable"}  # two seeds have no interval
     ignored = [cell(0.05, 1.0, seed=s, memory=0.2) for s in range(3)]
     assert verdicts(*clean, *ignored) == {"benign": "not_applicable"}
     free, fits = cell(0.05, 0.99, "unregularised"), cell(0.95, 0.0, "random_labels")
@@ -87,7 +99,7 @@ def test_several_cells_decide_what_one_cannot() -> None:
 
 
 def test_profiles_and_models_are_judged_apart() -> None:
-    reports = [cell(rate, 1.0, profile) for rate in (0, 0.05) for profile in (None, "quick")]
+    reports = [cell(rate, 1.0, profile, seed) for rate in (0, 0.05) for profile in (None, "quick") for seed in range(3)]
     reports += [report({"validation_accuracy": 1.0}, model="other", rate=0.1)]
     found = [(f.task, f.model, f.noise_rate, f.verdict) for f in decide_across(reports)]
     assert found == [
@@ -103,8 +115,21 @@ def test_what_a_wrong_label_costs_is_measured_against_the_twin_of_the_same_seeds
     assert [(a.seeds.data, b.seeds.data) for a, b in with_twins(noisy, twins)] == [(0, 0), (1, 1)]
     estimate = noise_transfer(noisy, twins)
     assert estimate.value == pytest.approx((0.5 + 0.2) / 2) and estimate.n == 2
+    assert estimate.ci_low is None and "fewer than 3 seeds" in str(estimate.reason_if_no_interval)
     with pytest.raises(ValueError, match="one noise rate"):
         noise_transfer([*noisy, cell(0.2, 0.9)], twins)
+
+
+def test_cells_of_other_schedules_than_their_twins_say_nothing_of_what_labels_cost() -> None:
+    noisy, twins = ([cell(rate, 1.0, seed=seed) for seed in range(3)] for rate in (0.1, 0))
+    assert noise_transfer(noisy, twins).value == 0
+    for other in ({"settled_step": 40}, {"steps": 90}, {"final_rate": 0.1}):
+        moved = dataclasses.replace(noisy[1], training=dataclasses.replace(noisy[1].training, **other))
+        assert not equal_schedules(moved, twins[1])
+        found = noise_transfer([noisy[0], moved, noisy[2]], twins)
+        assert found.value is None and "schedules" in str(found.reason_if_null)
+    way = dataclasses.replace(noisy[0].training, schedule=Schedule("twin", "0" * 64))
+    assert equal_schedules(dataclasses.replace(noisy[0], training=way), twins[0])
 
 
 def test_what_is_measured_across_cells_is_declared() -> None:

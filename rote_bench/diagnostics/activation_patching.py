@@ -71,7 +71,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     """Pre-memorization activations into the post-memorization model, and back."""
 
     name = "activation_patching"
-    version = 1
+    version = 2
     description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -330,6 +330,6 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
     together = outcome[("mlp", "all_layers")].arrays()
     return {
         "patch_dissociation": dissociation,
-        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held, rng),
-        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy, rng),
+        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held),
+        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy),
     }

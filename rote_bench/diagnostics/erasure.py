@@ -53,7 +53,7 @@ class Erasure(Diagnostic[ErasureOptions]):
     """LEACE and INLP of an intermediate result at each layer, with matched controls."""
 
     name = "erasure"
-    version = 1
+    version = 2
     description = "what erasing the intermediate result does to generalization and to memorization"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(

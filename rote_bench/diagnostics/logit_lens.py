@@ -53,7 +53,7 @@ class LogitLens(Diagnostic[LogitLensOptions]):
     """Ranks of the true answer and of the noisy label after every block."""
 
     name = "logit_lens"
-    version = 1
+    version = 2
     description = "which of the true answer and the noisy label each layer holds"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure("clean_label_depth", "relative depth at which the true answer leads", "train_noisy", SHARE),

@@ -52,7 +52,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
     """Heuristic units before memorization, and what becomes of them."""
 
     name = "neurons"
-    version = 1
+    version = 2
     description = "whether memorization shifts units that already were heuristics"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -240,7 +240,7 @@ def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subj
         return Estimate.missing(reason, len(a))
     draws = quotient(resampled_means(a, np.arange(len(a)), rng), resampled_means(b, np.arange(len(b)), rng))
     value = a.mean() / b.mean() - 1
-    return from_draws(value, draws - 1, "bootstrap over examples", len(a))
+    return from_draws(value, draws - 1, "parametric bootstrap over examples", len(a))
 
 
 def _patch_units(
