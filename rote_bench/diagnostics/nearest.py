@@ -78,7 +78,7 @@ class Nearest(Diagnostic[NearestOptions]):
     def _right(self, records: Records, k: int) -> Estimate:
         """The share of right votes."""
         hits = [given == answer for given, answer in zip(records[f"vote_{k}"], records["answer"], strict=True)]
-        return proportion(hits, cluster_codes(records["group"]), self.rng(f"{self.name}-{k}"))
+        return proportion(hits, cluster_codes(records["group"]))
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:

@@ -104,7 +104,7 @@ class Answers:
             out["counterfactual_memorization"] = out["memorization_rate"] - out["phantom_rate"]
         return out
 
-    def score(self, rng: np.random.Generator) -> dict[str, Estimate]:
+    def score(self) -> dict[str, Estimate]:
         """The metrics with their intervals, as the run computed them."""
         from ..measurement import score
 
@@ -112,7 +112,7 @@ class Answers:
             split: (self.flags(split, "is_answer"), self.flags(split, "is_label"), self.clusters(split))
             for split in self.splits
         }
-        return dict(score(hits, self.marked(), rng))
+        return dict(score(hits, self.marked()))
 
     def contradictions(self) -> Iterator[str]:
         """Examples whose prediction does not go with what is said about it.

@@ -29,7 +29,7 @@ class Example:
         positions: name -> half-open character span of ``prompt``; which tokens matter.
         intermediates: name -> value of each intermediate result on the way to the answer.
         features: name -> surface class of the input (for structured noise and unit heuristics).
-        group: the cluster to which the example belongs when intervals are bootstrapped; examples that are all of one
+        group: the cluster to which the example belongs when intervals are made; examples that are all of one
             group, such as the empty one, count as independent.
         given: the label that the data itself brings along, right or wrong, for noise of the kind ``given``; None where
             it brings none.
