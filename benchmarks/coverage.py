@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 Rng = np.random.Generator
 ENOUGH, ENOUGH_AT_THE_EDGE = 0.92, 0.90
 # Of a gamma distribution that is skewed by 1 or by 2; t is not made for the latter, which is shown all the same.
-SHAPES = {"normal": ENOUGH, "skewed": ENOUGH_AT_THE_EDGE, "very skewed": 0.0}
+SHAPES = {"normal": ENOUGH, "skewed": ENOUGH, "very skewed": 0.0}
 SD = 0.07  # of a seed's noise transfer
 
 
