@@ -332,7 +332,7 @@ def _training() -> Numbers:
         return Levels(
             validation_accuracy=share,
             train_clean_accuracy=share,
-            memorization_rate=share / 2,
+            memorization_rate=share**20,
             noisy_true_rate=share,
             phantom_rate=0.0,
             selection_accuracy=share,
