@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from ..measures import words
+from ..report.conditions import at
 from ..report.record import PRE, Metric, Report, Verdict
 from ..statistics import Estimate
 
@@ -148,8 +149,7 @@ def _unmemorised(report: Report) -> str | None:
 def _no_snapshot(report: Report) -> str | None:
     if PRE in report.training.snapshots:
         return None
-    given = report.identity.parts.get("snapshots")
-    if isinstance(given, dict) and PRE in given:
+    if at(report.identity.parts, "snapshots", PRE) is not None:
         return None
     if not report.training.steps:
         return "no snapshot from before memorization was given"

@@ -188,6 +188,24 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
         assert [file.name for file in path.parent.iterdir()] in ([], ["state.pt"])
 
 
+def test_where_memorization_comes_with_learning_nothing_precedes_it() -> None:
+    def together(rate: float | None) -> Any:
+        levels = iter(
+            Levels(memorization_rate=rate, noisy_true_rate=k / 20, selection_accuracy=k / 20) for k in range(20)
+        )
+        options: dict[str, Any] = {"seed": 0, "precision": "float32", "progress": lambda *a: None}
+        return train(model(), DATA, torch.arange(100), RECIPE, lambda: next(levels), record=lambda e: None, **options)
+
+    for rate, says in (
+        (0.9, "gives less than half of the noisy labels that the end gives (0.900)"),
+        (None, "no noisy"),
+    ):
+        trained = together(rate)
+        assert (trained.pre_step, trained.pre_state) == (None, {})
+        assert trained.snapshots == {"post_memorization": trained.steps}
+        assert says in trained.without_pre(0.9)
+
+
 def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:
     path = tmp_path / "state.pt"
     with pytest.raises(KeyboardInterrupt):
