@@ -15,6 +15,7 @@ import numpy as np
 
 from .measures import SHARE, Measure
 from .report.record import Finding, Metric, Report, Verdict
+from .report.schedules import equal_schedules
 from .statistics import Estimate, across_seeds
 
 SOURCE = "Du et al., 2025"
@@ -234,10 +235,20 @@ def decide_across(reports: Iterable[Report]) -> list[AcrossFinding]:
 
 
 def with_twins(reports: Iterable[Report], twins: Iterable[Report]) -> list[tuple[Report, Report]]:
-    """Every cell with its twin, the cell at noise rate 0 of the same data, init and order seeds.
+    """Every cell with its twin, the cell at noise rate 0 of the same data, init and order seeds and schedule.
 
     Only where both know their held-out accuracy.
     """
+    return [(report, twin) for report, twin in _paired(reports, twins) if equal_schedules(report, twin) is None]
+
+
+def without_twin(reports: Iterable[Report], twins: Iterable[Report]) -> str:
+    """Why a cell has no twin that it could be compared with."""
+    reasons = (equal_schedules(report, twin) for report, twin in _paired(reports, twins))
+    return next(filter(None, reasons), "no run at noise rate 0 with the same data, init and order seeds")
+
+
+def _paired(reports: Iterable[Report], twins: Iterable[Report]) -> list[tuple[Report, Report]]:
     by_seeds = {_shared(twin): twin for twin in twins if twin.value("validation_accuracy") is not None}
     known = (r for r in reports if r.value("validation_accuracy") is not None)
     return [(report, by_seeds[_shared(report)]) for report in known if _shared(report) in by_seeds]
@@ -255,7 +266,7 @@ def transfer(report: Report, twin: Report) -> float:
 
 
 def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estimate:
-    """``transfer`` over pairs of equal data, init and order seeds.
+    """``transfer`` over pairs of equal data, init and order seeds and equal schedules.
 
     ``twins`` are the same cells at noise rate 0. Near 0 memorization is benign; near 1 every wrong label costs as much
     as it would cost a nearest-neighbour model. A model that never solved the task, or ignored the noise, says nothing.
@@ -268,7 +279,7 @@ def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estima
         raise ValueError("reports of one noise rate are compared at a time")
     values = [transfer(report, twin) for report, twin in with_twins(reports, twins)]
     if not values:
-        return Estimate.missing("no run at noise rate 0 with the same seeds")
+        return Estimate.missing(without_twin(reports, twins))
     return across_seeds(values, np.random.default_rng(0))
 
 

@@ -96,8 +96,8 @@ def test_records_hold_the_learning_rate_itself(
     recipe = dataclasses.replace(RECIPE, optimizer=optimizer, learning_rate=0.03, adam_learning_rate=0.004)
     curve = learn(model(), recipe).curve
     assert [point.lr for point in curve] == [stepped[point.step - 1] for point in curve]
-    assert max(r["lr"] for r in curve) == (0.03 if optimizer == "muon" else 0.004)
-    assert len({r["lr"] for r in curve}) > 2
+    assert max(r.lr for r in curve) == (0.03 if optimizer == "muon" else 0.004)
+    assert len({r.lr for r in curve}) > 2
 
 
 @pytest.mark.parametrize("stop", [7, 10, 19])
@@ -120,6 +120,34 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: 
     assert (result.pre_step, result.tokens_seen) == (expected.pre_step, expected.tokens_seen)
     assert all(torch.equal(v, result.pre_state[k]) for k, v in expected.pre_state.items())
     assert expected.earlier_seconds == 0.0 < result.earlier_seconds < result.seconds
+
+
+@pytest.mark.parametrize("stop", [None, 4, 14, 17])
+def test_a_cell_takes_over_its_twins_step_whether_interrupted_or_not(tmp_path: Path, stop: int | None) -> None:
+    """The twin falls by its event, the cell by the step, and neither by what the other reads."""
+    recipe = dataclasses.replace(RECIPE, schedule=dataclasses.replace(RECIPE.schedule, hold_until=0.12))
+    twin = learn(model(), recipe)
+    settled = twin.steps - recipe.schedule.anneal
+    assert 3 < settled < recipe.max_steps - recipe.schedule.anneal
+    never = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, hold_until=1.0))
+    state, asked = tmp_path / "state.pt", {"steps": 0}
+
+    def after(done: int, total: int, record: Any) -> None:
+        asked["steps"] = done
+
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            learn(
+                model(),
+                never,
+                settle=settled,
+                checkpoint=state,
+                identity="x",
+                progress=after,
+                stop_requested=lambda: asked["steps"] >= stop,
+            )
+    cell = learn(model(), never, settle=settled, checkpoint=state, identity="x")
+    assert [(p.step, p.lr, p.loss) for p in cell.curve] == [(p.step, p.lr, p.loss) for p in twin.curve]
 
 
 class Killed(BaseException):
@@ -182,7 +210,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
         result = run(path)
         assert (result.pre_step, result.steps) == (expected.pre_step, expected.steps)
         assert all(torch.equal(value, result.pre_state[key]) for key, value in expected.pre_state.items())
-        assert [r["loss"] for r in result.curve] == [r["loss"] for r in expected.curve]
+        assert [r.loss for r in result.curve] == [r.loss for r in expected.curve]
         assert [file.name for file in path.parent.iterdir()] in ([], ["state.pt"])
 
 
