@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .leaderboard.check import Check
     from .pipeline.settings import Settings
     from .report import record
-    from .spec.model import TaskSpec
+    from .spec.model import Seeds, TaskSpec
 
 T = TypeVar("T", int, float)
 
@@ -38,6 +38,7 @@ __all__ = [
     "load_task",
     "new",
     "plot",
+    "remarks",
     "run",
     "run_cells",
     "schema",
@@ -89,6 +90,7 @@ def run(
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
+    twin: bool = False,
     quiet: bool = False,
     settings: Settings | None = None,
     **options: Any,
@@ -105,6 +107,7 @@ def run(
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
+    twin: bool = False,
     quiet: bool = False,
     settings: Settings | None = None,
     **options: Any,
@@ -120,6 +123,7 @@ def run(
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
+    twin: bool = False,
     quiet: bool = False,
     settings: Settings | None = None,
     **options: Any,
@@ -133,11 +137,13 @@ def run(
         model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``.
         noise_rate, seed: the task file's own when None; a list of either runs one cell after the other.
         overrides: of keys of the task file, ``["training.max_steps=60"]`` or ``{"training.max_steps": 60}``.
+        twin: train the same cell without wrong labels first, whose schedule it then takes over; the report's
+            ``noise_transfer`` says what the wrong labels cost against it.
         settings: how to run it; ``options`` are fields of ``Settings`` that differ: ``output_path``, ``device``,
             ``dtype``, ``batch_size``, ``limit``, ``overwrite``, ``train``, ``snapshots`` and more.
 
     Returns:
-        The report; a list of them where a list was given.
+        The report; a list of them where a list was given. Twins that were not asked for are in their folders only.
 
     Raises:
         UserError: when the input is wrong, or names several noise rates.
@@ -152,6 +158,7 @@ def run(
         profile=profile,
         overrides=overrides,
         plugins=plugins,
+        twin=twin,
         progress=Progress(quiet=quiet),
         single=not several,
         settings=settings,
@@ -175,12 +182,13 @@ def run_cells(
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
+    twin: bool = False,
     progress: Progress | None = None,
     single: bool = False,
     settings: Settings | None = None,
     **options: Any,
 ) -> list[Report]:
-    """All cells of noise rates times seeds, one after the other; see ``run``.
+    """All cells of noise rates times seeds, one after the other, twins first; see ``run``.
 
     Started in several processes, as by ``accelerate launch``, all train together and the first returns the reports.
     """
@@ -188,6 +196,7 @@ def run_cells(
     from .pipeline.process import undisturbed
     from .pipeline.runner import expand, run_cell
     from .pipeline.settings import Settings
+    from .pipeline.twins import twins_first
     from .spec.preflight import check_drawable
     from .training.distributed import leave
 
@@ -196,24 +205,34 @@ def run_cells(
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     registry.provider(model)
-    cells = expand(spec, noise_rates, seeds, registry, limit=settings.limit)
+    asked = expand(spec, noise_rates, seeds, registry, limit=settings.limit)
+    cells = twins_first(asked, settings, also=twin)
     faults = check_drawable(spec, registry, [rate for _, rate in cells])
     if faults:
         raise Faults(faults)
-    if single and len(cells) > 1:
+    if single and len(asked) > 1:
         raise UserError(
-            f"{task} names {len(cells)} noise rates", where="run()", hint="give one, or a list, as noise_rate"
+            f"{task} names {len(asked)} noise rates", where="run()", hint="give one, or a list, as noise_rate"
         )
-    out = []
+    done: dict[tuple[Seeds, float], record.Report] = {}
     with undisturbed():
         try:
             for cell, rate in cells:
-                found = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress)
+                first = done.get((cell.seeds, 0.0)) if rate else None
+                found = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress, twin=first)
                 if found is not None:  # a process that only helps to train has no report
-                    out.append(Report(found, cell_folder(settings.output_path, cell, model, rate)))
+                    done[cell.seeds, rate] = found
+        except Exception:
+            if rate == 0 and len(done) < len(cells) - 1:
+                progress.warn("the cell at noise rate 0 failed, so that those that take over its schedule are not run")
+            raise
         finally:
             leave()
-    return out
+    return [
+        Report(done[cell.seeds, rate], cell_folder(settings.output_path, cell, model, rate))
+        for cell, rate in asked
+        if (cell.seeds, rate) in done
+    ]
 
 
 def sweep_cells(
@@ -279,6 +298,15 @@ def validate(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ())
         for fault in (cells.validate_file(Path(file), registry) if is_sweep(file) else validate_file(file, registry))
     }
     return list(found.values())
+
+
+def remarks(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[str]:
+    """What is to be known of valid task files before they are run, a line each."""
+    from .spec import preflight
+    from .sweep.definition import is_sweep
+
+    registry = load_plugins(plugins)
+    return [said for file in files if not is_sweep(file) for said in preflight.remarks(file, registry)]
 
 
 def build_leaderboard(

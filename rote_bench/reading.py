@@ -17,6 +17,7 @@ from .report.schema import write as to_json
 
 if TYPE_CHECKING:
     from .report.contrast import Contrast
+    from .statistics import Estimate
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,20 @@ class Report:
         """Id -> verdict."""
         return {finding.id: finding.verdict for finding in self.record.findings}
 
+    @property
+    def twin(self) -> Record | None:
+        """The report of the same cell without wrong labels, where it lies beside this one."""
+        from .report.twin import beside
+
+        return beside(self.record, self.folder)
+
+    @property
+    def noise_transfer(self) -> Estimate:
+        """What a wrong label costs of a held-out answer against the twin beside this cell; one seed decides nothing."""
+        from .report.twin import cost
+
+        return cost(self.record, self.twin)
+
     def value(self, metric: str) -> float | None:
         """The value of a metric.
 
@@ -63,7 +78,7 @@ class Report:
     def __str__(self) -> str:
         from .report.view import render
 
-        return render(self.record, load_plugins().measures())
+        return render(self.record, load_plugins().measures(), twin=self.twin)
 
 
 def load_report(path: str | Path) -> Report:
@@ -104,7 +119,8 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False, width:
 
     registry = load_plugins()
     if not is_folder_of_reports(path):
-        return view.render(write.load_report(path), registry.measures(), width=width, color=color)
+        report = load_report(path)
+        return view.render(report.record, registry.measures(), width=width, color=color, twin=report.twin)
     return table.render({name: each.record for name, each in load_reports(path).items()}, registry, style) + "\n"
 
 

@@ -34,7 +34,6 @@ training:
   precision: float32
   learning_rate: 0.02
   adam_learning_rate: 0.006
-  stop_at: 1.0
   schedule: {warmup: 20, hold_until: 0.95, anneal: 200}
 diagnostics:
   - learning_dynamics

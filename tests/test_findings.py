@@ -18,13 +18,13 @@ from rote_bench.findings import (
     above,
     decide,
     decide_across,
-    equal_schedules,
     noise_transfer,
     unmet,
     with_twins,
 )
 from rote_bench.findings.rules import above_control, all_of
 from rote_bench.report.record import NOT_TRAINED, PRE, Finding, Metric, Report, Schedule, Verdict
+from rote_bench.report.schedules import equal_schedules
 from rote_bench.training.curve import Evaluation
 
 from .reports import metric, report
@@ -339,10 +339,10 @@ def test_benign_has_preconditions_that_no_seed_may_miss() -> None:
     for says, reports in (
         ("one seed; three are needed", [CLEAN[0], mild[0]]),
         ("two seeds; three are needed", [*CLEAN[:2], *mild[:2]]),
-        ("no run at noise rate 0 with the same seeds", mild),
+        ("no run at noise rate 0 with the same data, init and order seeds", mild),
         ("only 12 wrong labels; 50 are needed", [*CLEAN, *seeds(0.1, 0.997, n_noisy=12)]),
         ("seed 0: held-out accuracy is 0.930 at noise rate 0; 0.95 is needed", [*seeds(0, 0.93), *mild]),
-        ("seed 0: its schedule is not its twin's: steps 30 and 0", [*CLEAN, *seeds(0.1, 0.997, training=longer)]),
+        ("seed 0: they were trained for 30 and 0 steps", [*CLEAN, *seeds(0.1, 0.997, training=longer)]),
         ("seed 1: counterfactual memorization is 0.920", [*CLEAN, mild[0], report(weak, rate=0.1, seed=1), mild[2]]),
     ):
         assert verdicts(*reports) == {"benign": "not_applicable"} and says in reason(*reports)
@@ -386,11 +386,15 @@ def test_what_a_wrong_label_costs_is_measured_against_the_twin_of_the_same_seeds
 def test_cells_of_other_schedules_than_their_twins_say_nothing_of_what_labels_cost() -> None:
     noisy, twins = ([cell(rate, 1.0, seed=seed) for seed in range(3)] for rate in (0.1, 0))
     assert noise_transfer(noisy, twins).value == 0
-    for other in ({"settled_step": 40}, {"steps": 90}, {"final_rate": 0.1}):
+    for other, says in (
+        ({"settled_step": 40}, "fell from steps 40 and None"),
+        ({"steps": 90}, "trained for 90 and 0 steps"),
+        ({"final_rate": 0.1}, "at the last step"),
+    ):
         moved = replace(noisy[1], training=replace(noisy[1].training, **other))
         assert equal_schedules(moved, twins[1])
         found = noise_transfer([noisy[0], moved, noisy[2]], twins)
-        assert found.value is None and "schedule" in str(found.reason_if_null)
+        assert found.value is None and says in str(found.reason_if_null)
     way = replace(noisy[0].training, schedule=Schedule("twin", "0" * 64))
     assert equal_schedules(replace(noisy[0], training=way), twins[0]) is None
 

@@ -96,6 +96,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     run.add_argument(
         "--seed", action="append", default=[], type=int, metavar="N", help="sets every seed; may be given again"
     )
+    run.add_argument(
+        "--twin",
+        action="store_true",
+        help="train the same cell without wrong labels first, and say what those cost against it",
+    )
     run.add_argument("-o", "--output-path", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
     run.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, ... (default: auto)")
     run.add_argument(

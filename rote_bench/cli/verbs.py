@@ -50,6 +50,7 @@ def _run(options: argparse.Namespace) -> int:
         profile=options.profile,
         overrides=options.set,
         plugins=options.plugin,
+        twin=options.twin,
         progress=progress,
         settings=settings,
     )
@@ -63,10 +64,10 @@ def _run(options: argparse.Namespace) -> int:
 
         measures = load(options.plugin, warn=lambda line: None).measures()
         for report in reports:
-            _say(render(report.record, measures, color=sys.stdout.isatty()))
-            _say(f"report  {report.folder / 'report.json'}")
-            for figure in sorted((report.folder / "figures").glob("*.png")):
-                _say(f"figure  {figure}")
+            _say(render(report.record, measures, color=sys.stdout.isatty(), twin=report.twin))
+            _say(f"report   {report.folder / 'report.json'}")
+            if any((report.folder / "figures").glob("*.png")):
+                _say(f"figures  {report.folder / 'figures'}")
     return DONE
 
 
@@ -78,6 +79,8 @@ def _validate(options: argparse.Namespace) -> int:
         print(fault, file=sys.stderr)
     if not faults:
         _say("\n".join(f"{file}: valid" for file in options.task_file))
+        for remark in api.remarks(options.task_file, plugins=options.plugin):
+            _say(remark)
     return WRONG_INPUT if faults else DONE
 
 

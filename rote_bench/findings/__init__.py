@@ -10,9 +10,9 @@ from .one import CLAIMS, Claim, decide, unmet
 from .rules import VERDICTS, Ruling, above
 from .several import (
     ACROSS,
+    NO_TWIN,
     AcrossFinding,
     decide_across,
-    equal_schedules,
     noise_transfer,
     transfer,
     with_twins,
@@ -21,6 +21,7 @@ from .several import (
 __all__ = [
     "ACROSS",
     "CLAIMS",
+    "NO_TWIN",
     "VERDICTS",
     "AcrossFinding",
     "Claim",
@@ -28,7 +29,6 @@ __all__ = [
     "above",
     "decide",
     "decide_across",
-    "equal_schedules",
     "noise_transfer",
     "transfer",
     "unmet",

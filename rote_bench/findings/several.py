@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..contrasts import across_seeds
 from ..measures import SHARE, Measure
 from ..report.record import Metric, Report, Verdict
+from ..report.schedules import equal_schedules
 from ..statistics import Estimate
 from .rules import (
     ENOUGH,
@@ -24,6 +25,7 @@ OTHER_LIMITS = (0.05, 0.2)  # at which the verdict is told too
 LEAST_SEEDS = 3
 TWIN_SOLVED = 0.95
 SOLVED = MEMORISED = 0.9
+NO_TWIN = "no run at noise rate 0 with the same data, init and order seeds"
 UNREGULARISED, RANDOM_LABELS = "unregularised", "random_labels"
 
 # What several cells give and no single report does.
@@ -109,18 +111,6 @@ def _shared(report: Report) -> tuple[int, int, int]:
     return report.seeds.data, report.seeds.init, report.seeds.order
 
 
-def equal_schedules(report: Report, twin: Report) -> str | None:
-    """In what the schedules of a cell and its twin differ, in words; None when they are equal step for step."""
-    for what, own, other in (
-        ("steps", report.training.steps, twin.training.steps),
-        ("the step at which the rate began to fall", report.training.settled_step, twin.training.settled_step),
-        ("the last rate", report.training.final_rate, twin.training.final_rate),
-    ):
-        if own != other:
-            return f"its schedule is not its twin's: {what} {own} and {other}"
-    return None
-
-
 def transfer(report: Report, twin: Report) -> float:
     """(error on V at rho - error on V at 0) / rho of one pair of cells."""
     clean, noisy = twin.value("validation_accuracy"), report.value("validation_accuracy")
@@ -142,7 +132,7 @@ def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estima
         raise ValueError("reports of one noise rate are compared at a time")
     pairs = with_twins(reports, twins)
     if not pairs:
-        return Estimate.missing("no run at noise rate 0 with the same seeds")
+        return Estimate.missing(NO_TWIN)
     unequal = next((why for report, twin in pairs if (why := equal_schedules(report, twin)) is not None), None)
     if unequal is not None:
         return Estimate.missing(unequal)
@@ -187,7 +177,7 @@ def _not_comparable(reports: Sequence[Report], twins: Sequence[Report]) -> str |
         return few
     pairs = with_twins(reports, twins)
     if not pairs:
-        return "no run at noise rate 0 with the same seeds"
+        return NO_TWIN
     for report, twin in pairs:
         seed, why = report.seeds.label, equal_schedules(report, twin)
         if why is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -261,6 +261,10 @@ def _again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome
     except UserError as error:
         yield Outcome("rerun", UNKNOWN, note=str(error))
         return
+    step = report.training.schedule.step
+    if step is not None:  # its twin's, which is not trained again
+        schedule = replace(spec.training.schedule, settle=step)
+        spec = spec.replace(training=replace(spec.training, schedule=schedule))
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.picked(
             {

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from ..contrasts import ALPHA, FEWEST, across_seeds, family, permutation, rank_intervals, smallest_p, welch
-from ..findings import ACROSS, noise_transfer, transfer, with_twins
+from ..findings import ACROSS, NO_TWIN, noise_transfer, transfer, with_twins
 from ..measures import Measure
 from ..plain import JsonObject
 from ..report.record import Metric
@@ -128,7 +128,8 @@ def measure(row: Row, measures: Mapping[str, Measure]) -> None:
 def _transfer(row: Row) -> None:
     """``noise_transfer`` and the accuracy of the twins behind it, and a mark for every seed that misses a gate."""
     cells, accuracy = [cell.report for cell in row.cells], "validation_accuracy"
-    pairs = with_twins(cells, [twin.report for twin in row.twins])
+    twins = [twin.report for twin in row.twins]
+    pairs = with_twins(cells, twins)
     matched = list({id(twin): twin for _, twin in pairs}.values())
     widths: list[float | None] = []
     for cell, twin in pairs:
@@ -137,7 +138,7 @@ def _transfer(row: Row) -> None:
     row.transfers = [transfer(cell, twin) for cell, twin in pairs]
     row.metrics[RANKING] = Number.of(noise_transfer(cells, matched), widths, TRANSFER.higher_is_better)
     known = [value for twin in matched if (value := twin.value(accuracy)) is not None]
-    of_twins = across_seeds(known) if known else Estimate.missing(_NO_TWIN)
+    of_twins = across_seeds(known) if known else Estimate.missing(NO_TWIN)
     widths = [half_width(twin.metrics[accuracy]) for twin in matched]
     row.metrics[TWIN.name] = Number.of(of_twins, widths, TWIN.higher_is_better)
     if known and len(pairs) < len(row.cells):
@@ -153,14 +154,11 @@ def _transfer(row: Row) -> None:
         row.marks.append(f"memorization stays below {MEMORISED:g} with seed {', '.join(weak)}")
 
 
-_NO_TWIN = "no run at noise rate 0 with the same data, init and order seeds"
-
-
 def _barrier(row: Row) -> str | None:
     """Why a row is not ranked: the first gate that it misses, or a number without which there is no rank."""
     twin, memorised = row.value(TWIN.name), row.value("counterfactual_memorization")
     if twin is None:
-        return _NO_TWIN
+        return row.metrics[TWIN.name].reason_if_null
     if twin < TWIN_ACCURACY:
         return f"the task is not solved: held-out accuracy {twin:.3f} at noise rate 0, below {TWIN_ACCURACY:g}"
     if memorised is None:

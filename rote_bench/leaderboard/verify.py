@@ -208,6 +208,7 @@ def _identified(report: Report) -> Iterator[tuple[str, object, object]]:
         ("dtype", environment.dtype, "dtype"),
         ("schedule", schedule.settle, "schedule", "settle"),
         ("twin", schedule.twin, "schedule", "twin"),
+        ("step of the schedule", schedule.step, "schedule", "step"),
         ("device", environment.device.partition(":")[0], "device"),
         ("way of training", report.training.way, "way"),
     ):

@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..hashing import canonical, digest
 from ..models.content import of_snapshot
 from ..plugins import BUILT_IN
-from ..report.record import Identity
+from ..report.record import Identity, Schedule
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -51,7 +51,7 @@ ROOMS: Mapping[str, Room] = {
     "models": Room(1, ("models/load.py", "models/names.py", "models/sizing.py", "models/statespace.py")),
     "noise": Room(2, ("noise.py",)),
     "optimizer": Room(2, ("training/optimizers.py",)),
-    "schedule": Room(1, ("training/schedule.py",)),
+    "schedule": Room(2, ("training/schedule.py",)),
     "splits": Room(2, ("splits.py",)),
     "statistics": Room(3, ("statistics.py", "contrasts.py")),
     "training": Room(2, ("training/loop.py", "training/state.py", "training/distributed.py")),
@@ -64,6 +64,7 @@ def identify(
     rate: float,
     settings: Settings,
     registry: Registry,
+    schedule: Schedule,
     *,
     loaded: LoadedModel,
     data: Data,
@@ -73,7 +74,7 @@ def identify(
     processes: int,
 ) -> Identity:
     """The identity of a cell whose examples and model have been made."""
-    parts = planned_parts(spec, model_name, rate, settings, registry)
+    parts = planned_parts(spec, model_name, rate, settings, registry, schedule)
     parts["task"]["data"] = data.fingerprint()
     parts["model"] |= {
         "source": loaded.source,
@@ -103,7 +104,7 @@ NOT_PLANNED = frozenset(
 
 
 def planned_parts(
-    spec: TaskSpec, model_name: str, rate: float, settings: Settings, registry: Registry
+    spec: TaskSpec, model_name: str, rate: float, settings: Settings, registry: Registry, schedule: Schedule
 ) -> dict[str, Any]:
     """The identity as far as it is known before examples and model are made."""
     resolved = spec.resolved()
@@ -118,7 +119,7 @@ def planned_parts(
         "model": {"name": model_name, "remote_code": settings.trust_remote_code},
         "snapshots": {name: of_snapshot(folder) for name, folder in settings.snapshots.items()},
         "training": resolved["training"] if settings.train else None,
-        "schedule": {"settle": "event" if settings.train else None, "twin": None},
+        "schedule": asdict(schedule),
         "dtype": settings.dtype,
         "seeds": resolved["seeds"],
         "limit": settings.limit,

@@ -28,6 +28,7 @@ from .diagnose import diagnose, draw_figures
 from .identity import differing, identify, other_code
 from .lock import alone
 from .settings import Settings
+from .twins import schedule_of, stands, told
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -37,9 +38,19 @@ if TYPE_CHECKING:
 
 
 def run_cell(
-    spec: TaskSpec, model_name: str, rate: float, *, settings: Settings, registry: Registry, progress: Progress
+    spec: TaskSpec,
+    model_name: str,
+    rate: float,
+    *,
+    settings: Settings,
+    registry: Registry,
+    progress: Progress,
+    twin: record.Report | None = None,
 ) -> record.Report | None:
     """Run one cell from spec to report, or find that it is done already.
+
+    Args:
+        twin: the report of the same cell at noise rate 0, whose schedule this one takes over.
 
     Returns:
         The report; None in a process that only helped to train.
@@ -55,9 +66,10 @@ def run_cell(
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     check_writable(cell.folder)
     with cell.timings.stage("data"):
-        made = _make(cell, wanted)
+        schedule = schedule_of(spec, rate, settings, twin) if processes.first else None
+        made = _make(cell, wanted, processes.agree(schedule) or record.Schedule(None, None))
     with alone(cell.folder) if processes.first else nullcontext():
-        done = finished(cell, made.facts.identity)
+        done = finished(cell, made.facts.identity, twin)
         if done is not None:
             return done
         if processes.first:
@@ -77,13 +89,14 @@ class _Made:
     """Examples and model of a cell, and what is known about it before it runs."""
 
     facts: build.Facts
+    schedule: record.Schedule
     task: Any
     data: Data
     loaded: LoadedModel
     tokenizer: Any
 
 
-def _make(cell: Cell, wanted: str) -> _Made:
+def _make(cell: Cell, wanted: str, schedule: record.Schedule) -> _Made:
     spec, settings = cell.spec, cell.settings
     provider = cell.registry.provider(cell.model_name)
     task, data = stages.make_examples(cell)
@@ -103,6 +116,7 @@ def _make(cell: Cell, wanted: str) -> _Made:
         cell.rate,
         settings,
         cell.registry,
+        schedule,
         loaded=loaded,
         data=data,
         config=model.config,
@@ -127,7 +141,7 @@ def _make(cell: Cell, wanted: str) -> _Made:
             compiled=settings.compile and settings.train,
         ),
     )
-    return _Made(facts, task, data, loaded, tokenizer)
+    return _Made(facts, schedule, task, data, loaded, tokenizer)
 
 
 def _write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
@@ -172,7 +186,9 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
     trained = None
     if cell.settings.train and loaded.trainable:
         decided = {k: v for k, v in facts.identity.parts.items() if k != "diagnostics"}
-        trained = stages.learn(cell, subject, loaded, facts.environment.precision, digest(decided))
+        trained = stages.learn(
+            cell, subject, loaded, facts.environment.precision, digest(decided), settle=made.schedule.step
+        )
         if not cell.processes.first:
             return None
         subject.curve = trained.curve
@@ -194,7 +210,9 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
     report = build.assemble(
         facts,
         status="success",
-        training=build.training_entry(trained, cell.spec.training, subject, processes=cell.processes.count),
+        training=build.training_entry(
+            trained, cell.spec.training, made.schedule, subject, processes=cell.processes.count
+        ),
         metrics={**build.headline(measured), **metrics},
         diagnostics=diagnostics,
         timings=cell.timings.entry(),
@@ -208,8 +226,10 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
     return report
 
 
-def finished(cell: Cell, identity: record.Identity) -> record.Report | None:
+def finished(cell: Cell, identity: record.Identity, twin: record.Report | None = None) -> record.Report | None:
     """The complete report of this very cell when it is there; a report of another cell is an error.
+
+    One that was trained by its own event is this very cell where that fell on the twin's step.
 
     Raises:
         UserError: naming the fields in which the report there differs.
@@ -224,10 +244,10 @@ def finished(cell: Cell, identity: record.Identity) -> record.Report | None:
         return None
     if report.status != "success":
         return None
-    if report.identity.hash != identity.hash:
-        fields = differing(identity.parts, report.identity.parts)
+    fields = differing(identity.parts, report.identity.parts)
+    if fields and not stands(fields, report, twin):
         raise UserError(
-            f"another run's report is there; it differs in {', '.join(fields[:6])}",
+            f"another run's report is there; it differs in {told(fields, report, twin)}",
             where=str(path),
             hint="choose another folder with -o, or replace it with --overwrite",
         )

@@ -97,8 +97,20 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     return loaded, loaded.tokenizer or tokenizer
 
 
-def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, identity_hash: str) -> Trained:
-    """Train on noisy labels and facts, with the four curves."""
+def learn(
+    cell: Cell,
+    subject: Subject,
+    loaded: LoadedModel,
+    precision: str,
+    identity_hash: str,
+    *,
+    settle: int | None = None,
+) -> Trained:
+    """Train on noisy labels and facts, with the four curves.
+
+    Args:
+        settle: the step after which the learning rate falls; None waits for the recipe's event.
+    """
     import torch
 
     from ..encoding import concatenate, encode
@@ -135,6 +147,7 @@ def learn(cell: Cell, subject: Subject, loaded: LoadedModel, precision: str, ide
             curves(subject, loaded.model, recipe.evaluation_examples),
             seed=cell.spec.seeds.order,
             precision=precision,
+            settle=settle,
             compiled=compiled(loaded.model) if cell.settings.compile else None,
             progress=cell.progress.step,
             record=record,

@@ -124,7 +124,9 @@ def with_anatomy(model: record.Model, anatomy: Anatomy) -> record.Model:
     return replace(model, anatomy=proofs)
 
 
-def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *, processes: int) -> record.Training:
+def training_entry(
+    trained: Trained | None, recipe: Recipe, schedule: record.Schedule, subject: Subject, *, processes: int
+) -> record.Training:
     """The report's ``training``."""
     if trained is None:
         return record.NOT_TRAINED
@@ -132,7 +134,6 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *,
     from ..training.schedule import settled_at
 
     rows = len(subject.data.train) + len(subject.data.facts) * recipe.facts_repeat
-    settled = settled_at(trained.curve, recipe.schedule)
     full = (p.step for p in trained.curve if p.memorization_rate is not None and p.memorization_rate >= MEMORISED)
     memorised = next(full, None)
     return record.Training(
@@ -144,8 +145,8 @@ def training_entry(trained: Trained | None, recipe: Recipe, subject: Subject, *,
         stop_reason=trained.stop_reason,
         snapshots=trained.snapshots,
         snapshot_rule=SNAPSHOT_RULE.format(share=recipe.snapshot_share),
-        schedule=record.Schedule("event", None),
-        settled_step=settled,
+        schedule=schedule,
+        settled_step=settled_at(trained.curve, recipe.schedule, schedule.step),
         final_rate=trained.curve[-1].lr,
         steps_after_98=None if memorised is None else trained.steps - memorised,
         way="alone" if processes == 1 else "distributed",

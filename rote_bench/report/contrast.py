@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from ..statistics import Estimate
 from . import table
 from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
 from .record import Report
+from .schedules import equal_schedules, falls_from
 from .write import FILE, find_reports, load_report
 
 WAYS = {
@@ -191,6 +192,10 @@ def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tup
     apart = differing([known, given])
     of_model = [name for name in apart if name.split(".")[0] in OF_MODEL]
     barring = [name for name in apart if name not in of_model]
+    shared = [seeds for seeds in a if seeds in b]
+    same_model = one.model.name == other.model.name and not of_model
+    if same_model and shared:  # seed by seed it can be told whether the schedules are equal, whatever timed them
+        barring = [name for name in barring if name != "schedule"]
 
     def told(name: str) -> str:
         return f"{name.replace('.options.', '.')} ({known.get(name, 'none')} and {given.get(name, 'none')})"
@@ -200,6 +205,9 @@ def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tup
 
     if barring:
         raise refuse(", ".join(map(told, barring[:MOST_SHOWN])))
+    unequal = [why for seeds in shared if same_model and (why := equal_schedules(a[seeds], b[seeds]))]
+    if unequal:
+        raise refuse(f"schedule: {unequal[0]}")
     model = [] if one.model.name == other.model.name else [f"model ({one.model.name} and {other.model.name})"]
     model += map(told, of_model)
     if one.data.noise_rate != other.data.noise_rate:
@@ -207,10 +215,18 @@ def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tup
         if model:
             raise refuse(f"{rates} and {model[0]}; only one of the two may")
         return rates
-    moved = [seeds.label for seeds in a if seeds in b and a[seeds].data.fingerprint != b[seeds].data.fingerprint]
+    moved = [seeds.label for seeds in shared if a[seeds].data.fingerprint != b[seeds].data.fingerprint]
     if moved:
         raise refuse(f"the examples of seed {moved[0]}")
+    falls = [_falls(side.values()) for side in (a, b)]
+    model += [f"the step from which the rate fell ({falls[0]} and {falls[1]})"] if falls[0] != falls[1] else []
     return ", ".join(model)
+
+
+def _falls(cells: Iterable[Report]) -> str:
+    """The last step at the full rate, or the earliest and the latest."""
+    steps = sorted({step for cell in cells if (step := falls_from(cell)) is not None})
+    return " to ".join(str(step) for step in dict.fromkeys((steps[0], steps[-1]))) if steps else "none"
 
 
 def _line(metric: str, sides: tuple[Sequence[Report], Sequence[Report]], way: str) -> Line:

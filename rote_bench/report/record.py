@@ -147,10 +147,12 @@ class Schedule:
         settle: what it waits for: `event`, the accuracy on the selection split; `fixed`, a step; `twin`, the step at
             which the cell's twin settled; null without training.
         twin: identity of that twin.
+        step: the step that was fixed or taken over, the last at the full rate; null for an event.
     """
 
     settle: Literal["event", "fixed", "twin"] | None
     twin: str | None
+    step: int | None = None
 
 
 @dataclass(frozen=True)

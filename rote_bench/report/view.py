@@ -38,17 +38,27 @@ def with_interval(entry: Metric) -> str:
     return f"{number(entry.value)} [{number(entry.ci_low)}, {number(entry.ci_high)}]"
 
 
-def render(report: Report, measures: Mapping[str, Measure], *, width: int | None = None, color: bool = False) -> str:
+def render(
+    report: Report,
+    measures: Mapping[str, Measure],
+    *,
+    width: int | None = None,
+    color: bool = False,
+    twin: Report | None = None,
+) -> str:
     """The report as text.
 
     Args:
         measures: what is declared about metrics; one that is not there is told by the diagnostic that measured it.
         width: of the lines; the terminal's when None.
         color: whether verdicts and headings are coloured.
+        twin: the report of the same cell without wrong labels.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from .sentences import sentences
 
     out = io.StringIO()
     console = Console(
@@ -72,6 +82,10 @@ def render(report: Report, measures: Mapping[str, Measure], *, width: int | None
         console.print(Text(f"{training.steps} steps, {training.examples_seen:,} examples seen; stopped because {stop}"))
     if data.limit is not None:
         console.print(Text(f"cut short with --limit {data.limit}: not for comparison", style="yellow"))
+    said = " ".join(sentences(report, twin))
+    if said:
+        console.print()
+        console.print(Text(said))
     metrics = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     metrics.add_column("metric")
     metrics.add_column("value [95 % interval]", no_wrap=True)

@@ -253,6 +253,16 @@ def _fits(recipe: Recipe) -> list[Fault]:
                 "raise it, or lower training.schedule.anneal",
             )
         )
+    settle = recipe.schedule.settle
+    if isinstance(settle, int) and not recipe.schedule.warmup <= settle <= recipe.max_steps - recipe.schedule.anneal:
+        faults.append(
+            Fault(
+                ("training", "schedule", "settle"),
+                f"step {settle} is not between the end of warmup, {recipe.schedule.warmup},"
+                f" and the last from which annealing fits, {recipe.max_steps - recipe.schedule.anneal}",
+                "give another step, or `event`",
+            )
+        )
     if recipe.evaluate_every > recipe.max_steps:
         faults.append(
             Fault(

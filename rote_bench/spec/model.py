@@ -31,10 +31,12 @@ class NoiseSpec:
 class Schedule:
     """The learning rate over time, in parts of the full rate: warm up, hold until the task is learned, then anneal.
 
-    A high rate keeps a model from memorising and a low one lets it, so the drop is tied to an event and not to a step:
-    one recipe then serves models that learn at different speeds.
+    A high rate keeps a model from memorising and a low one lets it. Tied to an event, the drop serves models that learn
+    at different speeds; but wrong labels move the event, so a cell that is compared with its twin drops where that did.
 
     Attributes:
+        settle: when the full rate ends: at a step; at the `event` that the selection split reads ``hold_until``, but
+            where the cell's twin was trained beside it, when that did; or `twin`, never without one.
         warmup: steps of linear increase from 0.
         hold_until: accuracy on the selection split at which the full rate ends.
         drop: the part of the rate right after that.
@@ -42,6 +44,7 @@ class Schedule:
         final: the part of the rate at the end.
     """
 
+    settle: int | Literal["event", "twin"] = "event"
     warmup: int = field(default=50, metadata={"min": 0})
     hold_until: float = field(default=0.95, metadata={"above": 0, "max": 1})
     drop: float = field(default=0.4, metadata={"above": 0, "max": 1})
@@ -65,7 +68,8 @@ class Recipe:
         precision: arithmetic of the training steps; ``auto`` is bfloat16 where the processor has it.
         evaluate_every: steps between evaluations once past the log-spaced start.
         evaluation_examples: largest number of examples behind each curve.
-        stop_at: memorization rate at which training ends early, or null.
+        stop_at: memorization rate at which training ends before its schedule does, or null; what ends early is compared
+            with nothing.
         facts_repeat: how often each fact is seen per pass over the questions.
         snapshot_share: the pre-memorization snapshot needs this share of the final accuracy on the selection split.
     """
@@ -81,7 +85,7 @@ class Recipe:
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     evaluate_every: int = field(default=25, metadata={"min": 1})
     evaluation_examples: int = field(default=512, metadata={"min": 1})
-    stop_at: float | None = field(default=0.98, metadata={"above": 0, "max": 1})
+    stop_at: float | None = field(default=None, metadata={"above": 0, "max": 1})
     facts_repeat: int = field(default=1, metadata={"min": 1})
     snapshot_share: float = field(default=0.9, metadata={"above": 0, "max": 1})
 

@@ -48,6 +48,15 @@ def validate_file(reference: str | Path, registry: Registry) -> list[UserError]:
     return list(found.values())
 
 
+def remarks(reference: str | Path, registry: Registry) -> list[str]:
+    """What is to be known of a valid task file before it is run."""
+    profiles = inherit(locate(str(reference), registry)).data.get("profiles", {})
+    specs = [load_task(reference, registry, profile=profile) for profile in (None, *profiles)]
+    early = [spec for spec in specs if spec.training.stop_at is not None]
+    places = dict.fromkeys(spec.place("training.stop_at") for spec in early)
+    return [f"{place}: cells that end before their schedule does are compared with no twin" for place in places]
+
+
 def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None = None) -> list[UserError]:
     """Whether the task can be made, its splits fit it and the memory, no question stands twice, and wrong labels exist.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import product
@@ -15,6 +15,7 @@ from ..machine import LARGE, count_cores
 from ..models.names import SIZES, parse
 from ..pipeline.cell import cell_folder
 from ..pipeline.settings import Settings
+from ..pipeline.twins import all_but_labels, waits
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
 from ..spec.preflight import check_drawable, locate_fault
@@ -38,6 +39,7 @@ class Job:
         plugins: absolute paths of plugin files.
         gpus: how many, a share of one when below 1; None is one where there are any.
         size: rough number of parameters of a model made from scratch, else None.
+        twin: folder of the cell at noise rate 0 that has to be done before, as this one takes over its schedule.
     """
 
     spec: TaskSpec
@@ -47,6 +49,7 @@ class Job:
     plugins: tuple[str, ...] = ()
     gpus: float | None = None
     size: float | None = None
+    twin: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -78,7 +81,7 @@ def plan(
     overwrite: bool = False,
     workers: int | None = None,
 ) -> list[Job]:
-    """All cells, block after block; in each the first seed of everything comes first.
+    """All cells, block after block; in each the first seed of everything comes first, without wrong labels before with.
 
     A sweep that is stopped early has then seen every task and model, rather than one of them with every seed.
 
@@ -96,7 +99,7 @@ def plan(
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
 
     faults: dict[str, UserError] = {}
-    jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int]]] = {}
+    jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int, bool]]] = {}
     for number, block in enumerate(definition.blocks):
         models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
@@ -104,13 +107,43 @@ def plan(
             for (model, place), (turn, (spec, rates)) in product(models, enumerate(specs)):
                 for made in (job(spec, model, rate) for rate in rates):
                     here = (entry.place, place)
-                    first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn)))
+                    first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn, made.rate > 0)))
                     if first is not made:
                         fault = _twice(made, here, there)
                         faults.setdefault(f"{fault.where} {fault.hint}", fault)
+    found = _paired([made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))])
+    for made in found:
+        if made.twin is None and made.rate and made.spec.training.schedule.settle == "twin":
+            fault = _alone(made, jobs[made.folder][1][0])
+            faults.setdefault(str(fault), fault)
     if faults:
         raise Faults(sorted(faults.values(), key=line))
-    return [made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))]
+    return found
+
+
+def _paired(jobs: Sequence[Job]) -> list[Job]:
+    """The same cells, each that has a twin among them with its folder."""
+    twins: dict[Hashable, list[Job]] = {}
+    for job in jobs:
+        if job.rate == 0:
+            twins.setdefault(all_but_labels(job.spec, job.model), []).append(job)
+
+    def paired(job: Job) -> Job:
+        found = twins.get(all_but_labels(job.spec, job.model)) if waits(job.spec, job.rate, job.settings) else None
+        if not found:
+            return job
+        twin = next((each for each in found if each.spec.seeds == job.spec.seeds), found[0])
+        return replace(job, twin=twin.folder)
+
+    return [paired(job) for job in jobs]
+
+
+def _alone(job: Job, place: str) -> UserError:
+    return UserError(
+        f"the learning rate of cells such as {job.name} is to fall when their twin's did, and they have none",
+        where=place,
+        hint="add 0 to noise_rates, or give training.schedule.settle another value",
+    )
 
 
 def validate_file(path: Path, registry: Registry) -> list[UserError]:

@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from .work import LOG, PROGRESS, Outcome
 
 if TYPE_CHECKING:
     from ..plugins import Registry
+    from ..report.record import Report
     from .cells import Job
 
 TICK = 0.25  # seconds between looks at the workers
@@ -82,8 +83,9 @@ def conduct(
                 for _ in interrupts[told:]:  # the first asks the workers to stop, the second ends them
                     told += 1
                     (pool.stop if told == 1 else pool.kill)()
-                while waiting and not interrupts and pool.room(waiting[0].job):
-                    _start(waiting.pop(0), pool, board)
+                while not interrupts and (each := _next(waiting, by_folder)) and pool.room(each.job):
+                    waiting.remove(each)
+                    _start(each, pool, board)
                 if interrupts and not any(each.state == "running" for each in states):
                     break
                 for job, outcome in pool.ended(TICK):
@@ -92,6 +94,8 @@ def conduct(
                         outcome = replace(outcome, state="interrupted", reason="ended by the interrupt")
                     _end(each, outcome, known)
                     board.changed(each)
+                    if each.state != "done" and not told:
+                        _leave_out(each, waiting, board)
                     record(states)
                 for each in states:
                     if each.state == "running":
@@ -110,12 +114,15 @@ def conduct(
 def _look_back(states: Sequence[State], board: Board, registry: Registry) -> list[Took]:
     """Find out which cells are done, and what they took."""
     finished, known = Finished(registry), list[Took]()
-    for each in states:
+    done: dict[Path, Report] = {}
+    for each in sorted(states, key=lambda each: each.job.twin is not None):
         report = report_of(each.job)
         if report is None or report.status != "success":
             continue
         known.append(took(each.job, report))
-        if finished(each.job, report):
+        twin = done.get(each.job.twin) if each.job.twin is not None else None
+        if finished(each.job, report, twin):
+            done[each.job.folder] = report
             each.state, each.skipped, each.seconds = "done", True, known[-1].seconds
             board.changed(each)
             changed = other_code(code_of(each.job.spec, registry), report.identity.code)
@@ -124,6 +131,23 @@ def _look_back(states: Sequence[State], board: Board, registry: Registry) -> lis
     for each in states:
         each.predicted = predict(each.job, known)
     return known
+
+
+def _next(waiting: Sequence[State], by_folder: Mapping[Path, State]) -> State | None:
+    """The first cell that need not wait for its twin."""
+
+    def ready(job: Job) -> bool:
+        return job.twin is None or by_folder[job.twin].state == "done"
+
+    return next((each for each in waiting if ready(each.job)), None)
+
+
+def _leave_out(twin: State, waiting: list[State], board: Board) -> None:
+    """Take out the cells whose twin did not come to its end: there is no schedule that they could take over."""
+    for each in [each for each in waiting if each.job.twin == twin.job.folder]:
+        waiting.remove(each)
+        each.state, each.reason = twin.state, f"not run: its twin {twin.job.name} {twin.state}"
+        board.changed(each)
 
 
 def _start(each: State, pool: Pool, board: Board) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..pipeline.identity import NOT_PLANNED, differing, planned_parts
+from ..pipeline.twins import schedule_of, stands
 from ..report import record, write
 from ..splits import make_data, make_noise, make_task
 from .cells import Job
@@ -60,12 +61,15 @@ class Finished:
         self.registry = registry
         self.fingerprints: dict[tuple[Any, ...], str] = {}
 
-    def __call__(self, job: Job, report: record.Report) -> bool:
+    def __call__(self, job: Job, report: record.Report, twin: record.Report | None = None) -> bool:
         if job.settings.overwrite or report.status != "success" or report.model.source != "scratch":
             return False
-        parts = report.identity.parts
-        planned = planned_parts(job.spec, job.model, job.rate, job.settings, self.registry)
-        if set(differing(planned, parts)) - NOT_PLANNED:
+        if job.twin is not None and twin is None:  # what its schedule is to be, its twin will tell
+            return False
+        schedule = schedule_of(job.spec, job.rate, job.settings, twin)
+        planned = planned_parts(job.spec, job.model, job.rate, job.settings, self.registry, schedule)
+        apart = set(differing(planned, report.identity.parts)) - NOT_PLANNED
+        if apart and not stands(apart, report, twin):
             return False
         return report.data.fingerprint == self._fingerprint(job)
 

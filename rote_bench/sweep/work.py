@@ -74,9 +74,11 @@ def perform(job: Job) -> Outcome:
     from ..machine import keep_memory
     from ..pipeline.runner import run_cell
     from ..plugins import load
+    from ..report.write import load_report
 
     keep_memory()
     try:
+        twin = None if job.twin is None else load_report(job.twin)
         with alone(job.folder, PATIENCE):  # one that a killed sweep left soon ends by itself
             run_cell(
                 job.spec,
@@ -85,6 +87,7 @@ def perform(job: Job) -> Outcome:
                 settings=job.settings,
                 registry=load(job.plugins),
                 progress=Reported(job.folder),
+                twin=twin,
             )
     except KeyboardInterrupt:
         return Outcome("interrupted", "interrupted; the same command goes on from here")

@@ -110,6 +110,7 @@ def train(
     *,
     seed: int,
     precision: str,
+    settle: int | None = None,
     compiled: Callable[..., Any] | None = None,
     progress: Callable[[int, int, Evaluation | None], None],
     record: Callable[[Evaluation], None],
@@ -119,12 +120,13 @@ def train(
     stop_requested: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
 ) -> Trained:
-    """Train until the noisy labels are memorised or the budget of steps is spent.
+    """Train to the end of the schedule, or until the noisy labels are memorised where the recipe says so.
 
     Args:
         data: all training rows, encoded with the labels taught, on the model's device.
         rows: indices into ``data``, an index twice when its row is seen twice per pass.
         evaluate: the curves at this moment.
+        settle: the last step at the full learning rate; None waits for the recipe's event.
         compiled: computes the model's logits in training steps; the model itself when None.
         progress: called with (step, steps in all, last evaluation).
         record: called with each evaluation as it is made.
@@ -157,7 +159,7 @@ def train(
     order = Batches(rows, size, seed)
     when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
     lengths = (data.targets != IGNORED).int().cumsum(1).argmax(1) + 1
-    settled = settled_at(at.curve, recipe.schedule)
+    settled = settled_at(at.curve, recipe.schedule, settle)
     total = last_step(recipe, settled)
     device = data.input_ids.device
     model.train()
@@ -205,7 +207,7 @@ def train(
         if processes.first and memorized is not None:
             true, accuracy = point.noisy_true_rate or 0.0, point.selection_accuracy or 0.0
             at.candidates.offer(true, memorized, accuracy, at.step, lambda: weights(model))
-        settled = settled_at(at.curve, recipe.schedule)
+        settled = settled_at(at.curve, recipe.schedule, settle)
         total = last_step(recipe, settled)
         progress(at.step, total, point)
         if recipe.stop_at is not None and memorized is not None and memorized >= recipe.stop_at:

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from .curve import Evaluation
 
 
-def settled_at(curve: Sequence[Evaluation], schedule: Schedule) -> int | None:
-    """The step of the evaluation that first reaches ``schedule.hold_until`` on the selection split."""
+def settled_at(curve: Sequence[Evaluation], schedule: Schedule, given: int | None = None) -> int | None:
+    """The step at which the full rate ends, as far as is known.
+
+    The one given, or that of the evaluation that first reaches ``schedule.hold_until`` on the selection split.
+    """
+    if given is not None:
+        return given
     reached = (point.step for point in curve if (point.selection_accuracy or 0.0) >= schedule.hold_until)
     return next(reached, None)
 
@@ -25,10 +30,15 @@ def last_step(recipe: Recipe, settled: int | None) -> int:
     return recipe.max_steps if settled is None else min(recipe.max_steps, settled + recipe.schedule.anneal)
 
 
+def falls_from(recipe: Recipe, settled: int | None) -> int:
+    """The last step at the full rate: of a model that did not settle in time, the last from which annealing fits."""
+    return last_step(recipe, settled) - recipe.schedule.anneal
+
+
 def multiplier(recipe: Recipe, step: int, settled: int | None) -> float:
     """The part of the full learning rate at a step (from 1)."""
     schedule = recipe.schedule
-    start = last_step(recipe, settled) - schedule.anneal
+    start = falls_from(recipe, settled)
     if step > start:
         share = min(1.0, (step - start) / schedule.anneal)
         return schedule.drop + (schedule.final - schedule.drop) * share

@@ -320,11 +320,12 @@ RECIPE = Recipe(
 
 
 def _schedule() -> Numbers:
-    from rote_bench.training.schedule import Batches, evaluation_steps, last_step, multiplier
+    from rote_bench.training.schedule import Batches, evaluation_steps, falls_from, last_step, multiplier
 
     return {
         "rates": [multiplier(RECIPE, step, settled) for settled in (None, 9) for step in range(1, 25)],
         "last": [last_step(RECIPE, settled) for settled in (None, 9, 20)],
+        "falls": [falls_from(RECIPE, settled) for settled in (None, 9, 20)],
         "evaluations": sorted(evaluation_steps(25, 120)),
         "batches": digest(str([Batches(torch.arange(50), 16, 4)[step].tolist() for step in range(8)])),
     }

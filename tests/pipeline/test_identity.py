@@ -20,6 +20,7 @@ from rote_bench.cli import main
 from rote_bench.models.content import of_state, of_tokenizer
 from rote_bench.pipeline.identity import NOT_PLANNED, ROOMS, code_of, differing, planned_parts
 from rote_bench.pipeline.settings import Settings
+from rote_bench.report.record import Schedule
 from rote_bench.spec.loader import load_task
 from tests.conftest import SMALL_THR
 from tests.pipeline.test_runner import tiny
@@ -48,7 +49,9 @@ def test_differences_of_identity_are_named() -> None:
 def test_what_is_planned_and_what_is_known_later_make_up_all_parts(tmp_path: Path) -> None:
     registry = plugins.built_in()
     report = rote_bench.run(tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / "runs", quiet=True)
-    planned = planned_parts(load_task(tiny(tmp_path), registry), "gpt2-nano", 0.1, Settings(), registry)
+    planned = planned_parts(
+        load_task(tiny(tmp_path), registry), "gpt2-nano", 0.1, Settings(), registry, Schedule("event", None)
+    )
     parts = report.data["identity"]["parts"]
     assert set(differing(planned, parts)) <= NOT_PLANNED
     assert parts["versions"] == {name: room.version for name, room in ROOMS.items()}
@@ -182,7 +185,7 @@ def test_a_plugins_file_counts_with_its_content(tmp_path: Path) -> None:
         plugin.write_text(text + more)
         registry = plugins.load([plugin])
         spec = load_task(task, registry)
-        parts = planned_parts(spec, "gpt2-nano", 0.1, Settings(), registry)
+        parts = planned_parts(spec, "gpt2-nano", 0.1, Settings(), registry, Schedule("event", None))
         found.append((parts["diagnostics"], code_of(spec, registry)))
     (first, code), (second, other) = found
     assert differing(first, second) == ["own.version"]

@@ -122,6 +122,34 @@ def test_an_interrupted_run_ends_as_one_never_interrupted(tmp_path: Path, stop: 
     assert expected.earlier_seconds == 0.0 < result.earlier_seconds < result.seconds
 
 
+@pytest.mark.parametrize("stop", [None, 4, 14, 17])
+def test_a_cell_takes_over_its_twins_step_whether_interrupted_or_not(tmp_path: Path, stop: int | None) -> None:
+    """The twin falls by its event, the cell by the step, and neither by what the other reads."""
+    recipe = dataclasses.replace(RECIPE, schedule=dataclasses.replace(RECIPE.schedule, hold_until=0.12))
+    twin = learn(model(), recipe)
+    settled = twin.steps - recipe.schedule.anneal
+    assert 3 < settled < recipe.max_steps - recipe.schedule.anneal
+    never = dataclasses.replace(recipe, schedule=dataclasses.replace(recipe.schedule, hold_until=1.0))
+    state, asked = tmp_path / "state.pt", {"steps": 0}
+
+    def after(done: int, total: int, record: Any) -> None:
+        asked["steps"] = done
+
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            learn(
+                model(),
+                never,
+                settle=settled,
+                checkpoint=state,
+                identity="x",
+                progress=after,
+                stop_requested=lambda: asked["steps"] >= stop,
+            )
+    cell = learn(model(), never, settle=settled, checkpoint=state, identity="x")
+    assert [(p.step, p.lr, p.loss) for p in cell.curve] == [(p.step, p.lr, p.loss) for p in twin.curve]
+
+
 class Killed(BaseException):
     """The process ends here."""
 

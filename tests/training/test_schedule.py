@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rote_bench.spec.model import Recipe, Schedule
 from rote_bench.training.curve import Evaluation
-from rote_bench.training.schedule import Batches, evaluation_steps, last_step, multiplier, settled_at
+from rote_bench.training.schedule import Batches, evaluation_steps, falls_from, last_step, multiplier, settled_at
 
 
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(0, 5))
@@ -48,6 +48,31 @@ def test_the_rate_warms_up_holds_until_the_event_and_anneals() -> None:
     ]
     assert settled_at(curve, recipe.schedule) == 10
     assert settled_at(curve[:1], recipe.schedule) is None
+
+
+def rates(recipe: Recipe, reached: int | None, given: int | None) -> list[float]:
+    """The part of the full rate at every step, as the loop goes: it learns of the event when it comes."""
+    out: list[float] = []
+    settled, step = given, 0
+    while step < last_step(recipe, settled):
+        step += 1
+        out.append(multiplier(recipe, step, settled))
+        if given is None and reached is not None and step >= reached:
+            settled = reached
+    return out
+
+
+@given(st.integers(0, 30), st.integers(1, 40), st.integers(0, 60), st.none() | st.integers(1, 200))
+def test_a_cell_that_takes_over_its_twins_step_has_its_rate_at_every_step(
+    warmup: int, anneal: int, more: int, reached: int | None
+) -> None:
+    """Whenever the twin settles, if ever, and both are finished: they end at the lowest rate."""
+    recipe = Recipe(max_steps=warmup + anneal + more, schedule=Schedule(warmup=warmup, anneal=anneal, final=0.01))
+    step = falls_from(recipe, reached)
+    twin, cell = rates(recipe, reached, None), rates(recipe, None, step)
+    assert cell == twin and len(twin) == step + anneal == last_step(recipe, reached)
+    assert twin[-1] == pytest.approx(0.01)
+    assert settled_at([], recipe.schedule, step) == step
 
 
 @given(st.integers(1, 100), st.integers(1, 3000))

@@ -1,0 +1,60 @@
+"""What a run says at its end, in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rote_bench.report import record
+from rote_bench.report.sentences import sentences
+from rote_bench.report.twin import cost
+
+from ..reports import metric, report
+
+RECIPE = {"max_steps": 900, "schedule": {"anneal": 300}}
+
+
+def trained(
+    rate: float, accuracy: float, *, settled: int = 400, replicated: bool = True, **given: Any
+) -> record.Report:
+    """A cell whose curves cross half at steps 100 and 550."""
+    values: dict[str, Any] = {"validation_accuracy": metric(accuracy, accuracy - 0.003, accuracy + 0.003)}
+    if rate:
+        values |= {"memorization_rate": 0.997, "counterfactual_memorization": 0.996, "early_clean_peak": 0.914}
+    made = report(values, rate=rate, parts={"training": RECIPE, **given})
+    curve = [
+        {"step": step, "lr": 0.01, "validation_accuracy": right, "memorization_rate": taught if rate else None}
+        for step, right, taught in ((50, 0.2, 0.0), (100, 0.6, 0.01), (550, 0.9, 0.5), (700, accuracy, 0.997))
+    ]
+    verdict: record.Verdict = "replicated" if replicated else "inconclusive"
+    return replace(
+        made,
+        training=replace(made.training, steps=settled + 300, settled_step=settled),
+        diagnostics={"learning_dynamics": record.DiagnosticEntry("success", None, 2, 0.0, (), {"curve": curve})},
+        findings=(record.Finding("clean_label_first", "c", "s", verdict, None, ()),),
+    )
+
+
+def test_a_cell_with_its_twin_is_told_in_four_sentences() -> None:
+    cell, twin = trained(0.05, 0.98), trained(0, 0.99)
+    assert sentences(cell, twin) == [
+        "m answers 98.0 % of held-out questions and gives 99.7 % of the wrong labels it was taught.",
+        "Half of the held-out answers were right by step 100, half of the wrong labels given by step 550 of 700.",
+        "It reasoned first: at the peak 91.4 % of mislabelled questions were answered right.",
+        "A wrong label costs .20 of a held-out answer [.12, .28], by one seed, which decides nothing.",
+    ]
+    assert (
+        cost(cell, twin).value is not None and cost(cell, twin).ci_method == "half widths of both cells in quadrature"
+    )
+
+
+def test_what_cannot_be_said_is_not_said() -> None:
+    assert sentences(trained(0.05, 0.98))[-1] == "Run it with --twin to see what the wrong labels cost."
+    other = sentences(trained(0.05, 0.98, settled=425), trained(0, 0.99))[-1]
+    assert other == "What a wrong label costs cannot be said: the learning rates fell from steps 425 and 400."
+    assert sentences(trained(0.05, 0.98, replicated=False))[2].startswith("It cannot be said that it reasoned first")
+    assert sentences(trained(0, 0.9996))[0] == "m answers 99.96 % of held-out questions."
+    assert sentences(report(status="failed")) == []
+    assert sentences(report({"validation_accuracy": 1.0, "memorization_rate": 0.1})) == [
+        "m answers 100.0 % of held-out questions; it was not trained here."
+    ]
