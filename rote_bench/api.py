@@ -196,7 +196,7 @@ def run_cells(
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     registry.provider(model)
-    cells = expand(spec, noise_rates, seeds)
+    cells = expand(spec, noise_rates, seeds, registry, limit=settings.limit)
     faults = check_drawable(spec, registry, [rate for _, rate in cells])
     if faults:
         raise Faults(faults)

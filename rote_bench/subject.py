@@ -142,9 +142,9 @@ class Subject:
         return self._view("selection", self.data.selection.take(range(min(self.cap, len(self.data.selection)))))
 
     def all_of(self, name: str) -> View:
-        """All of the ``validation`` or ``noisy`` examples, without the cap."""
-        if name == "validation":
-            return self._view(name, self.data.validation)
+        """All of the ``validation``, ``ood`` or ``noisy`` examples, without the cap."""
+        if name in ("validation", "ood"):
+            return self._view(name, self.data.validation if name == "validation" else self.data.ood)
         return self._view(name, self.data.train.take(self.data.train.noisy))
 
     def _view(self, name: str, labelled: Labelled) -> View:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from rote_bench import plugins
 from rote_bench.cli import main
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is interrupted in tests must not inherit that
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ROTE_BENCH_PLUGINS"] = ""  # what else is installed here must not change what is tested
 
@@ -43,6 +46,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """
@@ -72,6 +76,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """

@@ -116,15 +116,15 @@ def test_a_small_cell_of_two_hop_reasoning_shows_what_weak_controls_leave_open(t
             "generalize_then_memorize": ("replicated", "lies above 0"),
             "memorization_relies_on_reasoning": ("inconclusive", "several draws of the random erasure"),
             "outlier_heuristics": ("not_applicable", "about arithmetic"),
-            "shared_circuits": ("inconclusive", "as many heads and units in each layer"),
+            "shared_circuits": ("inconclusive", "the intervals overlap"),
             "distributed": ("inconclusive", "better than 20 random orders"),
         },
     )
 
 
 def test_of_few_wrong_labels_nothing_is_said(run: Run) -> None:
-    """``run thr --limit 200``."""
-    report = run("thr", "gpt2-nano", 0.05, limit=200)
+    """``run thr --limit 200 --noise-rate 0.0005``."""
+    report = run("thr", "gpt2-nano", 0.0005, limit=200)
     assert {finding.verdict for finding in report.findings} == {"not_applicable"}
     assert all("only 10 wrong labels; 50 are needed" in (finding.reason or "") for finding in report.findings)
     assert unmet(report)[0].startswith("Nothing can be said about memorization: only 10 wrong labels; 50 are needed")

@@ -24,7 +24,7 @@ from rote_bench.findings import (
     with_twins,
 )
 from rote_bench.findings.rules import above_control, all_of
-from rote_bench.report.record import NOT_TRAINED, PRE, Finding, Metric, Report, Verdict
+from rote_bench.report.record import NOT_TRAINED, PRE, Finding, Metric, Report, Schedule, Verdict
 from rote_bench.training.curve import Evaluation
 
 from .reports import metric, report
@@ -399,8 +399,21 @@ def test_what_a_wrong_label_costs_is_measured_against_the_twin_of_the_same_seeds
     assert [(a.seeds.data, b.seeds.data) for a, b in with_twins(noisy, twins)] == [(0, 0), (1, 1)]
     estimate = noise_transfer(noisy, twins)
     assert estimate.value == pytest.approx((0.5 + 0.2) / 2) and estimate.n == 2
+    assert estimate.ci_low is None and "fewer than 3 seeds" in str(estimate.reason_if_no_interval)
     with pytest.raises(ValueError, match="one noise rate"):
         noise_transfer([*noisy, cell(0.2, 0.9)], twins)
+
+
+def test_cells_of_other_schedules_than_their_twins_say_nothing_of_what_labels_cost() -> None:
+    noisy, twins = ([cell(rate, 1.0, seed=seed) for seed in range(3)] for rate in (0.1, 0))
+    assert noise_transfer(noisy, twins).value == 0
+    for other in ({"settled_step": 40}, {"steps": 90}, {"final_rate": 0.1}):
+        moved = replace(noisy[1], training=replace(noisy[1].training, **other))
+        assert equal_schedules(moved, twins[1])
+        found = noise_transfer([noisy[0], moved, noisy[2]], twins)
+        assert found.value is None and "schedule" in str(found.reason_if_null)
+    way = replace(noisy[0].training, schedule=Schedule("twin", "0" * 64))
+    assert equal_schedules(replace(noisy[0], training=way), twins[0]) is None
 
 
 def test_what_is_measured_across_cells_is_declared() -> None:

@@ -38,9 +38,9 @@ __all__ = [
 ]
 
 
-def lowest(hits: ArrayLike, clusters: ArrayLike, rng: np.random.Generator) -> float:
+def lowest(hits: ArrayLike, clusters: ArrayLike) -> float:
     """The lower bound of the share of hits, 0 where there are no examples."""
-    return proportion(hits, clusters, rng).ci_low or 0.0
+    return proportion(hits, clusters).ci_low or 0.0
 
 
 def too_low(what: str, least: float) -> str | None:

@@ -75,7 +75,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     """Pre-memorization activations into the post-memorization model, and back."""
 
     name = "activation_patching"
-    version = 3
+    version = 4
     description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -316,9 +316,9 @@ RELATIVE_TO = {
 
 def _least(outcome: Mapping[Key, _Outcome], subject: Subject) -> dict[str, float]:
     """Lower bounds of what the intact model does."""
-    intact, rng = outcome[("intact",)].arrays(), subject.rng("activation_patching-intact")
+    intact = outcome[("intact",)].arrays()
     clusters = {"validation_accuracy": subject.validation.clusters, "memorization_rate": subject.noisy.clusters}
-    return {name: lowest(intact[name], clusters[name][: len(intact[name])], rng) for name in RELATIVE_TO}
+    return {name: lowest(intact[name], clusters[name][: len(intact[name])]) for name in RELATIVE_TO}
 
 
 def _too_little(least: Mapping[str, float]) -> str | None:
@@ -355,6 +355,6 @@ def _metrics(
     together = outcome[("mlp", "all_layers")].arrays()
     return {
         "patch_dissociation": dissociation,
-        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held, rng),
-        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy, rng),
+        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held),
+        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy),
     }

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, bootstrap_method, cluster_codes, interval, resampled_means
+from ..statistics import Estimate, cluster_codes, mean
 from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 5
+    version = 6
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -123,7 +123,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
             ("clean", "memorization_on_clean", "clean"),
             ("random", "random", "memorization"),
         ):
-            level = _level(final["cross"][key], groups[task], self.rng(f"circuits-{key}"))
+            level = mean(final["cross"][key], cluster_codes(groups[task]))
             reason = f"{LEADS[task]} does not lead, so that no circuit can keep its lead"
             metrics[f"cross_faithfulness_{name}"] = level if lead[task] > 0 else Estimate.missing(reason, level.n)
         return metrics
@@ -145,9 +145,9 @@ class Circuits(Diagnostic[CircuitsOptions]):
                     curve = part["faithfulness"][task]
                     ax.plot(details["shares"], curve, "o-", color=colors[task], label=f"{text}, own circuit")
                 for key, of, color, text in diamonds:
-                    mean = sum(part["cross"][key]) / len(part["cross"][key])
+                    level = sum(part["cross"][key]) / len(part["cross"][key])
                     at = [part["share"][of]]
-                    ax.plot(at, [mean], "D", color=color, markersize=8, markerfacecolor="white", label=text)
+                    ax.plot(at, [level], "D", color=color, markersize=8, markerfacecolor="white", label=text)
                 ax.set_xscale("log")
                 ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
                 text = (
@@ -160,13 +160,6 @@ class Circuits(Diagnostic[CircuitsOptions]):
             figures.legend(figure, axes[0], 2)
             figures.title(figure, "Circuits of the clean task and of memorization")
         return True
-
-
-def _level(scores: list[float], groups: list[str], rng: np.random.Generator) -> Estimate:
-    """The mean over examples, with a bootstrap over their clusters."""
-    values, clusters = np.array(scores, dtype=float), cluster_codes(groups)
-    low, high = interval(resampled_means(values, clusters, rng))
-    return Estimate(float(values.mean()), low, high, bootstrap_method(clusters), len(values))
 
 
 def _ratio(final: Mapping[str, Any], n: int) -> Estimate:

@@ -284,8 +284,8 @@ def _result(
     rng = subject.rng("erasure")
     held = subject.validation.clusters[: len(intact["validation"])]
     noisy = subject.noisy.clusters[: len(intact["memorized"])]
-    clusters, of_intact = {"memorized": noisy, "validation": held}, subject.rng("erasure-intact")
-    least = {key: lowest(intact[key], found, of_intact) for key, found in clusters.items()}
+    clusters = {"memorized": noisy, "validation": held}
+    least = {key: lowest(intact[key], found) for key, found in clusters.items()}
     metrics = {
         f"reasoning_reliance_{name}": Estimate.missing(why, len(intact[key]))
         if (why := too_low(what, least[key]))

@@ -82,7 +82,7 @@ class LogitLens(Diagnostic[LogitLensOptions]):
                 part[view.name] = _summary(reading)
                 if view.name == "validation" and snapshot == POST:
                     right = reading.true_rank[:, -1] == 0
-                    least = lowest(right, view.clusters[reading.rows], subject.rng("logit_lens-learned"))
+                    least = lowest(right, view.clusters[reading.rows])
                 if view.name == "noisy" and snapshot == POST:
                     records = {
                         "group": [e.group for e in view.labelled.examples[: len(reading.true_rank)]],

@@ -52,7 +52,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
     """Heuristic units before memorization, and what becomes of them."""
 
     name = "neurons"
-    version = 3
+    version = 4
     description = "whether memorization shifts units that already were heuristics"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -250,7 +250,7 @@ def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subj
         return Estimate.missing(reason, len(a) + len(b))
     draws = quotient(resampled_means(a, np.arange(len(a)), rng), resampled_means(b, np.arange(len(b)), rng))
     value = a.mean() / b.mean() - 1
-    return from_draws(value, draws - 1, "bootstrap over examples", len(a) + len(b))
+    return from_draws(value, draws - 1, "parametric bootstrap over examples", len(a) + len(b))
 
 
 def _patch_units(
@@ -295,9 +295,9 @@ def _hits(
 
 def _least(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> dict[str, float]:
     """Lower bounds of what the intact model does."""
-    rng, intact = subject.rng("neurons-intact"), {key: rows[0] for key, rows in patched["by_shift"].items()}
+    intact = {key: rows[0] for key, rows in patched["by_shift"].items()}
     clusters = {"validation": subject.validation.clusters, "memorized": subject.noisy.clusters}
-    return {key: lowest(hits, clusters[key][: len(hits)], rng) for key, hits in intact.items()}
+    return {key: lowest(hits, clusters[key][: len(hits)]) for key, hits in intact.items()}
 
 
 def _too_little(least: Mapping[str, float]) -> str | None:

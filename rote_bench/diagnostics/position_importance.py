@@ -40,7 +40,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
     """Resampling one position's state, by layer."""
 
     name = "position_importance"
-    version = 3
+    version = 4
     description = "which tokens carry the memorised label and which the reasoning, by layer"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(

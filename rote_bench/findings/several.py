@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from ..contrasts import across_seeds
 from ..measures import SHARE, Measure
 from ..report.record import Metric, Report, Verdict
-from ..statistics import Estimate, across_seeds
+from ..statistics import Estimate
 from .rules import (
     ENOUGH,
     INCONCLUSIVE,
@@ -115,6 +114,7 @@ def equal_schedules(report: Report, twin: Report) -> str | None:
     for what, own, other in (
         ("steps", report.training.steps, twin.training.steps),
         ("the step at which the rate began to fall", report.training.settled_step, twin.training.settled_step),
+        ("the last rate", report.training.final_rate, twin.training.final_rate),
     ):
         if own != other:
             return f"its schedule is not its twin's: {what} {own} and {other}"
@@ -129,7 +129,7 @@ def transfer(report: Report, twin: Report) -> float:
 
 
 def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estimate:
-    """``transfer`` over pairs of equal data, init and order seeds.
+    """``transfer`` over pairs of equal data, init and order seeds, trained alike step for step.
 
     ``twins`` are the same cells at noise rate 0. Near 0 memorization is benign; near 1 every wrong label costs as much
     as it would cost a nearest-neighbour model. A model that never solved the task, or ignored the noise, says nothing.
@@ -140,14 +140,13 @@ def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estima
         return Estimate.missing("the task was not solved at noise rate 0")
     if len({r.data.noise_rate for r in reports}) > 1:
         raise ValueError("reports of one noise rate are compared at a time")
-    values = [transfer(report, twin) for report, twin in with_twins(reports, twins)]
-    if not values:
+    pairs = with_twins(reports, twins)
+    if not pairs:
         return Estimate.missing("no run at noise rate 0 with the same seeds")
-    return _over_seeds(values)
-
-
-def _over_seeds(values: Sequence[float]) -> Estimate:
-    return across_seeds(values, np.random.default_rng(0))
+    unequal = next((why for report, twin in pairs if (why := equal_schedules(report, twin)) is not None), None)
+    if unequal is not None:
+        return Estimate.missing(unequal)
+    return across_seeds([transfer(report, twin) for report, twin in pairs])
 
 
 def _all_reach(reports: Sequence[Report], metric: str, level: float) -> bool:

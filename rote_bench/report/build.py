@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..findings import decide
 from ..hashing import sha256
-from ..measures import HEADLINE, Measure
+from ..measures import HEADLINE, OOD, Measure
 from . import record
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def metric(measure: Measure, estimate: Estimate) -> record.Metric:
 
 def headline(measured: Mapping[str, Estimate]) -> dict[str, record.Metric]:
     """The metrics that need nothing but answers."""
-    declared = {measure.name: measure for measure in HEADLINE}
+    declared = {measure.name: measure for measure in (*HEADLINE, OOD)}
     return {name: metric(declared[name], estimate) for name, estimate in measured.items()}
 
 

@@ -25,7 +25,7 @@ def test_models_stand_side_by_side_over_their_seeds() -> None:
     cells += [report(model="b", seed=2, status="failed")]
     first, second = table.collect(named(*cells)).rows
     assert (first.model, first.seeds, first.failed, first.differs) == ("a", 2, 0, "")
-    assert first.metrics[ACCURACY].value == (0.9 + 0.8) / 2 and first.metrics[ACCURACY].ci_method
+    assert first.metrics[ACCURACY].value == (0.9 + 0.8) / 2 and first.metrics[ACCURACY].reason_if_no_interval
     assert (second.model, second.seeds, second.failed) == ("b", 2, 1)
     lag = second.metrics["lag"]
     assert lag.value is None and lag.reason_if_null == "known for 1 of 2 seeds: not measured"
