@@ -290,6 +290,27 @@ def test_no_verdict_turns_to_replicated_by_knowing_less(metrics: dict[str, Metri
             assert finding.verdict != "replicated" or before[claim].verdict == "replicated", claim
 
 
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.data())
+def test_details_may_hold_anything(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(DETAILS)))
+
+    def spoiled(value: Any) -> Any:
+        if isinstance(value, dict) and value and data.draw(st.booleans()):
+            key = data.draw(st.sampled_from(sorted(value)))
+            return {**value, key: spoiled(value[key])}
+        return data.draw(ANYTHING)
+
+    key = data.draw(st.sampled_from(sorted(DETAILS[name])))
+    assert len(judged(details={name: {**DETAILS[name], key: spoiled(DETAILS[name][key])}})) == len(CLAIMS)
+
+
 @given(st.lists(st.tuples(LIMITS, LIMITS, LIMITS).map(sorted), min_size=2, max_size=2), LIMITS)
 def test_intervals_decide_alike_by_themselves_and_together(pair: list[list[float]], limit: float) -> None:
     (a, b), ends = ([metric(v, low, high) for low, v, high in pair], pair)

@@ -88,15 +88,23 @@ def _details(report: Report, diagnostic: str) -> Mapping[str, object]:
     return {} if entry is None else entry.details
 
 
-def _numbers(value: object) -> list[float]:
-    """A list of numbers, empty when it is none."""
-    if not isinstance(value, list) or not all(isinstance(x, int | float) for x in value):
+# Details may hold anything: what is not what it should be counts as missing.
+
+
+def _shares(value: object) -> list[float]:
+    """A list of shares, empty when it is none."""
+    if not isinstance(value, list) or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in value):
         return []
     return [float(x) for x in value]
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+def _share(value: object) -> float | None:
+    return next(iter(_shares([value])), None)
+
+
+def _count(value: object) -> int:
+    """A number of examples, layers or units, 0 when it is none."""
+    return value if isinstance(value, int) and 0 < value < 2**31 else 0
 
 
 def _curve(report: Report) -> list[Evaluation]:
@@ -173,13 +181,12 @@ def _relies_on_reasoning(report: Report) -> Ruling:
 
 def _still_reasons(details: Mapping[str, object]) -> str | None:
     """Why it is not sure that more than half of the answers went, of the intact model's and of the control's."""
-    n, layer, intact = (
-        _number(at(details, *path)) for path in (("selection_n",), ("chosen_layer",), ("intact", "selection"))
-    )
-    levels = [_numbers(at(details, "methods", method, "selection")) for method in ("leace", "random")]
+    n, layer = _count(details.get("selection_n")), _count(details.get("chosen_layer"))
+    levels = [_shares(at(details, "methods", method, "selection")) for method in ("leace", "random")]
+    intact = _share(at(details, "intact", "selection"))
     if not n or not layer or intact is None or min(map(len, levels)) < layer:
         return "what is left of it is not known"
-    erased, control = (wilson(round(of_layer[int(layer) - 1] * n), int(n)) for of_layer in levels)
+    erased, control = (wilson(round(of_layer[layer - 1] * n), n) for of_layer in levels)
     assert erased.ci_high is not None and control.ci_low is not None and control.value is not None
     if (
         erased.ci_high <= HALF * intact
@@ -193,8 +200,8 @@ def _still_reasons(details: Mapping[str, object]) -> str | None:
 
 def _shared_circuits(report: Report) -> Ruling:
     errors = at(_details(report, "circuits"), "snapshots", POST, "integration_error")
-    gaps = [_number(gap) for gap in errors.values()] if isinstance(errors, Mapping) else []
-    known = [gap for gap in gaps if gap is not None]
+    gaps = list(errors.values()) if isinstance(errors, Mapping) else []
+    known = [float(gap) for gap in gaps if isinstance(gap, int | float)]
     if not known or len(known) < len(gaps):
         return Ruling(NOT_APPLICABLE, "the completeness gap of the circuits is not known")
     if max(known) > GAP:
@@ -209,16 +216,15 @@ def _shared_circuits(report: Report) -> Ruling:
 
 def _distributed(report: Report) -> Ruling:
     details = _details(report, "ablation")
-    intact = {key: _number(at(details, "intact", key)) for key in ("memorization_rate", "validation_accuracy")}
-    n = {name: _number(at(details, "examples", name)) for name in ("noisy", "validation")}
-    memory, accuracy, noisy, held = *intact.values(), *n.values()
+    memory, accuracy = (_share(at(details, "intact", key)) for key in ("memorization_rate", "validation_accuracy"))
+    noisy, held = (_count(at(details, "examples", name)) for name in ("noisy", "validation"))
     if not memory or not accuracy or not noisy or not held:
         return Ruling(NOT_APPLICABLE, "the intact model gives no wrong label, or solves no held-out question")
     stays, points = True, list(_small_parts(details))
     if not points:
         return Ruling(NOT_APPLICABLE, "no small part of heads or units was removed")
     for part, left, right in points:
-        left_over, spared = (wilson(round(x * k), int(k)) for x, k in ((left, noisy), (right, held)))
+        left_over, spared = (wilson(round(x * k), k) for x, k in ((left, noisy), (right, held)))
         assert left_over.ci_low is not None and left_over.ci_high is not None and spared.ci_low is not None
         if left_over.ci_high < HALF * memory and spared.ci_low >= SPARED * accuracy:
             said = f"without {part} memorization is {shown(left_over)} of {memory:.3f}"
@@ -236,14 +242,14 @@ def _distributed(report: Report) -> Ruling:
 
 def _small_parts(details: Mapping[str, object]) -> Iterator[tuple[str, float, float]]:
     """The few heads or units that were removed, the memorization left without them and the accuracy."""
-    shares, kinds = _numbers(details.get("shares")), details.get("kinds")
+    shares, kinds = _shares(details.get("shares")), details.get("kinds")
     for kind, of_kind in kinds.items() if isinstance(kinds, Mapping) else ():
-        count = _number(at(of_kind, "count")) or 0.0
-        curves = [_numbers(at(of_kind, "by_importance", key)) for key in ("memorization_rate", "validation_accuracy")]
+        count = _count(at(of_kind, "count"))
+        curves = [_shares(at(of_kind, "by_importance", key)) for key in ("memorization_rate", "validation_accuracy")]
         for share, memory, accuracy in zip(shares, *curves, strict=False):
             removed = max(1, round(share * count))
             if removed <= min(FEW_HEADS, count / 8) if kind == "heads" else share <= FEW_UNITS:
-                yield f"{removed} of {count:g} {kind}", memory, accuracy
+                yield f"{removed} of {count} {kind}", memory, accuracy
 
 
 def _outlier_heuristics(report: Report) -> Ruling:

@@ -214,7 +214,7 @@ def test_noise_rates_and_seeds_make_cells(tmp_path: Path, capsys: pytest.Capture
     assert main(["show", str(out)]) == 0
     table = capsys.readouterr().out
     assert table.count("gpt2-nano") == 3 and "held-out accuracy" in table
-    assert "benign" in table and "the noise was not memorised" in table
+    assert "benign" in table and "wrong labels; 50 are needed" in table
     clean = rote_bench.load_report(out / "tiny/gpt2-nano/noise-0/seed-3")
     assert clean.value("memorization_rate") is None
     assert "no noisy labels" in str(clean.metrics["memorization_rate"].reason_if_null)
@@ -252,7 +252,7 @@ def test_a_run_that_fails_leaves_a_report_that_says_why(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path: Path, how: signal.Signals) -> None:
     task = tmp_path / "task.yaml"
-    task.write_text(SMALL_THR.replace("max_steps: 450", "max_steps: 160").replace("anneal: 150", "anneal: 50"))
+    task.write_text(SMALL_THR.replace("max_steps: 500", "max_steps: 160").replace("anneal: 200", "anneal: 50"))
     out = tmp_path / "broken"
     command = [sys.executable, "-m", "rote_bench", "run", str(task), "--model", "gpt2-nano", "-o", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ})

@@ -231,7 +231,7 @@ def test_a_cell_that_another_process_runs_is_not_run_beside_it(cell: Job, monkey
         other.communicate()
 
 
-SMALL = SMALL_THR.replace("max_steps: 450", "max_steps: 160").replace("anneal: 150", "anneal: 50")
+SMALL = SMALL_THR.replace("max_steps: 500", "max_steps: 160").replace("anneal: 200", "anneal: 50")
 EIGHT = """name: eight
 tasks: [small.yaml]
 models: [gpt2-nano, llama-nano]
