@@ -41,7 +41,7 @@ def varied(report: Report, model: str, rate: float, seed: int) -> Report:
     e = wilson(given.n - wrong, given.n)
     accuracy = replace(given, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
     metrics = {**report.metrics, "validation_accuracy": accuracy}
-    return replace(
+    made = replace(
         report,
         seeds=seeds,
         model=replace(report.model, name=model),
@@ -49,8 +49,8 @@ def varied(report: Report, model: str, rate: float, seed: int) -> Report:
         task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
         identity=replace(report.identity, hash=digest(parts), parts=parts),
         metrics=metrics,
-        findings=decide(metrics),
     )
+    return replace(made, findings=decide(made))
 
 
 def main() -> None:

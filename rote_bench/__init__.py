@@ -71,3 +71,8 @@ def __getattr__(name: str) -> Any:
 
     module = {"UserError": "errors", "hookimpl": "hookspecs"}.get(name, "api")
     return getattr(import_module(f".{module}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return list(__all__)

@@ -205,7 +205,7 @@ def run_cells(
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     registry.provider(model)
-    asked = expand(spec, noise_rates, seeds)
+    asked = expand(spec, noise_rates, seeds, registry, limit=settings.limit)
     cells = twins_first(asked, settings, also=twin)
     faults = check_drawable(spec, registry, [rate for _, rate in cells])
     if faults:

@@ -43,11 +43,12 @@ def register_diagnostics(register: Callable[[Any], None]) -> None:
     from .diagnostics.interchange import Interchange
     from .diagnostics.learning_dynamics import LearningDynamics
     from .diagnostics.logit_lens import LogitLens
+    from .diagnostics.nearest import Nearest
     from .diagnostics.neighbourhood import Neighbourhood
     from .diagnostics.neurons import Neurons
     from .diagnostics.position_importance import PositionImportance
     from .diagnostics.probe import Probe
 
     look = (LearningDynamics, LogitLens, ActivationPatching, Probe, Erasure, Interchange)
-    for diagnostic in (*look, Ablation, PositionImportance, Neighbourhood, Circuits, Neurons):
+    for diagnostic in (*look, Ablation, PositionImportance, Neighbourhood, Nearest, Circuits, Neurons):
         register(diagnostic)

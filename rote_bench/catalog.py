@@ -83,14 +83,14 @@ def _labelled(
     """A spec with its labelled splits, and the noise rate; see ``data``."""
     from .spec.loader import load_task
     from .spec.preflight import locate_fault
-    from .splits import check_memory, make_data, make_noise, make_task
+    from .splits import check_memory, make_data, make_noise, make_task, rates_of
 
     registry = load_plugins(plugins)
     spec = load_task(task, registry, profile=profile, overrides=overrides)
-    rate = spec.noise.rates[0] if noise_rate is None else noise_rate
-    if not 0 <= rate < 1:
-        raise UserError(f"a noise rate must be at least 0 and below 1, not {rate:g}", where="--noise-rate")
+    if noise_rate is not None and not 0 <= noise_rate < 1:
+        raise UserError(f"a noise rate must be at least 0 and below 1, not {noise_rate:g}", where="--noise-rate")
     try:
+        rate = rates_of(spec, registry, () if noise_rate is None else (noise_rate,))[0]
         generator = make_task(spec, registry)
         check_memory(generator, spec)
         return spec, make_data(generator, spec, make_noise(spec, registry), rate), rate
@@ -114,7 +114,7 @@ def data(
         UserError: for an unknown split.
     """
     from .errors import did_you_mean
-    from .splits import SPLIT_NAMES
+    from .splits import HELD_OUT, SPLIT_NAMES
 
     if split not in SPLIT_NAMES:
         raise UserError(f"unknown split {split!r}", where="--split", hint=did_you_mean(split, SPLIT_NAMES))
@@ -131,7 +131,7 @@ def data(
             "answer": e.answer,
             "label": part.labels[i] if split == "train" else e.answer,
             "noisy": i in noisy,
-            "phantom_label": part.labels[i] if split in ("selection", "validation") else None,
+            "phantom_label": part.labels[i] if split in HELD_OUT else None,
             "positions": {
                 name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()
             },

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
-from .splits import Data
+from .splits import HELD_OUT, Data
 from .tasks.table import without_bars
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def to_datasets(data: Data) -> datasets.DatasetDict:
     """All splits that have rows."""
     import datasets
 
-    return datasets.DatasetDict(
-        {name: to_dataset(part, held_out=name in ("selection", "validation")) for name, part in data if len(part)}
-    )
+    return datasets.DatasetDict({name: to_dataset(part, held_out=name in HELD_OUT) for name, part in data if len(part)})
 
 
 def export(spec: TaskSpec, data: Data, rate: float, folder: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .measures import OF_NOISE
+from .measures import OF_NOISE, OOD
 from .statistics import Estimate, difference, proportion
 from .training.curve import Levels
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .subject import Subject, View
-
-PURPOSE = "evaluate"  # names the generator of the intervals
 
 
 def curves(subject: Subject, model: Any, cap: int) -> Callable[[], Levels]:
@@ -72,6 +70,7 @@ def evaluate(subject: Subject) -> tuple[dict[str, Estimate], dict[str, list[Any]
     model = subject.anatomy().model
     for name, view in (
         ("validation", subject.all_of("validation")),
+        ("ood", subject.all_of("ood")),
         ("train_noisy", subject.all_of("noisy")),
         ("train_clean", subject.clean),
     ):
@@ -95,33 +94,33 @@ def evaluate(subject: Subject) -> tuple[dict[str, Estimate], dict[str, list[Any]
             for e, label in zip(subject.data.validation.examples, subject.data.validation.labels, strict=True)
         ]
     )
-    return score(hits, marked, subject.rng(PURPOSE)), columns
+    return score(hits, marked), columns
 
 
-def score(
-    hits: Mapping[str, tuple[Any, Any, Any]], marked: NDArray[np.bool_], rng: np.random.Generator
-) -> dict[str, Estimate]:
+def score(hits: Mapping[str, tuple[Any, Any, Any]], marked: NDArray[np.bool_]) -> dict[str, Estimate]:
     """The metrics that follow from which answers are right.
 
     Args:
         hits: split -> per example: is the answer the true one, is it the label, and the example's cluster. Without
-            ``train_noisy`` there are no wrong labels.
+            ``train_noisy`` there are no wrong labels; ``ood`` only some tasks have.
         marked: per held-out example, whether it has a phantom label.
-        rng: of the bootstrap.
     """
     accurate, phantom, held = hits["validation"]
     metrics = {
-        "validation_accuracy": proportion(accurate, held, rng),
-        "train_clean_accuracy": proportion(hits["train_clean"][0], hits["train_clean"][2], rng),
+        "validation_accuracy": proportion(accurate, held),
+        "train_clean_accuracy": proportion(hits["train_clean"][0], hits["train_clean"][2]),
     }
-    if "train_noisy" not in hits:
-        reason = "no noisy labels at this noise rate"
-        return metrics | {name: Estimate.missing(reason) for name in OF_NOISE}
-    true, memorized, groups = hits["train_noisy"]
-    phantom, held = phantom[marked], held[marked]
-    return metrics | {
-        "memorization_rate": proportion(memorized, groups, rng),
-        "noisy_true_rate": proportion(true, groups, rng),
-        "phantom_rate": proportion(phantom, held, rng),
-        "counterfactual_memorization": difference(memorized, groups, phantom, held, rng),
-    }
+    if "train_noisy" in hits:
+        true, memorized, groups = hits["train_noisy"]
+        phantom, held = phantom[marked], held[marked]
+        metrics |= {
+            "memorization_rate": proportion(memorized, groups),
+            "noisy_true_rate": proportion(true, groups),
+            "phantom_rate": proportion(phantom, held),
+            "counterfactual_memorization": difference(memorized, groups, phantom, held),
+        }
+    else:
+        metrics |= dict.fromkeys(OF_NOISE, Estimate.missing("no noisy labels at this noise rate"))
+    if "ood" in hits:
+        metrics[OOD.name] = proportion(hits["ood"][0], hits["ood"][2])
+    return metrics

@@ -94,7 +94,16 @@ HEADLINE: tuple[Measure, ...] = (
         column=4,
     ),
 )
-RESERVED = frozenset({*(measure.name for measure in HEADLINE), "noise_transfer", "twin_validation_accuracy"})
+# The same of held-out questions unlike those trained; only reports of tasks that set some apart have it.
+OOD = Measure(
+    "validation_accuracy_ood",
+    "right on held-out questions unlike those trained (the split ood)",
+    "ood",
+    SHARE,
+    True,
+    title="out of distribution",
+)
+RESERVED = frozenset({*(measure.name for measure in (*HEADLINE, OOD)), "noise_transfer", "twin_validation_accuracy"})
 OF_NOISE = ("memorization_rate", "noisy_true_rate", "phantom_rate", "counterfactual_memorization")
 # Held-out questions on which whatever must be chosen is chosen; a curve of training and no metric of the report.
 SELECTION = Measure("selection_accuracy", "right on held-out questions kept for choices", "selection", SHARE, True)

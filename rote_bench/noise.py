@@ -1,7 +1,8 @@
 """Kinds of label noise: which training examples get a wrong label, and which one.
 
 Every kind keeps the same rules: a noisy label never equals the true one, held-out examples are never touched, and
-the draw depends on the noise seed alone, so that the same data with another noise seed has other noise.
+the draw depends on the noise seed alone, so that the same data with another noise seed has other noise. The one
+exception to the last is ``given``, which draws nothing.
 """
 
 from __future__ import annotations
@@ -26,11 +27,14 @@ class NoiseKind(ABC):
     """One way to make wrong labels.
 
     Subclasses set ``name``, ``version`` (raise it whenever the labels change) and ``Options``, and implement ``draw``.
+    Where the data decides how many labels are wrong they set ``rated`` to False: a task file then names no rates, and
+    any rate above 0 marks the same examples.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     description: ClassVar[str] = ""
+    rated: ClassVar[bool] = True
     Options: ClassVar[type] = NoOptions
 
     def __init__(self, options: Any) -> None:
@@ -275,7 +279,38 @@ class Pairs(NoiseKind):
         return labels
 
 
-BUILT_IN: tuple[type[NoiseKind], ...] = (Uniform, NearMiss, ClassConditional, BridgeSwap, Structured, Pairs)
+class Given(NoiseKind):
+    """The labels that the data brings along, as annotators or a heuristic made them.
+
+    Nothing is drawn, so that another noise seed changes nothing. The phantom labels are those of the held-out examples
+    whose given label is wrong; there, too, the model is asked for the true answer.
+    """
+
+    name = "given"
+    description = "labels that stand in the data, as they are; the data has their rate, and no seed changes them"
+    rated = False
+
+    def mark(self, task: Task, examples: Sequence[Example], rate: float, rng: random.Random) -> list[int]:
+        if rate == 0:
+            return []
+        if all(e.given is None for e in examples):
+            raise UserError(
+                "the data brings no labels of its own",
+                where="noise.kind",
+                hint="name their column, parameters.noisy of the generator `dataset`",
+            )
+        return [i for i, e in enumerate(examples) if e.given not in (None, e.answer)]
+
+    def phantom(
+        self, task: Task, held_out: Sequence[Example], rate: float, rng: random.Random, train: Sequence[Example]
+    ) -> list[int]:
+        return [i for i, e in enumerate(held_out) if e.given not in (None, e.answer)]
+
+    def draw(self, task: Task, examples: Sequence[Example], rng: random.Random) -> list[str]:
+        return [str(e.given) for e in examples]
+
+
+BUILT_IN: tuple[type[NoiseKind], ...] = (Uniform, NearMiss, ClassConditional, BridgeSwap, Structured, Pairs, Given)
 
 
 @dataclass(frozen=True)

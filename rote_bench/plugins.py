@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import hookspecs
 from .errors import UserError
-from .measures import HEADLINE, NAME, RESERVED, Measure
+from .measures import HEADLINE, NAME, OOD, RESERVED, Measure
 
 if TYPE_CHECKING:
     import pluggy
@@ -76,7 +76,7 @@ class Registry:
 
     def measures(self) -> dict[str, Measure]:
         """Every metric that is declared, by name: those that need no diagnostic first."""
-        declared = {measure.name: measure for measure in HEADLINE}
+        declared = {measure.name: measure for measure in (*HEADLINE, OOD)}
         for diagnostic in self.tables["diagnostics"].values():
             declared |= {measure.name: measure for measure in diagnostic.metrics}
         return declared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,13 +13,15 @@ from .errors import UserError
 from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .spec.options import build
-from .tasks.example import SPLITS, Example, Span, Task
+from .tasks.example import EXTRA, SPLITS, Example, Span, Task
 
 if TYPE_CHECKING:
     from .plugins import Registry
     from .spec.model import TaskSpec
 
-SPLIT_NAMES = (*SPLITS, "facts")
+SPLIT_NAMES = (*SPLITS, *EXTRA, "facts")
+HELD_OUT = (*SPLITS[1:], *EXTRA)
+NOTHING = Labelled((), (), ())
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,18 @@ class Data:
         selection: held-out questions on which snapshots, layers and recipes are chosen; labels are phantoms.
         validation: held-out questions that are reported; labels are phantoms.
         facts: auxiliary training examples, always clean.
+        ood: held-out questions unlike those trained; none where the task sets none apart.
     """
 
     train: Labelled
     selection: Labelled
     validation: Labelled
     facts: Labelled
+    ood: Labelled = NOTHING
 
     def __iter__(self) -> Iterator[tuple[str, Labelled]]:
-        return ((name, getattr(self, name)) for name in SPLIT_NAMES)
+        parts = ((name, getattr(self, name)) for name in SPLIT_NAMES)
+        return ((name, part) for name, part in parts if len(part) or name not in EXTRA)
 
     def counts(self) -> dict[str, int]:
         return {name: len(part) for name, part in self}
@@ -74,17 +80,52 @@ def make_noise(spec: TaskSpec, registry: Registry) -> NoiseKind:
     return kind
 
 
+def rates_of(
+    spec: TaskSpec, registry: Registry, asked: Sequence[float] = (), *, limit: int | None = None
+) -> tuple[float, ...]:
+    """The noise rates of the cells of a spec with these seeds: those asked for, else the file's, or the data's own.
+
+    Raises:
+        UserError: when the data has a rate of its own and another is asked for, or none of its labels is wrong.
+    """
+    kind = make_noise(spec, registry)
+    if kind.rated or (asked and not any(asked)):
+        return tuple(asked) or spec.noise.rates
+    if asked:
+        raise UserError(
+            f"labels of the kind {kind.name} have the rate that the data has",
+            where="noise.rates",
+            hint="ask for no rate, or for 0 alone, the true labels",
+        )
+    task = make_task(spec, registry)
+    check_memory(task, spec)
+    train = [task.example(i) for i in chosen(task, spec, limit)["train"]]
+    wrong = len(kind.mark(task, train, 1.0, random.Random(0)))
+    if not wrong:
+        raise UserError(f"none of {len(train)} given training labels is wrong", where="parameters.noisy")
+    return (wrong / len(train),)
+
+
+def chosen(task: Task, spec: TaskSpec, limit: int | None) -> dict[str, list[int]]:
+    """Split -> pool indices of its examples, cut to a limit but for the training questions that the task needs."""
+    rows = task.split(spec.splits, spec.seeds.data)
+    if limit is None:
+        return rows
+    return {name: part[: max(limit, task.least_train() if name == "train" else 0)] for name, part in rows.items()}
+
+
 def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit: int | None = None) -> Data:
     """Draw the splits with the data seed and the labels with the noise seed.
 
     Args:
-        limit: keep at most this many examples of each split, for a quick look.
+        limit: keep at most this many examples of each split, for a quick look; of ``train`` no fewer than it takes to
+            learn the task.
 
     Raises:
         UserError: when the splits do not fit the task, a question stands twice, a wrong label cannot be drawn, or no
             training example keeps its true one.
     """
-    indices = {name: rows[:limit] for name, rows in task.split(spec.splits, spec.seeds.data).items()}
+    indices = chosen(task, spec, limit)
     examples = {name: [task.example(i) for i in rows] for name, rows in indices.items()}
     facts = list(task.facts())
     check_questions(task, indices, examples, facts)
@@ -93,14 +134,11 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
     check_clean(train, rate)
     held_out = {
         name: label_held_out(task, kind, examples[name], indices[name], rate, seed, examples["train"], name)
-        for name in ("selection", "validation")
+        for name in HELD_OUT
+        if name in indices
     }
-    return Data(
-        train,
-        held_out["selection"],
-        held_out["validation"],
-        Labelled(tuple(facts), tuple(f.answer for f in facts), tuple(range(len(facts)))),
-    )
+    taught = Labelled(tuple(facts), tuple(f.answer for f in facts), tuple(range(len(facts))))
+    return Data(train, facts=taught, **held_out)
 
 
 def check_questions(

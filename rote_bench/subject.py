@@ -77,6 +77,7 @@ class Subject:
         anatomies: snapshot -> the model with that snapshot's weights, its structure found and proved.
         curve: the evaluations made during training.
         snapshots: name -> step, of a model that was trained here.
+        without_pre: why there is no pre-memorization snapshot, where there is none.
         device: where the models live.
         cap: largest number of examples in a view.
         warn: where a diagnostic says what the reader of the report must know.
@@ -92,6 +93,7 @@ class Subject:
     cap: int = 1024
     batch_size: int = 512
     snapshots: Mapping[str, int] = field(default_factory=dict)
+    without_pre: str = "there is no pre-memorization snapshot"
     warn: Callable[[str], None] = field(default=lambda text: None)
 
     def rng(self, purpose: str) -> np.random.Generator:
@@ -140,9 +142,9 @@ class Subject:
         return self._view("selection", self.data.selection.take(range(min(self.cap, len(self.data.selection)))))
 
     def all_of(self, name: str) -> View:
-        """All of the ``validation`` or ``noisy`` examples, without the cap."""
-        if name == "validation":
-            return self._view(name, self.data.validation)
+        """All of the ``validation``, ``ood`` or ``noisy`` examples, without the cap."""
+        if name in ("validation", "ood"):
+            return self._view(name, self.data.validation if name == "validation" else self.data.ood)
         return self._view(name, self.data.train.take(self.data.train.noisy))
 
     def _view(self, name: str, labelled: Labelled) -> View:

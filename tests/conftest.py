@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,26 @@ from rote_bench import plugins
 from rote_bench.cli import main
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in its background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what is interrupted in tests must not inherit that
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["ROTE_BENCH_PLUGINS"] = ""  # what else is installed here must not change what is tested
 
 SMALL_THR = """
 name: small_thr
 generator: two_hop
-parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 10}
+parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 16}
 splits: {train: 0.8, selection: 0.08, validation: 0.12}
 noise: {rates: [0.05]}
 model: {layers: 2, width: 64, heads: 2, activation: relu}
 training:
   batch_size: 256
-  max_steps: 450
+  max_steps: 500
   evaluate_every: 25
   precision: float32
   learning_rate: 0.02
   adam_learning_rate: 0.006
-  schedule: {warmup: 20, hold_until: 0.95, anneal: 150}
+  schedule: {warmup: 20, hold_until: 0.95, anneal: 200}
 diagnostics:
   - learning_dynamics
   - logit_lens
@@ -42,6 +45,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """
@@ -71,6 +75,7 @@ diagnostics:
   - ablation: {examples: 64}
   - position_importance: {examples: 64}
   - neighbourhood: {examples: 64}
+  - nearest
   - circuits: {examples: 32}
   - neurons: {examples: 200, top: 20}
 """

@@ -34,16 +34,19 @@ def report(
     dirty: bool = False,
     overrides: Mapping[str, Any] | None = None,
     parts: Mapping[str, Any] | None = None,
+    n_noisy: int = 100,
+    training: record.Training = record.NOT_TRAINED,
+    details: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> record.Report:
     """A report of these few things; all others are the same in each.
 
     Args:
         parts: instead of those of the identity that stand here.
+        details: of diagnostics that succeeded.
     """
     found = {n: m if isinstance(m, record.Metric) else metric(m) for n, m in (metrics or {}).items()}
-    training = {"max_steps": 100, "learning_rate": 0.01}
     own = {
-        "training": training,
+        "training": {"max_steps": 100, "learning_rate": 0.01},
         "dtype": "float32",
         "snapshots": {},
         "schedule": {"settle": "event", "twin": None},
@@ -57,12 +60,14 @@ def report(
         error=None if status == "success" else "RuntimeError: by hand",
         identity=record.Identity(HASH, {**own, **(parts or {})}, {}, None),
         task=record.Task(task, 1, content, {"name": task, "profile": profile, "title": task, "model": overrides}),
-        data=record.Data({"validation": 100}, fingerprint or f"{seed:064x}", 10, rate, limit),
+        data=record.Data({"validation": 100}, fingerprint or f"{seed:064x}", n_noisy if rate else 0, rate, limit),
         model=record.Model(model, "gpt2", "scratch", None, 1_000_000, {}, {}, None, None, None, None, False),
-        training=record.NOT_TRAINED,
+        training=training,
         seeds=Seeds.all(seed),
         metrics=found if status == "success" else {},
-        diagnostics={},
+        diagnostics={
+            name: record.DiagnosticEntry("success", None, 1, 0, (), found) for name, found in (details or {}).items()
+        },
         findings=(),
         environment=record.Environment(
             rote_bench="0",

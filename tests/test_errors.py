@@ -12,6 +12,7 @@ import rote_bench
 from rote_bench.errors import Faults, UserError
 from rote_bench.leaderboard.answers import Unreadable
 from rote_bench.leaderboard.verify import Refused
+from rote_bench.pipeline.accept import Rejected
 from rote_bench.pipeline.cell import Clock
 from rote_bench.plugins import NameTaken
 from rote_bench.spec.options import Fault, OptionFaults
@@ -26,6 +27,7 @@ SAMPLES: list[Exception] = [
     OptionFaults([Fault(("a", 1), "wrong", "hint")]),
     Refused("no"),
     Unreadable("no"),
+    Rejected("n", "it is 3", "give 2"),
 ]
 
 

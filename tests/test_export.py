@@ -58,6 +58,17 @@ def test_an_exported_folder_is_a_dataset_and_a_task(small: Path, tmp_path: Path)
     assert found["diagnostics"]["probe"]["status"] == "success"
 
 
+def test_questions_out_of_distribution_are_exported_too(small: Path, tmp_path: Path) -> None:
+    small.write_text(SMALL_THR.replace("validation: 0.12}", "validation: 0.1, ood: 20}"))
+    assert main(["data", str(small), "--export", str(tmp_path / "out")]) == 0
+    assert rote_bench.validate([tmp_path / "out" / "task.yaml"]) == []
+    first, again = (rote_bench.data(task, split="ood", n=30) for task in (small, tmp_path / "out"))
+    assert len(first) == 20 and all(row["phantom_label"] not in (None, row["answer"]) for row in first)
+    assert {row["prompt"] for row in again} == {row["prompt"] for row in first}
+    rows = rote_bench.dataset(small)["ood"].to_list()
+    assert all(row["label"] == row["answer"] and row["phantom"] != row["answer"] for row in rows)
+
+
 def test_a_folder_that_is_in_use_stays_as_it_is(
     small: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,93 +1,368 @@
-"""The claims: each verdict by its rule, of one report and of several."""
+"""The claims: what each needs, each verdict by its rule, of one report and of several."""
 
 from __future__ import annotations
 
-import pytest
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from rote_bench.findings import ACROSS, CLAIMS, above, decide, decide_across, noise_transfer, with_twins
-from rote_bench.report.record import Metric, Report, Verdict
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rote_bench.findings import (
+    ACROSS,
+    CLAIMS,
+    Ruling,
+    above,
+    decide,
+    decide_across,
+    equal_schedules,
+    noise_transfer,
+    unmet,
+    with_twins,
+)
+from rote_bench.findings.rules import above_control, all_of
+from rote_bench.report.record import NOT_TRAINED, PRE, Finding, Metric, Report, Schedule, Verdict
+from rote_bench.training.curve import Evaluation
 
 from .reports import metric, report
 
 
+def curve(*points: tuple[float, float]) -> dict[str, Any]:
+    """Held-out accuracy and memorization, evaluation by evaluation."""
+    made = [
+        Evaluation(
+            step=k + 1,
+            examples_seen=8 * (k + 1),
+            epoch=1.0,
+            seconds=1.0,
+            loss=1.0,
+            lr=1.0,
+            validation_accuracy=accuracy,
+            memorization_rate=memory,
+        ).plain()
+        for k, (accuracy, memory) in enumerate(points)
+    ]
+    return {"curve": made}
+
+
+def erased(left: float, control: float) -> dict[str, Any]:
+    """Accuracy on the selection split after the erasure and after the random one."""
+    methods = {"leace": {"selection": [0.9, left]}, "random": {"selection": [0.9, control]}}
+    return {"selection_n": 200, "chosen_layer": 2, "intact": {"selection": 0.98}, "methods": methods}
+
+
+LEARNS = curve((0.1, 0.0), (0.9, 0.1), (0.98, 0.97))
+FOUND = {
+    "validation_accuracy": metric(0.98, 0.97, 0.99),
+    "counterfactual_memorization": metric(0.97, 0.95, 0.99),
+    "phantom_rate": metric(0.01, 0.0, 0.02),
+    "memorization_lag": metric(1.0, 0.8, 1.2),
+    "early_clean_peak": metric(0.9, 0.85, 0.95),
+    "clean_label_depth": metric(0.25, 0.25, 0.5),
+    "override_depth": metric(1.0, 0.75, 1.0),
+    "latent_clean_retention": metric(0.3, 0.2, 0.4),
+    "reasoning_reliance_memorization": metric(0.5, 0.4, 0.6),
+    "reasoning_reliance_validation": metric(0.7, 0.6, 0.8),
+    "patch_dissociation": metric(0.7, 0.6, 0.8),
+    "heuristic_shift_concentration": metric(1.1),
+    "cross_faithfulness_memorization": metric(0.7, 0.6, 0.8),
+    "cross_faithfulness_random": metric(0.2, 0.1, 0.3),
+    "distributedness_k50": metric(None),
+}
+ABLATION: dict[str, Any] = {
+    "shares": [0.002, 0.05, 0.5],
+    "intact": {"validation_accuracy": 1.0, "memorization_rate": 1.0},
+    "examples": {"noisy": 400, "validation": 400},
+    "kinds": {
+        "units": {
+            "count": 512,
+            "by_importance": {"validation_accuracy": [1.0, 1.0, 0.5], "memorization_rate": [1.0, 0.9, 0.1]},
+        }
+    },
+}
+DETAILS: dict[str, Mapping[str, Any]] = {
+    "learning_dynamics": LEARNS,
+    "circuits": {"snapshots": {"post_memorization": {"integration_error": {"clean": 0.1, "memorization": 0.1}}}},
+    "neurons": {"arithmetic": True},
+    "erasure": erased(0.2, 0.9),
+    "ablation": ABLATION,
+}
+TRAINED = replace(NOT_TRAINED, steps=20, snapshots={PRE: 10, "post_memorization": 20})
+
+
+def judged(
+    metrics: Mapping[str, Metric | None] | None = None,
+    details: Mapping[str, Mapping[str, Any]] | None = None,
+    **changes: Any,
+) -> dict[str, Finding]:
+    """Every finding of a cell that meets all preconditions, but for what is given."""
+    kept = {name: m for name, m in {**FOUND, **(metrics or {})}.items() if m is not None}
+    options: dict[str, Any] = {"training": TRAINED, **changes}
+    return {f.id: f for f in decide(report(kept, details={**DETAILS, **(details or {})}, **options))}
+
+
+def test_a_cell_that_meets_everything_is_decided_and_no_weak_control_replicates_a_claim() -> None:
+    found = {name: finding.verdict for name, finding in judged().items()}
+    sure = {"generalize_then_memorize", "clean_label_first"}
+    assert {name for name, verdict in found.items() if verdict == "replicated"} == sure
+    assert {verdict for name, verdict in found.items() if name not in sure} == {"inconclusive"}
+    for finding in judged().values():
+        assert finding.reason and (finding.id in sure or "not measured yet" in finding.reason), finding.id
+
+
 @pytest.mark.parametrize(
-    ("given", "verdict"),
+    ("changes", "metrics", "claims", "says"),
+    [
+        ({"n_noisy": 12}, {}, 7, "only 12 wrong labels; 50 are needed"),
+        ({"rate": 0.0}, {}, 7, "there are no wrong labels at this noise rate"),
+        ({}, {"counterfactual_memorization": metric(0.52, 0.48, 0.56)}, 6, "its lower bound must reach 0.5"),
+        ({}, {"counterfactual_memorization": metric(0.9)}, 6, "has no interval: made by hand"),
+        ({}, {"validation_accuracy": metric(0.85, 0.8, 0.95)}, 5, "held-out accuracy is 0.850; 0.9 is needed"),
+        ({"training": replace(TRAINED, snapshots={})}, {}, 1, "no evaluation precedes memorization"),
+        ({"training": NOT_TRAINED}, {}, 1, "no snapshot from before memorization was given"),
+        ({"status": "failed"}, {}, 7, "the run did not come to its end"),
+    ],
+)
+def test_a_precondition_that_is_not_met_says_so(
+    changes: dict[str, Any], metrics: dict[str, Metric], claims: int, says: str
+) -> None:
+    found = [f for f in judged(metrics, **changes).values() if f.verdict == "not_applicable"]
+    assert len(found) == claims
+    assert all(says in (f.reason or "") for f in found)
+
+
+def test_the_summary_names_what_is_not_met_and_of_what_nothing_can_be_said() -> None:
+    assert unmet(report(FOUND, training=TRAINED)) == [] == unmet(report(FOUND, rate=0.0))
+    few = report({**FOUND, "counterfactual_memorization": metric(0.2, 0.1, 0.3)}, training=TRAINED, n_noisy=10)
+    (line,) = unmet(few)
+    assert line.startswith(
+        "Nothing can be said about memorization: only 10 wrong labels; 50 are needed; counterfactual"
+    )
+    blank = report({"validation_accuracy": metric(0.3, 0.2, 0.4)}, training=replace(TRAINED, snapshots={}))
+    assert [re.findall(r"about (.*?):", line)[0] for line in unmet(blank)] == [
+        "memorization",
+        "reasoning beside memorization",
+        "what memorization changed",
+    ]
+    given = replace(report(FOUND, parts={"snapshots": {PRE: "0" * 64}}))
+    assert unmet(given) == []
+
+
+@pytest.mark.parametrize(
+    ("given_metric", "verdict"),
     [
         (metric(0.5, 0.1, 0.9), "replicated"),
         (metric(0.5, -0.1, 0.9), "inconclusive"),
         (metric(-0.5, -0.9, -0.1), "not_replicated"),
         (metric(0.0, 0.0, 0.0), "not_replicated"),
-        (metric(0.2), "replicated"),
+        (metric(0.2), "inconclusive"),
+        (metric(None), "not_applicable"),
     ],
 )
-def test_a_verdict_follows_the_whole_interval(given: Metric, verdict: Verdict) -> None:
-    assert above(given, 0.0) == verdict
+def test_a_verdict_follows_the_whole_interval_and_never_a_point(given_metric: Metric, verdict: Verdict) -> None:
+    found = above("some_metric", given_metric, 0.0)
+    assert found.verdict == verdict and "some metric" in found.reason
 
 
-def test_claims_without_evidence_are_not_applicable() -> None:
-    assert {finding.verdict for finding in decide({})} == {"not_applicable"}
-    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)
-    one_value_of_two = decide({"patch_dissociation": metric(0.5), "heuristic_shift": metric(None)})
-    assert {finding.verdict for finding in one_value_of_two} == {"not_applicable"}
+@pytest.mark.parametrize(
+    ("points", "metrics", "verdict", "says"),
+    [
+        (((0.1, 0.0), (0.9, 0.1), (0.98, 0.9)), {}, "replicated", "lies above 0"),
+        (((0.1, 0.0), (0.9, 0.1), (0.98, 0.9)), {"memorization_lag": metric(-1, -2, -0.5)}, "not_replicated", "not"),
+        (((0.1, 0.0), (0.2, 0.9)), {"validation_accuracy": metric(0.2, 0.1, 0.3)}, "not_replicated", "never does"),
+        (((0.1, 0.0), (0.48, 0.9)), {"validation_accuracy": metric(0.48, 0.4, 0.55)}, "inconclusive", "never does"),
+        (((0.1, 0.0), (0.9, 0.4)), {}, "not_applicable", "memorization never reaches 0.5: at most 0.400"),
+        (((0.6, 0.0), (0.9, 0.9)), {}, "not_applicable", "0.600 at the first evaluation already"),
+        ((), {}, "not_applicable", "the curves of the training are not there"),
+    ],
+)
+def test_what_comes_first_needs_curves_that_begin_below_half(
+    points: tuple[tuple[float, float], ...], metrics: dict[str, Metric], verdict: Verdict, says: str
+) -> None:
+    found = judged(metrics, {"learning_dynamics": curve(*points)})["generalize_then_memorize"]
+    assert found.verdict == verdict and says in (found.reason or "")
 
 
-def verdict_of(claim: str, **metrics: Metric) -> Verdict:
-    return next(finding.verdict for finding in decide(metrics) if finding.id == claim)
+def test_the_true_answer_must_beat_half_and_guessing() -> None:
+    def verdict(peak: Metric, guess: Metric) -> Verdict:
+        return judged({"early_clean_peak": peak, "phantom_rate": guess})["clean_label_first"].verdict
+
+    low = metric(0.1, 0.0, 0.2)
+    assert verdict(metric(0.6, 0.52, 0.7), low) == "replicated"
+    assert verdict(metric(0.6, 0.52, 0.7), metric(0.5, 0.45, 0.55)) == "inconclusive"
+    assert verdict(metric(0.4, 0.3, 0.5), low) == "not_replicated"
+    assert verdict(metric(0.6), low) == "inconclusive" == verdict(metric(0.6, 0.52, 0.7), metric(0.1))
+    assert "mostly implied by generalize_then_memorize" in (judged()["clean_label_first"].reason or "")
 
 
-def test_crossing_layers_decide_both_computed() -> None:
-    def verdict(clean: Metric, override: Metric) -> Verdict:
-        read = metric(0.3, 0.2, 0.4)
-        return verdict_of(
-            "both_computed", clean_label_depth=clean, override_depth=override, latent_clean_retention=read
-        )
+@pytest.mark.parametrize(
+    ("claim", "metrics", "details", "verdict"),
+    [
+        ("both_computed", {"latent_clean_retention": metric(-0.2, -0.3, -0.1)}, {}, "not_replicated"),
+        ("both_computed", {"clean_label_depth": metric(None)}, {}, "not_applicable"),
+        ("both_computed", {"override_depth": metric(1.0)}, {}, "inconclusive"),
+        (
+            "memorization_relies_on_reasoning",
+            {"reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0)},
+            {},
+            "not_replicated",
+        ),
+        (
+            "memorization_relies_on_reasoning",
+            {"reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0)},
+            {"erasure": erased(0.5, 0.9)},
+            "inconclusive",
+        ),
+        (
+            "memorization_relies_on_reasoning",
+            {"reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0)},
+            {"erasure": erased(0.2, 0.35)},
+            "inconclusive",
+        ),
+        ("outlier_heuristics", {"patch_dissociation": metric(-0.1, -0.2, 0.0)}, {}, "not_replicated"),
+        ("outlier_heuristics", {}, {"neurons": {"arithmetic": False}}, "not_applicable"),
+        ("outlier_heuristics", {"heuristic_shift_concentration": None}, {}, "not_applicable"),
+        ("shared_circuits", {"cross_faithfulness_random": metric(0.9, 0.85, 0.95)}, {}, "not_replicated"),
+        ("shared_circuits", {"cross_faithfulness_random": metric(0.65, 0.6, 0.7)}, {}, "inconclusive"),
+        (
+            "shared_circuits",
+            {},
+            {"circuits": {"snapshots": {"post_memorization": {"integration_error": {"clean": 0.3}}}}},
+            "not_applicable",
+        ),
+    ],
+)
+def test_a_claim_is_refuted_where_a_control_does_as_well(
+    claim: str, metrics: dict[str, Metric | None], details: dict[str, Any], verdict: Verdict
+) -> None:
+    found = judged(metrics, details)[claim]
+    assert found.verdict == verdict, found.reason
 
-    assert verdict(metric(0.25, 0.25, 0.5), metric(1.0, 0.75, 1.0)) == "replicated"
-    assert verdict(metric(0.5, 0.25, 0.75), metric(0.75, 0.5, 1.0)) == "inconclusive"
-    assert verdict(metric(1.0, 0.75, 1.0), metric(0.5, 0.25, 0.75)) == "not_replicated"
+
+def test_a_few_units_whose_removal_takes_memorization_alone_refute_that_it_is_distributed() -> None:
+    def finding(memory: float, accuracy: float, kind: str = "units", count: int = 512) -> Finding:
+        levels = {"validation_accuracy": [1.0, accuracy, 0.5], "memorization_rate": [1.0, memory, 0.1]}
+        kinds = {kind: {"count": count, "by_importance": levels}}
+        return judged(details={"ablation": {**ABLATION, "kinds": kinds}})["distributed"]
+
+    assert finding(0.3, 1.0).verdict == "not_replicated"
+    assert "without 26 of 512 units memorization is 0.300 [" in (finding(0.3, 1.0).reason or "")
+    assert finding(0.3, 0.6).verdict == "inconclusive" == finding(0.5, 1.0).verdict
+    assert "20 random orders" in (finding(0.8, 1.0).reason or "")
+    assert finding(0.3, 1.0, "heads", 40).verdict == "not_replicated"
+    assert finding(0.3, 1.0, "heads", 4).verdict == "not_applicable"  # one of four is no small part
 
 
-@pytest.mark.parametrize(("share", "verdict"), [(None, "replicated"), (0.2, "replicated"), (0.05, "not_replicated")])
-def test_that_no_share_was_enough_is_evidence(share: float | None, verdict: Verdict) -> None:
-    assert verdict_of("distributed", distributedness_k50=metric(share)) == verdict
+LIMITS = st.floats(-1, 1).map(lambda x: round(x, 2))
 
 
-def test_a_control_can_undo_a_claim() -> None:
-    def verdict(random: Metric) -> Verdict:
-        given = {"cross_faithfulness_memorization": metric(0.5, 0.4, 0.6), "cross_faithfulness_random": random}
-        return verdict_of("shared_circuits", **given)
-
-    assert verdict(metric(0.2, 0.1, 0.3)) == "replicated"
-    assert verdict(metric(0.35, 0.3, 0.45)) == "inconclusive"
-    assert verdict(metric(0.7, 0.6, 0.8)) == "not_replicated"
-
-
-def cell(rate: float, accuracy: float, profile: str | None = None, seed: int = 0, memory: float = 1.0) -> Report:
-    names = ("memorization_rate", "counterfactual_memorization") if rate else ()
-    values = {"validation_accuracy": accuracy, **dict.fromkeys(names, memory)}
-    return report(values, rate=rate, profile=profile, seed=seed)
+@st.composite
+def metrics_of_any_kind(draw: st.DrawFn) -> dict[str, Metric]:
+    out = {}
+    for name in FOUND:
+        low, value, high = sorted(draw(st.tuples(LIMITS, LIMITS, LIMITS)))
+        out[name] = draw(st.sampled_from([FOUND[name], metric(value, low, high), metric(value), metric(None)]))
+    return out
 
 
-def test_several_cells_decide_what_one_cannot() -> None:
-    def verdicts(*reports: Report) -> dict[str, Verdict]:
-        return {finding.id: finding.verdict for finding in decide_across(reports)}
+@given(metrics_of_any_kind(), st.data())
+def test_no_verdict_turns_to_replicated_by_knowing_less(metrics: dict[str, Metric], data: st.DataObject) -> None:
+    """Whether a metric, its value, its interval, a diagnostic or a snapshot goes, or an interval becomes wider."""
+    before = judged(metrics)
+    name = data.draw(st.sampled_from(sorted(FOUND)))
+    m = metrics[name]
+    wider = m if m.ci_low is None or m.ci_high is None else replace(m, ci_low=m.ci_low - 0.3, ci_high=m.ci_high + 0.3)
+    point = m if m.value is None else metric(m.value)
+    gone = data.draw(st.sampled_from(sorted(DETAILS)))
+    for after in (
+        judged({**metrics, name: None}),
+        judged({**metrics, name: metric(None)}),
+        judged({**metrics, name: point}),
+        judged({**metrics, name: wider}),
+        judged(metrics, {gone: {}}),
+        judged(metrics, training=replace(TRAINED, snapshots={})),
+    ):
+        for claim, finding in after.items():
+            assert finding.reason
+            assert finding.verdict != "replicated" or before[claim].verdict == "replicated", claim
 
-    clean = [cell(0, 1.0, seed=s) for s in range(3)]
-    mild = [cell(0.05, 0.999 - 0.001 * s, seed=s) for s in range(3)]
-    costly = [cell(0.05, 0.95 - 0.001 * s, seed=s) for s in range(3)]
-    assert verdicts(*clean, *mild) == {"benign": "replicated"}
-    assert verdicts(*clean, *costly) == {"benign": "not_replicated"}
-    assert verdicts(*mild) == {"benign": "not_applicable"}
-    ignored = [cell(0.05, 1.0, seed=s, memory=0.2) for s in range(3)]
-    assert verdicts(*clean, *ignored) == {"benign": "not_applicable"}
-    free, fits = cell(0.05, 0.99, "unregularised"), cell(0.95, 0.0, "random_labels")
-    assert verdicts(*clean, *mild, free, fits) == {"benign": "replicated", "not_regularisation": "replicated"}
-    assert verdicts(free) == {"not_regularisation": "not_applicable"}
-    assert verdicts(cell(0.05, 0.3, "unregularised"), fits) == {"not_regularisation": "not_replicated"}
+
+@given(st.lists(st.tuples(LIMITS, LIMITS, LIMITS).map(sorted), min_size=2, max_size=2), LIMITS)
+def test_intervals_decide_alike_by_themselves_and_together(pair: list[list[float]], limit: float) -> None:
+    (a, b), ends = ([metric(v, low, high) for low, v, high in pair], pair)
+    alone = [above("a", m, limit) for m in (a, b)]
+    assert (all_of(*alone).verdict == "replicated") == all(low > limit for low, _, _ in ends)
+    against = above_control("a", a, "b", b)
+    assert (against.verdict == "replicated") == (ends[0][0] > ends[1][2])
+    assert all_of(*alone, Ruling("not_applicable", "unknown")).verdict == "not_applicable"
+
+
+SURE = {"counterfactual_memorization": metric(0.99, 0.95, 1.0), "memorization_rate": metric(0.99, 0.95, 1.0)}
+
+
+def cell(rate: float, accuracy: float, profile: str | None = None, seed: int = 0, **options: Any) -> Report:
+    found = {"validation_accuracy": metric(accuracy, accuracy - 0.02, min(1.0, accuracy + 0.02))}
+    return report({**found, **(SURE if rate else {})}, rate=rate, profile=profile, seed=seed, **options)
+
+
+def seeds(rate: float, accuracy: float, profile: str | None = None, count: int = 3, **options: Any) -> list[Report]:
+    return [cell(rate, accuracy + 0.001 * s, profile, s, **options) for s in range(count)]
+
+
+def verdicts(*reports: Report) -> dict[str, Verdict]:
+    return {finding.id: finding.verdict for finding in decide_across(reports)}
+
+
+def reason(*reports: Report) -> str:
+    return decide_across(reports)[0].reason
+
+
+CLEAN = seeds(0, 0.997)
+
+
+def test_what_a_wrong_label_costs_is_benign_by_its_whole_interval() -> None:
+    mild, costly, dear = seeds(0.1, 0.997), seeds(0.1, 0.95), seeds(0.05, 0.9)
+    assert verdicts(*CLEAN, *mild) == {"benign": "replicated"}
+    assert verdicts(*CLEAN, *costly) == {"benign": "not_replicated"} == verdicts(*CLEAN, *dear)
+    assert "benign (limit 0.1; replicated at 0.05, replicated at 0.2)" in reason(*CLEAN, *mild)
+    assert "tempered (limit 0.1; not replicated at 0.05, not replicated at 0.2)" in reason(*CLEAN, *costly)
+    assert "catastrophic (limit" in reason(*CLEAN, *dear)
+
+
+def test_benign_has_preconditions_that_no_seed_may_miss() -> None:
+    mild = seeds(0.1, 0.997)
+    longer = replace(TRAINED, steps=30)
+    weak = {**SURE, "counterfactual_memorization": metric(0.92, 0.88, 0.95), "validation_accuracy": metric(0.99)}
+    for says, reports in (
+        ("one seed; three are needed", [CLEAN[0], mild[0]]),
+        ("two seeds; three are needed", [*CLEAN[:2], *mild[:2]]),
+        ("no run at noise rate 0 with the same seeds", mild),
+        ("only 12 wrong labels; 50 are needed", [*CLEAN, *seeds(0.1, 0.997, n_noisy=12)]),
+        ("seed 0: held-out accuracy is 0.930 at noise rate 0; 0.95 is needed", [*seeds(0, 0.93), *mild]),
+        ("seed 0: its schedule is not its twin's: steps 30 and 0", [*CLEAN, *seeds(0.1, 0.997, training=longer)]),
+        ("seed 1: counterfactual memorization is 0.920", [*CLEAN, mild[0], report(weak, rate=0.1, seed=1), mild[2]]),
+    ):
+        assert verdicts(*reports) == {"benign": "not_applicable"} and says in reason(*reports)
+    assert equal_schedules(mild[0], CLEAN[0]) is None
+
+
+def test_regularisation_is_decided_over_three_seeds_of_both_profiles() -> None:
+    free, fits = seeds(0.05, 0.99, "unregularised"), seeds(0.95, 0.0, "random_labels")
+    assert verdicts(*free, *fits) == {"not_regularisation": "replicated"}
+    near, sure = seeds(0.05, 0.91, "unregularised"), seeds(0.05, 0.95, "unregularised")
+    assert verdicts(*near, *fits) == {"not_regularisation": "inconclusive"}
+    assert verdicts(*seeds(0.05, 0.3, "unregularised"), *fits) == {"not_regularisation": "not_replicated"}
+    assert verdicts(sure[0], *sure[1:2], *fits) == {"not_regularisation": "not_applicable"}
+    assert verdicts(*sure) == {"not_regularisation": "not_applicable"}
+    few = seeds(0.95, 0.0, "random_labels", n_noisy=20)
+    assert "random_labels: only 20 wrong labels" in reason(*sure, *few)
 
 
 def test_profiles_and_models_are_judged_apart() -> None:
-    reports = [cell(rate, 1.0, profile) for rate in (0, 0.05) for profile in (None, "quick")]
+    reports = [r for rate in (0, 0.05) for profile in (None, "quick") for r in seeds(rate, 0.997, profile)]
     reports += [report({"validation_accuracy": 1.0}, model="other", rate=0.1)]
     found = [(f.task, f.model, f.noise_rate, f.verdict) for f in decide_across(reports)]
     assert found == [
@@ -103,8 +378,21 @@ def test_what_a_wrong_label_costs_is_measured_against_the_twin_of_the_same_seeds
     assert [(a.seeds.data, b.seeds.data) for a, b in with_twins(noisy, twins)] == [(0, 0), (1, 1)]
     estimate = noise_transfer(noisy, twins)
     assert estimate.value == pytest.approx((0.5 + 0.2) / 2) and estimate.n == 2
+    assert estimate.ci_low is None and "fewer than 3 seeds" in str(estimate.reason_if_no_interval)
     with pytest.raises(ValueError, match="one noise rate"):
         noise_transfer([*noisy, cell(0.2, 0.9)], twins)
+
+
+def test_cells_of_other_schedules_than_their_twins_say_nothing_of_what_labels_cost() -> None:
+    noisy, twins = ([cell(rate, 1.0, seed=seed) for seed in range(3)] for rate in (0.1, 0))
+    assert noise_transfer(noisy, twins).value == 0
+    for other in ({"settled_step": 40}, {"steps": 90}, {"final_rate": 0.1}):
+        moved = replace(noisy[1], training=replace(noisy[1].training, **other))
+        assert equal_schedules(moved, twins[1])
+        found = noise_transfer([noisy[0], moved, noisy[2]], twins)
+        assert found.value is None and "schedule" in str(found.reason_if_null)
+    way = replace(noisy[0].training, schedule=Schedule("twin", "0" * 64))
+    assert equal_schedules(replace(noisy[0], training=way), twins[0]) is None
 
 
 def test_what_is_measured_across_cells_is_declared() -> None:
@@ -112,3 +400,4 @@ def test_what_is_measured_across_cells_is_declared() -> None:
         ("noise_transfer", 1, False),
         ("twin_validation_accuracy", None, True),
     ]
+    assert len({claim.id for claim in CLAIMS}) == len(CLAIMS)

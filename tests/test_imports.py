@@ -28,6 +28,7 @@ FLOORS: list[set[str]] = [
     {"measurement", "findings", "report", "subject", "export"},
     {"training", "interventions", "evaluation"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear"},
+    {"contrasts"},
     {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

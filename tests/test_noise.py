@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rote_bench import plugins
 from rote_bench.errors import UserError
 from rote_bench.noise import (
     BUILT_IN,
@@ -23,18 +25,33 @@ from rote_bench.noise import (
     label_held_out,
     label_train,
 )
+from rote_bench.spec.loader import load_task
+from rote_bench.spec.model import TaskSpec
+from rote_bench.splits import make_data, make_noise, make_task, rates_of
 from rote_bench.tasks.addition import Addition, AdditionParameters
 from rote_bench.tasks.example import Example, Task
 from rote_bench.tasks.two_hop import TwoHop, TwoHopParameters
 
+REGISTRY = plugins.built_in()
+SMALL = """
+name: small
+generator: {generator}
+parameters: {parameters}
+splits: {{train: 300, selection: 40, validation: 80{ood}}}
+noise: {{kind: {kind}}}
+"""
 TASKS: list[Task] = [TwoHop(TwoHopParameters(relations=8), 0), Addition(AdditionParameters(), 0)]
 each_kind = pytest.mark.parametrize("kind", BUILT_IN, ids=lambda k: k.name)
 each_task = pytest.mark.parametrize("task", TASKS, ids=["two_hop", "addition"])
 
 
 def pool(task: Task, n: int, seed: int = 0) -> tuple[list[int], list[Example]]:
+    """Examples, a tenth of which the data itself labels wrongly."""
     rows = random.Random(seed).sample(range(len(task)), n)
-    return rows, [task.example(i) for i in rows]
+    examples = [task.example(i) for i in rows]
+    wrong = [next(a for a in task.answers(e) if a != e.answer) for e in examples]
+    given = [w if i % 10 == 0 else e.answer for i, (w, e) in enumerate(zip(wrong, examples, strict=True))]
+    return rows, [replace(e, given=label) for e, label in zip(examples, given, strict=True)]
 
 
 @each_kind
@@ -46,7 +63,7 @@ def test_labels_are_wrong_seeded_and_as_many_as_asked(kind: type[NoiseKind], tas
     assert labelled == label_train(task, noise, examples, rows, 0.1, 5)
     other = label_train(task, noise, examples, rows, 0.1, 6)
     assert other.examples == labelled.examples
-    assert other.labels != labelled.labels
+    assert (other.labels != labelled.labels) == kind.rated  # what is given is not drawn
     if kind is not Structured:
         assert len(labelled.noisy) == 100
     assert 50 <= len(labelled.noisy) <= 150
@@ -73,7 +90,46 @@ def test_phantoms_of_held_out_examples_are_wrong_too(kind: type[NoiseKind], task
         ruled = {trained.examples[i].features[feature] for i in trained.noisy}
         assert {held.examples[i].features[feature] for i in held.noisy} <= ruled
     else:
-        assert len(held.noisy) == 200
+        assert len(held.noisy) == (200 if kind.rated else 20)
+
+
+@pytest.fixture(scope="module", params=[kind.name for kind in BUILT_IN])
+def spec(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TaskSpec:
+    """A small task with each kind of noise; with that which the data brings along a table, else two hops."""
+    folder, kind = tmp_path_factory.mktemp(request.param), request.param
+    file = folder / "small.yaml"
+    if kind == "given":
+        rows = (f"what is {i} and {i % 7},{i % 11},{i % 11 if i % 9 else (i + 1) % 11}" for i in range(500))
+        (folder / "rows.csv").write_text("\n".join(["prompt,answer,given", *rows]) + "\n")
+        file.write_text(
+            SMALL.format(generator="dataset", parameters="{path: rows.csv, noisy: given}", ood="", kind=kind)
+        )
+    else:
+        sizes = "{form: symbols, entities: 9, bridges: 5, answers: 7, relations: 8}"
+        file.write_text(SMALL.format(generator="two_hop", parameters=sizes, ood=", ood: 30", kind=kind))
+    return load_task(file, REGISTRY)
+
+
+@given(seed=st.integers(0, 10_000), rate=st.sampled_from([0.2, 0.5]))
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_noise_may_touch(spec: TaskSpec, seed: int, rate: float) -> None:
+    """A wrong label is wrong, stands on a training question alone, and that question stands nowhere else."""
+    task, kind = make_task(spec, REGISTRY), make_noise(spec, REGISTRY)
+    seeds = (replace(spec.seeds, noise=noise) for noise in range(seed, seed + 4))
+    first, *others = (make_data(task, spec.replace(seeds=each), kind, rate) for each in seeds)
+    noisy = set(first.train.noisy)
+    taught = zip(first.train.examples, first.train.labels, strict=True)
+    assert noisy and all((label != e.answer) == (i in noisy) for i, (e, label) in enumerate(taught))
+    wrong = {first.train.examples[i].prompt for i in noisy}
+    clean = [e.prompt for i, e in enumerate(first.train.examples) if i not in noisy]
+    rest = [e.prompt for name, part in first if name != "train" for e in part.examples]
+    assert wrong.isdisjoint(clean) and wrong.isdisjoint(rest)
+    assert all(label == e.answer for e, label in zip(first.facts.examples, first.facts.labels, strict=True))
+    for other in others:
+        for (_, part), (_, again) in zip(first, other, strict=True):
+            assert part.examples == again.examples and part.indices == again.indices
+    assert any(first.train.labels != other.train.labels for other in others) == kind.rated
+    assert kind.rated or rates_of(spec, REGISTRY) == (len(noisy) / 300,)
 
 
 @given(st.integers(0, 10_000), st.integers(30, 300))

@@ -17,7 +17,7 @@ PUBLIC = """
     Levels LoadedModel Measure Metric ModelProvider ModelRequest NoOptions NoiseKind NotApplicable Recipe Records Result
     Schedule Site Span Subject Task UserError View ablate batches bootstrap capture capture_with_gradient
     cluster_codes concatenate decode difference encode first_difference forward from_draws generator hookimpl interval
-    matches proportion quotient replace replace_units resampled_means run states_at states_by_layer train wilson
+    matches mean proportion quotient replace replace_units resampled_means run states_at states_by_layer train wilson
 """.split()
 
 

@@ -66,14 +66,12 @@ class TunedLens(Diagnostic[Options]):
             true, label = _hits(anatomy, view, maps, subject.batch_size)
             part: dict[str, list[float | None]] = {"true": [], "label": []}
             for layer in range(anatomy.n_layers):
-                rng = subject.rng(f"tuned-lens-{view.name}-{layer}")
-                part["true"].append(proportion(true[:, layer], view.clusters, rng).value)
-                part["label"].append(proportion(label[:, layer], view.clusters, rng).value)
+                part["true"].append(proportion(true[:, layer], view.clusters).value)
+                part["label"].append(proportion(label[:, layer], view.clusters).value)
             levels[view.name] = part
             if view.name == "noisy":
                 best = max(range(anatomy.n_layers), key=lambda k: part["true"][k] or 0.0)
-                rng = subject.rng("tuned-lens-peak")
-                metrics["tuned_clean_peak"] = proportion(true[:, best], view.clusters, rng)
+                metrics["tuned_clean_peak"] = proportion(true[:, best], view.clusters)
         return Result(
             metrics,
             {"layers": list(range(1, anatomy.n_layers + 1)), "levels": levels, "divergence": losses},

@@ -71,7 +71,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
 
     def task_options(made: argparse.ArgumentParser) -> None:
         made.add_argument("task", metavar="TASK", help="a task file, or the name of a shipped task such as thr")
-        made.add_argument("--profile", metavar="NAME", help="a profile of the task file")
+        profile = made.add_mutually_exclusive_group()
+        profile.add_argument("--profile", metavar="NAME", help="a profile of the task file")
+        profile.add_argument(
+            "--quick", dest="profile", action="store_const", const="quick", help="short for --profile quick"
+        )
         made.add_argument(
             "--set", action="append", default=[], metavar="PATH=VALUE", help="override any key of the task file"
         )
@@ -112,7 +116,12 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         metavar="N|auto",
         help="of evaluation and diagnostics; training's stands in the task file",
     )
-    run.add_argument("--limit", type=int, metavar="N", help="use at most N examples of each split, for a quick look")
+    run.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="at most N examples of each split, of train as many as the task takes; for a quick look",
+    )
     run.add_argument("--overwrite", action="store_true", help="run again even when a report is there")
     run.add_argument("--no-train", dest="train", action="store_false", help="diagnose the model as it is")
     run.add_argument(
@@ -148,7 +157,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     data = verb("data", "look at the examples of a task")
     task_options(data)
     data.add_argument(
-        "--split", default="train", metavar="S", help="train, selection, validation or facts (default: train)"
+        "--split", default="train", metavar="S", help="train, selection, validation, ood or facts (default: train)"
     )
     data.add_argument("-n", type=int, default=5, metavar="N", help="how many (default: 5)")
     data.add_argument("--noise-rate", type=float, metavar="R", help="default: the task file's first")

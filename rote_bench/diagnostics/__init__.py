@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from ..measures import Measure
-from ..statistics import Estimate, generator
+from ..statistics import Estimate, generator, proportion
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import ArrayLike
 
     from ..subject import Subject
 
 OptionsT = TypeVar("OptionsT")
 Details: TypeAlias = Mapping[str, Any]  # plain data, of a shape that its own diagnostic knows
 Records: TypeAlias = Mapping[str, Sequence[Any]]
+LEAST = 0.1  # a share whose interval reaches down to it is nothing to divide by, nor a sign of learning
 MALFORMED = (KeyError, IndexError, TypeError, ValueError, AttributeError, ArithmeticError)
 __all__ = [
+    "LEAST",
     "MALFORMED",
     "Details",
     "Diagnostic",
@@ -30,7 +33,19 @@ __all__ = [
     "NotApplicable",
     "Records",
     "Result",
+    "lowest",
+    "too_low",
 ]
+
+
+def lowest(hits: ArrayLike, clusters: ArrayLike) -> float:
+    """The lower bound of the share of hits, 0 where there are no examples."""
+    return proportion(hits, clusters).ci_low or 0.0
+
+
+def too_low(what: str, least: float) -> str | None:
+    """Why nothing is said relative to a share, from its lower bound; None when it is well above 0."""
+    return None if least > LEAST else f"{what} may be as low as {least:.3f}: nothing is said relative to it"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from ..statistics import Estimate, wilson
+from . import Details, Diagnostic, NotApplicable, Records, Result, too_low
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +48,7 @@ class Ablation(Diagnostic[AblationOptions]):
     """Mean-ablation of heads and MLP units by importance for memorization."""
 
     name = "ablation"
-    version = 3
+    version = 4
     description = "the smallest share of heads or MLP units that holds half of the memorised labels"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -99,9 +99,10 @@ class Ablation(Diagnostic[AblationOptions]):
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
         n, shares = sum(details["examples"].values()), self._smallest(details).values()
         known = [share for share in shares if share is not None]
-        if not all(details["intact"].values()):
+        why = _too_little(details)
+        if why is not None:
             # On no examples: that nothing is found is no evidence where nothing can be.
-            estimate = Estimate.missing("the intact model gives no wrong label, or solves no held-out question")
+            estimate = Estimate.missing(why)
         elif known:
             estimate = Estimate(min(known), None, None, None, n)
         else:
@@ -133,6 +134,19 @@ class Ablation(Diagnostic[AblationOptions]):
             figures.legend(figure, axes[0], 2)
             figures.title(figure, "Removing what matters most for memorization")
         return True
+
+
+def _too_little(details: Details) -> str | None:
+    """Why there is nothing to halve or to spare."""
+    for view, key, what in (
+        ("noisy", "memorization_rate", "the intact model's memorization"),
+        ("validation", "validation_accuracy", "the intact model's held-out accuracy"),
+    ):
+        n = int(details["examples"][view])
+        why = too_low(what, wilson(round(details["intact"][key] * n), n).ci_low or 0.0)
+        if why is not None:
+            return why
+    return None
 
 
 def _k50(curve: Mapping[str, list[float]], intact: Mapping[str, float], kept: float) -> float | None:

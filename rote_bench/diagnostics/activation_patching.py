@@ -17,7 +17,7 @@ import numpy as np
 
 from ..measures import SHARE, Measure
 from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +75,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     """Pre-memorization activations into the post-memorization model, and back."""
 
     name = "activation_patching"
-    version = 2
+    version = 4
     description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -101,7 +101,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:
-            raise NotApplicable("there is no pre-memorization snapshot")
+            raise NotApplicable(subject.without_pre)
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         components = [c for c in self.options.components if subject.anatomy().supports(c).ok]
@@ -133,7 +133,8 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         }
         metrics: dict[str, Estimate] = {}
         if "mlp" in components:
-            metrics = _metrics(forward, len(details["layers"]), subject)
+            details["least"] = _least(forward, subject)
+            metrics = _metrics(forward, len(details["layers"]), subject, details["least"])
         return Result(metrics, details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
@@ -142,12 +143,12 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
             return {}
         intact = details["intact"][POST]
         by_layer = details["directions"]["pre_into_post"]["mlp"]["all_positions"]
-        kept = [
-            np.asarray(by_layer[name], dtype=float) / intact[name] if intact[name] else None
-            for name in ("validation_accuracy", "memorization_rate")
-        ]
+        dissociation = None
+        if _too_little(details["least"]) is None:
+            kept = [np.asarray(by_layer[name], dtype=float) / intact[name] for name in RELATIVE_TO]
+            dissociation = float((kept[0] - kept[1]).mean())
         return {
-            "patch_dissociation": None if kept[0] is None or kept[1] is None else float((kept[0] - kept[1]).mean()),
+            "patch_dissociation": dissociation,
             "patched_mlp_validation_accuracy": together["mlp"]["validation_accuracy"],
             "patched_mlp_memorization_rate": together["mlp"]["memorization_rate"],
         }
@@ -307,7 +308,27 @@ def _last_block(outcomes: Mapping[str, Mapping[Key, _Outcome]], details: Mapping
     return float(torch.cat(agreed).double().mean())
 
 
-def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> dict[str, Estimate]:
+RELATIVE_TO = {
+    "validation_accuracy": "the intact model's held-out accuracy",
+    "memorization_rate": "the intact model's memorization",
+}
+
+
+def _least(outcome: Mapping[Key, _Outcome], subject: Subject) -> dict[str, float]:
+    """Lower bounds of what the intact model does."""
+    intact = outcome[("intact",)].arrays()
+    clusters = {"validation_accuracy": subject.validation.clusters, "memorization_rate": subject.noisy.clusters}
+    return {name: lowest(intact[name], clusters[name][: len(intact[name])]) for name in RELATIVE_TO}
+
+
+def _too_little(least: Mapping[str, float]) -> str | None:
+    """Why nothing is said relative to the intact model, which did not learn or did not memorise."""
+    return next((why for name, what in RELATIVE_TO.items() if (why := too_low(what, least[name]))), None)
+
+
+def _metrics(
+    outcome: Mapping[Key, _Outcome], layers: int, subject: Subject, least: Mapping[str, float]
+) -> dict[str, Estimate]:
     """``patch_dissociation`` over single layers' MLP outputs, and the two levels with all of them patched."""
     from ..statistics import proportion
 
@@ -324,8 +345,8 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
         relative: NDArray[np.float64] = kept.mean(-1)
         return relative
 
-    if accuracy[:, 0].mean() == 0 or memory[:, 0].mean() == 0:
-        reason = "the intact model solves no validation example or memorised no label"
+    reason = _too_little(least)
+    if reason is not None:
         dissociation = Estimate.missing(reason, n_held + n_noisy)
     else:
         draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
@@ -334,6 +355,6 @@ def _metrics(outcome: Mapping[Key, _Outcome], layers: int, subject: Subject) -> 
     together = outcome[("mlp", "all_layers")].arrays()
     return {
         "patch_dissociation": dissociation,
-        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held, rng),
-        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy, rng),
+        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held),
+        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy),
     }

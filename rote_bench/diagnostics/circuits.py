@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, bootstrap_method, cluster_codes, interval, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from ..statistics import Estimate, cluster_codes, mean
+from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +80,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
 
     name = "circuits"
-    version = 4
+    version = 6
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -123,7 +123,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
             ("clean", "memorization_on_clean", "clean"),
             ("random", "random", "memorization"),
         ):
-            level = _level(final["cross"][key], groups[task], self.rng(f"circuits-{key}"))
+            level = mean(final["cross"][key], cluster_codes(groups[task]))
             reason = f"{LEADS[task]} does not lead, so that no circuit can keep its lead"
             metrics[f"cross_faithfulness_{name}"] = level if lead[task] > 0 else Estimate.missing(reason, level.n)
         return metrics
@@ -145,9 +145,9 @@ class Circuits(Diagnostic[CircuitsOptions]):
                     curve = part["faithfulness"][task]
                     ax.plot(details["shares"], curve, "o-", color=colors[task], label=f"{text}, own circuit")
                 for key, of, color, text in diamonds:
-                    mean = sum(part["cross"][key]) / len(part["cross"][key])
+                    level = sum(part["cross"][key]) / len(part["cross"][key])
                     at = [part["share"][of]]
-                    ax.plot(at, [mean], "D", color=color, markersize=8, markerfacecolor="white", label=text)
+                    ax.plot(at, [level], "D", color=color, markersize=8, markerfacecolor="white", label=text)
                 ax.set_xscale("log")
                 ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
                 text = (
@@ -162,21 +162,14 @@ class Circuits(Diagnostic[CircuitsOptions]):
         return True
 
 
-def _level(scores: list[float], groups: list[str], rng: np.random.Generator) -> Estimate:
-    """The mean over examples, with a bootstrap over their clusters."""
-    values, clusters = np.array(scores, dtype=float), cluster_codes(groups)
-    low, high = interval(resampled_means(values, clusters, rng))
-    return Estimate(float(values.mean()), low, high, bootstrap_method(clusters), len(values))
-
-
 def _ratio(final: Mapping[str, Any], n: int) -> Estimate:
     """The overlap between what chance gives and what two halves of one task give; circuits were found on n examples."""
     behind = next((LEADS[task] for task, lead in final["lead"].items() if lead <= 0), None)
     if behind is not None:
         return Estimate.missing(f"{behind} does not lead, so that it has no circuit", n)
     overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
-    if halves - random < 0.05:
-        return Estimate.missing("the circuits of two halves of one task overlap no more than random ones", n)
+    if halves - random <= LEAST:
+        return Estimate.missing("the circuits of two halves of one task hardly overlap more than random ones", n)
     return Estimate((overlap - random) / (halves - random), None, None, None, n)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..measures import Measure
 from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,7 @@ class Erasure(Diagnostic[ErasureOptions]):
     """LEACE and INLP of an intermediate result at each layer, with matched controls."""
 
     name = "erasure"
-    version = 1
+    version = 2
     description = "what erasing the intermediate result does to generalization and to memorization"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -104,7 +104,7 @@ class Erasure(Diagnostic[ErasureOptions]):
         at, methods, intact = details["chosen_layer"] - 1, details["methods"], details["intact"]
         return {
             f"reasoning_reliance_{name}": (methods["random"][key][at] - methods["leace"][key][at]) / intact[key]
-            if intact[key]
+            if too_low(key, details["least"][key]) is None
             else None
             for name, key in (("memorization", "memorized"), ("validation", "validation"))
         }
@@ -284,15 +284,24 @@ def _result(
     rng = subject.rng("erasure")
     held = subject.validation.clusters[: len(intact["validation"])]
     noisy = subject.noisy.clusters[: len(intact["memorized"])]
+    clusters = {"memorized": noisy, "validation": held}
+    least = {key: lowest(intact[key], found) for key, found in clusters.items()}
     metrics = {
-        "reasoning_reliance_memorization": _reliance(intact, measured, layer, "memorized", noisy, rng),
-        "reasoning_reliance_validation": _reliance(intact, measured, layer, "validation", held, rng),
+        f"reasoning_reliance_{name}": Estimate.missing(why, len(intact[key]))
+        if (why := too_low(what, least[key]))
+        else _reliance(intact, measured, layer, key, clusters[key], rng)
+        for name, key, what in (
+            ("memorization", "memorized", "the intact model's memorization"),
+            ("validation", "validation", "the intact model's held-out accuracy"),
+        )
     }
     details = {
         "intermediates": list(names),
         "layers": list(range(1, len(layers) + 1)),
         "chosen_layer": layer + 1,
         "intact": {k: float(v.mean()) for k, v in intact.items()},
+        "least": least,
+        "selection_n": len(intact["selection"]),
         "methods": {m: {k: [entry[k] for entry in rows] for k in intact} for m, rows in means.items()},
         "fits": [dict(facts) for facts in layers],
     }
@@ -309,8 +318,6 @@ def _reliance(
 ) -> Estimate:
     """[(intact - erased) - (intact - randomly erased)] / intact, at the layer chosen on the selection split."""
     columns = np.stack([intact[key], measured["leace"][layer][key], measured["random"][layer][key]], 1)
-    if columns[:, 0].mean() == 0:
-        return Estimate.missing("the intact model is never right here")
 
     def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
         return quotient(m[..., 2] - m[..., 1], m[..., 0])

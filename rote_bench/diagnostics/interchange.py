@@ -48,7 +48,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
     """Swapping an intermediate result between examples, by layer."""
 
     name = "interchange"
-    version = 1
+    version = 2
     description = "whether swapping the intermediate result makes the model give the answer that it implies"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -112,7 +112,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
                         hits.append(found)
         best = int(np.argmax(shares["selection"]["concept"]))
         clusters = subject.validation.clusters[pairs["validation"].rows]
-        estimate = proportion(hits[best], clusters, subject.rng(self.name))
+        estimate = proportion(hits[best], clusters)
         control = Estimate(shares["validation"]["random"][best], None, None, None, len(clusters))
         details = {
             "intermediate": name,

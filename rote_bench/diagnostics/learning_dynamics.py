@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..measures import SHARE, Measure
 from ..statistics import Estimate, wilson
 from ..training.curve import CurveName, Evaluation
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from . import Details, Diagnostic, NotApplicable, Records, Result, too_low
 
 if TYPE_CHECKING:
     from ..subject import Subject
@@ -73,7 +73,7 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
     """The four curves of training and what follows from them."""
 
     name = "learning_dynamics"
-    version = 2
+    version = 3
     description = "when the model generalises and when it memorises"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -108,17 +108,18 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
             "curve": [point.plain() for point in subject.curve],
             "n_train": len(subject.data.train) + len(subject.data.facts),
             "n_noisy": n_noisy,
+            "n_validation": min(subject.spec.training.evaluation_examples, len(subject.validation)),
         }
         if subject.snapshots:
             details["snapshots"] = dict(subject.snapshots)
         if n_noisy:
             peak = _peak(subject.curve)
             details["early_clean_peak"] = {"step": peak.step, "phantom_rate": peak.phantom_rate}
-        return Result(_measured(subject.curve, n_noisy, self.options.level), details)
+        return Result(self.implied(details, {}), details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
         curve = [Evaluation.read(point) for point in details["curve"]]
-        return _measured(curve, int(details["n_noisy"]), self.options.level)
+        return _measured(curve, int(details["n_noisy"]), int(details["n_validation"]), self.options.level)
 
     @staticmethod
     def series(details: Details) -> Details:
@@ -172,8 +173,8 @@ def _peak(curve: Sequence[Evaluation]) -> Evaluation:
     return max(curve, key=lambda point: point.noisy_true_rate or 0.0)
 
 
-def _measured(curve: Sequence[Evaluation], n_noisy: int, level: float) -> dict[str, Estimate]:
-    """All metrics of a curve, each of whose points was measured on ``n_noisy`` mislabelled examples."""
+def _measured(curve: Sequence[Evaluation], n_noisy: int, n_held: int, level: float) -> dict[str, Estimate]:
+    """All metrics of a curve, each of whose points was measured on so many mislabelled and held-out examples."""
     if n_noisy == 0:
         null = Estimate.missing("no noisy labels at this noise rate")
         return {"early_clean_peak": null, "memorization_lag": null}
@@ -181,14 +182,15 @@ def _measured(curve: Sequence[Evaluation], n_noisy: int, level: float) -> dict[s
     early = wilson(round((peak.noisy_true_rate or 0.0) * n_noisy), n_noisy)
     return {
         "early_clean_peak": early,
-        "early_clean_peak_relative": _relative(early, peak.validation_accuracy),
+        "early_clean_peak_relative": _relative(early, peak.validation_accuracy or 0.0, n_held),
         "memorization_lag": lag(curve, level),
     }
 
 
-def _relative(early: Estimate, accuracy: float | None) -> Estimate:
-    if not accuracy or early.value is None:
-        return Estimate.missing("validation accuracy was 0 at the peak", early.n)
+def _relative(early: Estimate, accuracy: float, n_held: int) -> Estimate:
+    why = too_low("held-out accuracy at the peak", wilson(round(accuracy * n_held), n_held).ci_low or 0.0)
+    if why is not None or early.value is None:
+        return Estimate.missing(why or str(early.reason_if_null), early.n)
     low, high = early.ci_low, early.ci_high
     return Estimate(
         early.value / accuracy,

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..measures import SHARE, Measure
 from ..statistics import Estimate, bootstrap_method, cluster_codes, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,19 +41,23 @@ class LogitLensOptions:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Per example and layer, arrays (n, layers): ranks of both answers (0 is the top) and their logit difference."""
+    """Per example and layer, arrays (n, layers): ranks of both answers (0 is the top) and their logit difference.
+
+    ``rows`` are the examples in the view.
+    """
 
     true_rank: NDArray[np.int64]
     label_rank: NDArray[np.int64]
     difference: NDArray[np.float32]
     error: float
+    rows: list[int]
 
 
 class LogitLens(Diagnostic[LogitLensOptions]):
     """Ranks of the true answer and of the noisy label after every block."""
 
     name = "logit_lens"
-    version = 1
+    version = 2
     description = "which of the true answer and the noisy label each layer holds"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure("clean_label_depth", "relative depth at which the true answer leads", "train_noisy", SHARE),
@@ -69,13 +73,16 @@ class LogitLens(Diagnostic[LogitLensOptions]):
             raise NotApplicable(f"the lens is not exact for this model: {support.detail}")
         snapshots: dict[str, Any] = {}
         records: dict[str, list[Any]] = {}
-        error = 0.0
+        error = least = 0.0
         for snapshot, anatomy in subject.anatomies.items():
             part: dict[str, Any] = {"layers": list(range(1, anatomy.n_layers + 1))}
             for view in (subject.noisy, subject.validation):
                 reading = read(anatomy, view, self.options.examples, subject.batch_size)
                 error = max(error, reading.error)
                 part[view.name] = _summary(reading)
+                if view.name == "validation" and snapshot == POST:
+                    right = reading.true_rank[:, -1] == 0
+                    least = lowest(right, view.clusters[reading.rows])
                 if view.name == "noisy" and snapshot == POST:
                     records = {
                         "group": [e.group for e in view.labelled.examples[: len(reading.true_rank)]],
@@ -83,10 +90,15 @@ class LogitLens(Diagnostic[LogitLensOptions]):
                         "label_rank": reading.label_rank.tolist(),
                     }
             snapshots[snapshot] = part
-        return Result(self._depths(records), {"snapshots": snapshots, "self_check": {"max_abs_error": error}}, records)
+        details = {"snapshots": snapshots, "self_check": {"max_abs_error": error}, "held_out_least": least}
+        return Result(self._depths(details, records), details, records)
 
-    def _depths(self, records: Records) -> dict[str, Estimate]:
-        """Both depths from the ranks of every example at every layer."""
+    def _depths(self, details: Details, records: Records) -> dict[str, Estimate]:
+        """Both depths from the ranks of every example at every layer, of a model that learned the task."""
+        why = too_low("the share of held-out questions that the last layer answers", details["held_out_least"])
+        if why is not None:
+            n = len(records["group"])
+            return {name: Estimate.missing(why, n) for name in ("clean_label_depth", "override_depth")}
         over = np.array(records["label_rank"]) < np.array(records["true_rank"])
         clusters = cluster_codes(records["group"])
         return {
@@ -96,7 +108,9 @@ class LogitLens(Diagnostic[LogitLensOptions]):
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
         if records:
-            return self._depths(records)
+            return self._depths(details, records)
+        if too_low("", details["held_out_least"]):
+            return {"clean_label_depth": None, "override_depth": None}
         over = np.asarray(details["snapshots"][POST]["noisy"]["label_over_true"], dtype=float)
         return {"clean_label_depth": crossed(over, "clean"), "override_depth": crossed(over, "override")}
 
@@ -158,7 +172,9 @@ def read(anatomy: Anatomy, view: View, limit: int, batch_size: int) -> _Reading:
             true_ranks.append((stacked > y).sum(2).cpu().numpy())
             label_ranks.append((stacked > z).sum(2).cpu().numpy())
             differences.append((y - z)[:, :, 0].cpu().numpy())
-    return _Reading(np.concatenate(true_ranks), np.concatenate(label_ranks), np.concatenate(differences), error)
+    return _Reading(
+        np.concatenate(true_ranks), np.concatenate(label_ranks), np.concatenate(differences), error, differing
+    )
 
 
 def _summary(reading: _Reading) -> dict[str, list[float]]:

@@ -81,7 +81,6 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
             if len(asked.indices) < 10:
                 raise NotApplicable("too few neighbours are held out")
             sides[name] = (asked, *_answers(subject, view, asked))
-        rng = subject.rng(self.name)
         kinds = sorted({kind for asked, _, _ in sides.values() for kind in asked.kinds})
         by_kind: dict[str, Any] = {}
         for kind in kinds:
@@ -94,7 +93,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
             by_kind[kind] = row
         (noisy, wrong, leaked), (clean, base, _) = sides["noisy"], sides["clean"]
         metrics = {
-            "neighbour_leakage": difference(wrong, noisy.beside, base, clean.beside, rng),
+            "neighbour_leakage": difference(wrong, noisy.beside, base, clean.beside),
             "neighbour_same_label": Estimate(float(leaked.mean()), None, None, None, len(leaked)),
         }
         return Result(metrics, {"kinds": by_kind})

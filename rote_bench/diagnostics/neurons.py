@@ -18,7 +18,7 @@ import numpy as np
 
 from ..measures import Measure
 from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,7 +52,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
     """Heuristic units before memorization, and what becomes of them."""
 
     name = "neurons"
-    version = 2
+    version = 4
     description = "whether memorization shifts units that already were heuristics"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -76,7 +76,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:
-            raise NotApplicable("there is no pre-memorization snapshot")
+            raise NotApplicable(subject.without_pre)
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         support = subject.anatomy().supports("units")
@@ -107,8 +107,14 @@ class Neurons(Diagnostic[NeuronsOptions]):
         order = np.argsort(-(noisy.mean(0) - clean.mean(0)), kind="stable")
         patched = _patch_units(subject, before, after, order)
         metrics["unit_patch_dissociation"] = _area(subject, patched)
+        least = _least(subject, patched)
+        why = _too_little(least)
+        if why is not None:
+            metrics = {name: Estimate.missing(why, n) for name in metrics}
         signed = shifts["noisy"].mean(0) - shifts["clean"].mean(0)
         details = {
+            "arithmetic": subject.task.arithmetic,
+            "least": least,
             "units": len(classified),
             "classified": int(classified.sum()),
             "families": family,
@@ -125,13 +131,13 @@ class Neurons(Diagnostic[NeuronsOptions]):
         return Result(metrics, details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+        if _too_little(details["least"]) is not None:
+            return dict.fromkeys(("heuristic_shift", "heuristic_shift_concentration", "unit_patch_dissociation"))
         share = details["classified"] / details["units"]
         patching = details["patching"]
 
-        def area(way: str) -> float | None:
+        def area(way: str) -> float:
             held, noisy = (np.asarray(patching[way][key], dtype=float) for key in ("validation", "memorized"))
-            if not held[0] or not noisy[0]:
-                return None
             return float((held[1:] / held[0] - noisy[1:] / noisy[0]).mean())
 
         shifted, random = area("by_shift"), area("random")
@@ -139,7 +145,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
         concentration = details["share_of_shift_in_classified"] / share if moved else None
         return {
             "heuristic_shift_concentration": concentration,
-            "unit_patch_dissociation": None if shifted is None or random is None else shifted - random,
+            "unit_patch_dissociation": shifted - random,
         }
 
     @staticmethod
@@ -244,7 +250,7 @@ def _shift(noisy: NDArray[np.float64], clean: NDArray[np.float64], subject: Subj
         return Estimate.missing(reason, len(a) + len(b))
     draws = quotient(resampled_means(a, np.arange(len(a)), rng), resampled_means(b, np.arange(len(b)), rng))
     value = a.mean() / b.mean() - 1
-    return from_draws(value, draws - 1, "bootstrap over examples", len(a) + len(b))
+    return from_draws(value, draws - 1, "parametric bootstrap over examples", len(a) + len(b))
 
 
 def _patch_units(
@@ -287,14 +293,25 @@ def _hits(
     return torch.cat(out).numpy()
 
 
+def _least(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> dict[str, float]:
+    """Lower bounds of what the intact model does."""
+    intact = {key: rows[0] for key, rows in patched["by_shift"].items()}
+    clusters = {"validation": subject.validation.clusters, "memorized": subject.noisy.clusters}
+    return {key: lowest(hits, clusters[key][: len(hits)]) for key, hits in intact.items()}
+
+
+def _too_little(least: Mapping[str, float]) -> str | None:
+    """Why nothing is said of what changed: the intact model did not learn, or did not memorise."""
+    held, memory = "the intact model's held-out accuracy", "the intact model's memorization"
+    return too_low(held, least["validation"]) or too_low(memory, least["memorized"])
+
+
 def _area(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> Estimate:
     """Mean over shares of relative accuracy kept minus relative memorization kept, by shift minus in random order."""
     rng = subject.rng("neurons-area")
     held, noisy = (
         np.stack([*patched["by_shift"][k], *patched["random"][k][1:]], 1) for k in ("validation", "memorized")
     )
-    if held[:, 0].mean() == 0 or noisy[:, 0].mean() == 0:
-        return Estimate.missing("the intact model is never right here")
     k = len(SHARES)
 
     def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import bootstrap
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from ..statistics import Estimate, bootstrap, interval, resampled_means
+from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
     """Resampling one position's state, by layer."""
 
     name = "position_importance"
-    version = 2
+    version = 4
     description = "which tokens carry the memorised label and which the reasoning, by layer"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -65,21 +65,28 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
         drops: dict[str, NDArray[np.float64]] = {}
         for key, view, side in (("memorization", subject.noisy, "taught"), ("validation", subject.validation, "true")):
             drops[key] = _drops(subject, view, side, names, self.options.examples)
-        details = {
+        details: dict[str, Any] = {
             "layers": list(range(1, layers + 1)),
             "positions": names,
             "drop": {key: value.mean(0).tolist() for key, value in drops.items()},
         }
         rng = subject.rng(self.name)
-        metrics = {
-            f"position_spread_{key}": bootstrap(spread, drops[key][:, 0], view.clusters[: len(drops[key])], rng)
-            for key, view in (("memorization", subject.noisy), ("validation", subject.validation))
-        }
+        metrics, details["least"] = {}, {}
+        for key, view in (("memorization", subject.noisy), ("validation", subject.validation)):
+            first, clusters = drops[key][:, 0], view.clusters[: len(drops[key])]
+            means = resampled_means(first, clusters, subject.rng(f"{self.name}-{key}"))
+            least = details["least"][key] = interval(np.clip(means, 0, None).sum(-1))[0]
+            why = too_low("what falls when a position is resampled", least)
+            found = bootstrap(spread, first, clusters, rng)
+            metrics[f"position_spread_{key}"] = Estimate.missing(why, len(first)) if why else found
         return Result(metrics, details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
         first = {key: float(spread(np.asarray(drop[0], dtype=float))) for key, drop in details["drop"].items()}
-        return {f"position_spread_{key}": value if math.isfinite(value) else None for key, value in first.items()}
+        return {
+            f"position_spread_{key}": value if math.isfinite(value) and details["least"][key] > LEAST else None
+            for key, value in first.items()
+        }
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from ..statistics import Estimate, bootstrap_method, from_draws, mean, quotient, resampled_means
+from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Probe(Diagnostic[ProbeOptions]):
     """Linear probes of every intermediate result and of the true answer."""
 
     name = "probe"
-    version = 1
+    version = 2
     description = "where intermediate results and the true answer can be read on memorised examples"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -109,8 +109,8 @@ class Probe(Diagnostic[ProbeOptions]):
         if concepts:
             metrics["bridge_retention"] = _retention(trained, picked, concepts, clusters, rng)
         metrics["latent_clean_retention"] = _retention(trained, picked, [ANSWER], clusters, rng)
-        metrics["probe_accuracy_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, rng, "noisy")
-        metrics["probe_control_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, rng, "noisy", True)
+        metrics["probe_accuracy_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, "noisy")
+        metrics["probe_control_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, "noisy", True)
         return Result(metrics, details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, float]:
@@ -304,8 +304,10 @@ def _retention(
         return quotient(above_noisy.mean(-1), above_held.mean(-1))
 
     noisy, held = columns("noisy"), columns("validation")
-    if (held.mean(0)[:k] - held.mean(0)[k:]).mean() < 0.05:
-        return Estimate.missing("on held-out questions the probe reads no more than its control")
+    least = mean((held[:, :k] - held[:, k:]).mean(1), clusters["validation"]).ci_low
+    if least is None or least <= LEAST:
+        reason = f"on held-out questions the probe may read as little as {least or 0:.3f} more than its control"
+        return Estimate.missing(reason, len(noisy))
     draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
     value = ratio(noisy.mean(0), held.mean(0))
     return from_draws(value, draws, bootstrap_method(clusters["noisy"], clusters["validation"]), len(noisy))
@@ -316,12 +318,10 @@ def _level(
     picked: Mapping[str, int],
     targets: Sequence[str],
     clusters: Mapping[str, NDArray[np.int64]],
-    rng: np.random.Generator,
     key: str,
     control: bool = False,
 ) -> Estimate:
     """Mean probe accuracy over targets at the chosen sites."""
     tables = [read[t].control if control else read[t].concept for t in targets]
     values = np.stack([table[key][:, picked[t]] for table, t in zip(tables, targets, strict=True)], 1).mean(1)
-    low, high = np.quantile(resampled_means(values, clusters[key], rng), [0.025, 0.975])
-    return Estimate(float(values.mean()), float(low), float(high), bootstrap_method(clusters[key]), len(values))
+    return mean(values, clusters[key])

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..measures import OOD
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..statistics import Estimate
 
-SPLITS = ("validation", "train_noisy", "train_clean")
+SPLITS = ("validation", "ood", "train_noisy", "train_clean")
 TEXTS = ("group", "prompt", "answer", "label", "prediction")
 FLAGS = ("is_answer", "is_label")
 
@@ -92,6 +94,8 @@ class Answers:
             "validation_accuracy": float(self.flags("validation", "is_answer").mean()),
             "train_clean_accuracy": float(self.flags("train_clean", "is_answer").mean()),
         }
+        if "ood" in self.splits:
+            out[OOD.name] = float(self.flags("ood", "is_answer").mean())
         marked = self.marked()
         if "train_noisy" in self.splits and marked.any():
             out["memorization_rate"] = float(self.flags("train_noisy", "is_label").mean())
@@ -100,7 +104,7 @@ class Answers:
             out["counterfactual_memorization"] = out["memorization_rate"] - out["phantom_rate"]
         return out
 
-    def score(self, rng: np.random.Generator) -> dict[str, Estimate]:
+    def score(self) -> dict[str, Estimate]:
         """The metrics with their intervals, as the run computed them."""
         from ..measurement import score
 
@@ -108,7 +112,7 @@ class Answers:
             split: (self.flags(split, "is_answer"), self.flags(split, "is_label"), self.clusters(split))
             for split in self.splits
         }
-        return dict(score(hits, self.marked(), rng))
+        return dict(score(hits, self.marked()))
 
     def contradictions(self) -> Iterator[str]:
         """Examples whose prediction does not go with what is said about it.

@@ -12,9 +12,9 @@ from ..measures import Measure, in_columns
 from ..report.provenance import DISTRIBUTION, installed
 from .collect import Collection
 from .entry import Entry
-from .rank import GATES, RULE, Row, comparisons, measure, rank, rounded
+from .rank import GATES, RANKING, RULE, Row, measure, rank, rounded
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAIN_RATE = 0.05
 MOST_SERIES = 5  # cells of a row whose curves are kept
 Known = Mapping[str, tuple[int, str]]
@@ -154,13 +154,13 @@ def _task(
     for row in rows:
         row.marks += _marks(row)
         measure(row, measures)
-    rank(rows)
+    comparisons = rank(rows)
     rates = sorted({row.rate for row in rows})
     noisy = [rate for rate in rates if rate > 0]
     main = MAIN_RATE if MAIN_RATE in noisy else noisy[0] if noisy else None
 
     def order(row: Row) -> tuple[Any, ...]:
-        return (row.rate != main, row.rate == 0, row.rate, row.rank is None, row.rank or 0, row.model)
+        return (row.rate != main, row.rate == 0, row.rate, row.ranks is None, row.value(RANKING) or 0.0, row.model)
 
     task = one.entries[0].report.task
     return {
@@ -173,7 +173,7 @@ def _task(
         "main_rate": main,
         "noise_rates": rates,
         "rows": [_row(row) for row in sorted(rows, key=order)],
-        "comparisons": [comparison.entry() for comparison in comparisons(rows)],
+        "comparisons": [comparison.entry() for comparison in comparisons],
         "findings": findings,
     }
 
@@ -187,7 +187,8 @@ def _row(row: Row) -> dict[str, Any]:
         "parameters": model.parameters,
         "setup": first.setup,
         "noise_rate": row.rate,
-        "rank": row.rank,
+        "rank_low": None if row.ranks is None else row.ranks[0],
+        "rank_high": None if row.ranks is None else row.ranks[1],
         "reason": row.reason,
         "marks": sorted(set(row.marks)),
         "seeds": [cell.seed for cell in cells],

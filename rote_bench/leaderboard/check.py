@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import UserError
-from ..measurement import PURPOSE
 from ..pipeline.settings import Settings
 from ..plain import JsonObject
 from ..report.conditions import at
 from ..report.record import Metric, Report
 from ..report.write import FILE, find_reports
-from ..statistics import Estimate, generator
+from ..statistics import Estimate
 from . import regenerate, verify
 from .answers import Answers, Unreadable
 from .implied import EXACT, Differs, agree, close, implied, listed, records, shown
@@ -211,7 +210,7 @@ def _metrics(report: Report, folder: Path, registry: Registry) -> Iterator[Outco
     asked, why = _answers(report, folder)
     if asked is not None and report.data.n_noisy and not asked.marked().any():
         asked, why = None, f"{SAMPLES} holds no phantom labels"
-    scored = {} if asked is None else asked.score(generator(report.seeds.bootstrap, PURPOSE))
+    scored = {} if asked is None else asked.score()
     for name in verify.ANSWERED:
         if name in report.metrics:
             claimed = report.metrics[name]

@@ -74,7 +74,7 @@ def _slim(report: Report) -> Report:
         task=replace(task, spec={key: spec.get(key) for key in ("name", "profile", "title")}),
         model=replace(report.model, config={}, anatomy={}),
         metrics=metrics,
-        findings=decide(report.metrics),  # equal to its own, or it would not be sound
+        findings=decide(report),  # equal to its own, or it would not be sound
         diagnostics={name: replace(entry, metrics=(), details={}) for name, entry in report.diagnostics.items()},
         artifacts=(),
         warnings=(),

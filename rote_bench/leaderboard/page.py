@@ -20,6 +20,7 @@ from markupsafe import Markup
 from ..findings import VERDICTS
 from ..measures import words
 from .rank import RANKING
+from .tables import ranks
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the page's script calls a series, and the diagnostic that it comes from.
@@ -43,7 +44,7 @@ def render(board: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        number=number, share=share, parameters=parameters, p_value=p_value, words=words, exact=exact
+        number=number, share=share, parameters=parameters, p_value=p_value, words=words, exact=exact, ranks=ranks
     )
     sources = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "noscript.css", "page.js")}
     return environment.get_template("page.html").render(
@@ -119,7 +120,7 @@ def bars(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, str] | None]:
     press all others together.
     """
     entries = [row["metrics"].get(RANKING) for row in rows]
-    ranked = [e for row, e in zip(rows, entries, strict=True) if row["rank"] is not None]
+    ranked = [e for row, e in zip(rows, entries, strict=True) if row["rank_low"] is not None]
     span = [0.0, *(v for e in ranked for v in _known(e, "value", "ci_low", "ci_high"))]
     low, high = min(span), max(span)
     if low == high:

@@ -1,4 +1,4 @@
-"""Seeds are brought together, models are ranked by the published rule, and two models are compared pair by pair."""
+"""Seeds are brought together, models are ranked as far as they can be told apart, and two models are compared."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ from itertools import combinations
 
 import numpy as np
 
-from ..findings import ACROSS, noise_transfer, transfer, with_twins, without_twin
+from ..contrasts import ALPHA, FEWEST, across_seeds, family, permutation, rank_intervals, smallest_p, welch
+from ..findings import ACROSS, noise_transfer, transfer, with_twins
 from ..measures import Measure
 from ..plain import JsonObject
 from ..report.record import Metric
 from ..report.table import aggregate
-from ..statistics import Estimate, across_seeds, holm, paired_differences, sign_flip
+from ..statistics import Estimate
 from .entry import Entry
 
 TWIN_ACCURACY, MEMORISED = 0.99, 0.95
 TRANSFER, TWIN = ACROSS
-RANKING, TIES = TRANSFER.name, "early_clean_peak"
+RANKING = TRANSFER.name
 GATES = {TWIN.name: TWIN_ACCURACY, "counterfactual_memorization": MEMORISED}
 RULE = (
     "Models are ranked within a task and a noise rate by noise_transfer, the part of a held-out answer that each wrong"
     " label costs: (error at the noise rate - error at noise rate 0) / noise rate, over pairs of runs with the same"
-    " data, init and order seeds. Lower is better; ties are broken by early_clean_peak, higher first. A model is"
-    f" ranked only where memorization is matched: its runs at noise rate 0 reach {TWIN_ACCURACY:g} held-out accuracy,"
-    f" and at the noise rate its counterfactual memorization reaches {MEMORISED:g}, both as the interquartile mean over"
-    " seeds. Nothing else is ranked, and there is no composite score."
+    " data, init and order seeds and the same learning rate at every step. Lower is better. A model's rank is an"
+    " interval: from 1 + the models that are significantly lower to all but those that are significantly higher, over"
+    f" all pairs together at {ALPHA:.0%}. Models whose intervals overlap are not ordered. A model is ranked only where"
+    f" memorization is matched: its runs at noise rate 0 reach {TWIN_ACCURACY:g} held-out accuracy, and at the noise"
+    f" rate its counterfactual memorization reaches {MEMORISED:g}, both as the mean over at least {FEWEST} seeds."
+    " Nothing else is ranked, and there is no composite score."
 )
 DIGITS = 6
 
@@ -79,7 +82,8 @@ class Row:
         cells: its reports, one for each set of seeds.
         twins: the same model's reports at noise rate 0.
         metrics: name -> estimate and everything that is said about it.
-        transfers: (data seed, noise seed) -> the transfer of that pair of runs, for comparisons.
+        transfers: of each pair of a run and its twin.
+        ranks: the lowest and the highest rank that it may have, None where it is not ranked.
         reason: why it is not ranked.
     """
 
@@ -90,9 +94,9 @@ class Row:
     failed: int = 0
     other_setup: bool = False
     metrics: dict[str, Number] = field(default_factory=dict)
-    transfers: dict[tuple[int, int], float] = field(default_factory=dict)
+    transfers: list[float] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
-    rank: int | None = None
+    ranks: tuple[int, int] | None = None
     reason: str | None = None
 
     def value(self, metric: str) -> float | None:
@@ -124,20 +128,16 @@ def measure(row: Row, measures: Mapping[str, Measure]) -> None:
 def _transfer(row: Row) -> None:
     """``noise_transfer`` and the accuracy of the twins behind it, and a mark for every seed that misses a gate."""
     cells, accuracy = [cell.report for cell in row.cells], "validation_accuracy"
-    twins = [twin.report for twin in row.twins]
-    pairs = with_twins(cells, twins)
+    pairs = with_twins(cells, [twin.report for twin in row.twins])
     matched = list({id(twin): twin for _, twin in pairs}.values())
-    transfers: dict[tuple[int, int], list[float]] = {}
     widths: list[float | None] = []
     for cell, twin in pairs:
-        transfers.setdefault((cell.seeds.data, cell.seeds.noise), []).append(transfer(cell, twin))
         own, other = (half_width(report.metrics[accuracy]) for report in (cell, twin))
         widths.append(None if own is None or other is None else math.hypot(own, other) / row.rate)
-    row.transfers = {key: float(np.mean(values)) for key, values in transfers.items()}
-    row.metrics[RANKING] = Number.of(noise_transfer(cells, matched or twins), widths, TRANSFER.higher_is_better)
+    row.transfers = [transfer(cell, twin) for cell, twin in pairs]
+    row.metrics[RANKING] = Number.of(noise_transfer(cells, matched), widths, TRANSFER.higher_is_better)
     known = [value for twin in matched if (value := twin.value(accuracy)) is not None]
-    missing = Estimate.missing(without_twin(cells, twins))
-    of_twins = across_seeds(known, np.random.default_rng(0)) if known else missing
+    of_twins = across_seeds(known) if known else Estimate.missing(_NO_TWIN)
     widths = [half_width(twin.metrics[accuracy]) for twin in matched]
     row.metrics[TWIN.name] = Number.of(of_twins, widths, TWIN.higher_is_better)
     if known and len(pairs) < len(row.cells):
@@ -153,90 +153,71 @@ def _transfer(row: Row) -> None:
         row.marks.append(f"memorization stays below {MEMORISED:g} with seed {', '.join(weak)}")
 
 
+_NO_TWIN = "no run at noise rate 0 with the same data, init and order seeds"
+
+
 def _barrier(row: Row) -> str | None:
     """Why a row is not ranked: the first gate that it misses, or a number without which there is no rank."""
     twin, memorised = row.value(TWIN.name), row.value("counterfactual_memorization")
     if twin is None:
-        return row.metrics[TWIN.name].reason_if_null
+        return _NO_TWIN
     if twin < TWIN_ACCURACY:
         return f"the task is not solved: held-out accuracy {twin:.3f} at noise rate 0, below {TWIN_ACCURACY:g}"
     if memorised is None:
         return "memorization is not known for every seed"
     if memorised < MEMORISED:
         return f"the noise is not memorised: counterfactual memorization {memorised:.3f}, below {MEMORISED:g}"
-    for name in (RANKING, TIES):
-        if row.value(name) is None:
-            why = f": {row.metrics[name].reason_if_null}" if name in row.metrics else ""
-            return f"incomplete: {name} is not known{why}"
+    if row.value(RANKING) is None:
+        return f"incomplete: {RANKING} is not known: {row.metrics[RANKING].reason_if_null}"
+    if len(row.transfers) < FEWEST:
+        return f"{len(row.transfers)} seeds with a twin; a rank needs {FEWEST}"
     return None
 
 
-def rank(rows: Sequence[Row]) -> None:
-    """Ranks within each noise rate; rows that are equal in both numbers share a rank."""
-    by_rate: dict[float, list[tuple[tuple[float, float], Row]]] = {}
-    for row in rows:
-        first, tie = row.value(RANKING), row.value(TIES)
-        if row.reason is None and first is not None and tie is not None:
-            by_rate.setdefault(row.rate, []).append(((first, -tie), row))
-    for members in by_rate.values():
-        order = sorted(key for key, _ in members)
-        for key, row in members:
-            row.rank = 1 + order.index(key)
-
-
-@dataclass
+@dataclass(frozen=True)
 class Comparison:
-    """Two ranked models of a noise rate, paired by data and noise seed.
+    """Two ranked models of a noise rate, whose seeds are not paired.
 
     Attributes:
-        difference: mean of first minus second.
-        p: two-sided, by exact sign flips over the pairs.
-        p_holm: corrected over all comparisons of the noise rate.
-        p_smallest: how small p could have been with so many pairs.
+        seeds_first, seeds_second: how many each has.
+        difference: mean of first minus second, with Welch's interval.
+        p: two-sided, of this pair alone, by dealing its seeds anew.
+        p_family: Welch's, corrected over all pairs of the noise rate; ranks hang on it.
+        p_smallest: how small p could have been with so many seeds.
     """
 
     noise_rate: float
     first: str
     second: str
     metric: str
-    pairs: int
-    difference: float | None = None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
-    p_smallest: float | None = None
+    seeds_first: int
+    seeds_second: int
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p: float | None
+    p_family: float | None
+    p_smallest: float | None
 
     def entry(self) -> JsonObject:
         """As JSON."""
         return asdict(self)
 
 
-def comparisons(rows: Sequence[Row]) -> list[Comparison]:
-    """Every two ranked models of a noise rate; few pairs cannot give a small p."""
-    out: list[Comparison] = []
+def rank(rows: Sequence[Row]) -> list[Comparison]:
+    """Rank intervals within each noise rate, and the comparison of every two models behind them."""
+    out = []
     for rate in sorted({row.rate for row in rows}):
-        ranked = sorted((r for r in rows if r.rate == rate and r.rank is not None), key=lambda r: (r.rank, r.model))
-        found: list[Comparison] = []
-        by_count: dict[int, list[tuple[int, list[float]]]] = {}
-        for a, b in combinations(ranked, 2):
-            shared = sorted(a.transfers.keys() & b.transfers.keys())
-            differences = [a.transfers[key] - b.transfers[key] for key in shared]
-            by_count.setdefault(len(shared), []).append((len(found), differences))
-            found.append(Comparison(rate, a.model, b.model, RANKING, len(shared)))
-        p_values: dict[int, float] = {}
-        for count, members in by_count.items():
-            if count == 0:
-                continue
-            table = np.array([differences for _, differences in members])
-            estimates = paired_differences(table, np.random.default_rng(0))
-            flips = sign_flip(table, np.random.default_rng(0))
-            for (i, _), e, p in zip(members, estimates, flips, strict=True):
-                one = found[i]
-                one.difference, one.ci_low, one.ci_high = map(rounded, (e.value, e.ci_low, e.ci_high))
-                one.p, one.p_smallest = rounded(p), rounded(2.0 / 2**count)
-                p_values[i] = float(p)
-        for i, adjusted in zip(p_values, holm(list(p_values.values())), strict=True):
-            found[i].p_holm = rounded(adjusted)
-        out += found
+        members = [row for row in rows if row.rate == rate and row.reason is None]
+        members.sort(key=lambda row: (row.value(RANKING) or 0.0, row.model))
+        values = [row.transfers for row in members]
+        p = family(values)
+        for row, ranks in zip(members, rank_intervals([float(np.mean(each)) for each in values], p), strict=True):
+            row.ranks = ranks
+        for i, j in combinations(range(len(members)), 2):
+            gap, seeds = welch(values[i], values[j]), (len(values[i]), len(values[j]))
+            alone = permutation(values[i], values[j], np.random.default_rng(0))
+            numbers = (gap.value, gap.ci_low, gap.ci_high, alone, float(p[i, j]), smallest_p(*seeds))
+            names = members[i].model, members[j].model
+            out.append(Comparison(rate, *names, RANKING, *seeds, *map(rounded, numbers)))
     return out

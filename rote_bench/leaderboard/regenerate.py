@@ -63,7 +63,7 @@ def mismatches(answers: Answers, data: Data) -> Iterator[str]:
     """Everything in which the examples that were asked differ from those that should have been."""
     noisy = set(data.train.noisy)
     clean = [i for i in range(len(data.train)) if i not in noisy]
-    parts = {"validation": data.validation, "train_noisy": data.train.take(data.train.noisy)}
+    parts = {"validation": data.validation, "ood": data.ood, "train_noisy": data.train.take(data.train.noisy)}
     asked = len(answers.splits["train_clean"]["index"])
     parts["train_clean"] = data.train.take(clean[:asked])
     for split, part in parts.items():

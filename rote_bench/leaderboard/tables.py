@@ -40,6 +40,12 @@ def number(entry: Mapping[str, Any] | None) -> str:
     return text if entry["ci_low"] is None else f"{text} [{entry['ci_low']:.2f}, {entry['ci_high']:.2f}]"
 
 
+def ranks(row: Mapping[str, Any], to: str) -> str:
+    """The ranks that a row may have, one where it is settled."""
+    low, high = row["rank_low"], row["rank_high"]
+    return "-" if low is None else f"{low}" if low == high else f"{low}{to}{high}"
+
+
 def header(board: Mapping[str, Any], escape: Escape) -> list[str]:
     """The headings of a table of models."""
     headings = (escape(board["metrics"][name]["heading"]) for name in board["columns"])
@@ -54,7 +60,7 @@ def body(board: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], escape: Es
         seeds = f"{row['cells']}" + (f" (+{row['failed']} failed)" if row["failed"] else "")
         out.append(
             [
-                "-" if row["rank"] is None else str(row["rank"]),
+                ranks(row, "-"),
                 escape(row["model"]),
                 f"{row['parameters'] / 1e6:.2f}M",
                 f"{row['noise_rate']:g}",
@@ -67,13 +73,14 @@ def body(board: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], escape: Es
 
 
 def _compared(task: Mapping[str, Any], escape: Escape) -> tuple[list[str], list[list[str]]]:
-    heads = ["noise", "first", "second", "pairs", "difference", "p", "p (Holm)", "smallest possible p"]
+    heads = ["noise", "first", "second", "seeds", "difference", "p", "p (all pairs)", "smallest possible p"]
     rows = []
     for c in task["comparisons"]:
         difference = {"value": c["difference"], "ci_low": c["ci_low"], "ci_high": c["ci_high"]}
-        p = ["-" if c[key] is None else f"{c[key]:.4f}" for key in ("p", "p_holm", "p_smallest")]
+        p = ["-" if c[key] is None else f"{c[key]:.4f}" for key in ("p", "p_family", "p_smallest")]
         names = [escape(c["first"]), escape(c["second"])]
-        rows.append([f"{c['noise_rate']:g}", *names, str(c["pairs"]), number(difference), *p])
+        seeds = f"{c['seeds_first']}, {c['seeds_second']}"
+        rows.append([f"{c['noise_rate']:g}", *names, seeds, number(difference), *p])
     return heads, rows
 
 
@@ -118,7 +125,8 @@ def markdown(board: Mapping[str, Any]) -> str:
         f" {counts['barred']} barred, {counts['duplicates']} are duplicates. Of the files beside the counted reports"
         f" {artifacts['present']} are here and {artifacts['missing']} are not.",
         "",
-        "Numbers are interquartile means over seeds with 95 % bootstrap intervals over seeds in brackets.",
+        "Numbers are means over seeds with 95 % t intervals over seeds in brackets. Rows stand by their mean; models"
+        " whose ranks overlap are not ordered.",
         "",
     ]
     for task in board["tasks"]:
@@ -128,7 +136,7 @@ def markdown(board: Mapping[str, Any]) -> str:
         lines += [_tabulate(table, header(board, markdown_text), "pipe"), ""]
         heads, rows = _compared(task, markdown_text)
         if rows:
-            lines += ["### Differences of noise transfer, paired by seeds", "", _tabulate(rows, heads, "pipe"), ""]
+            lines += ["### Differences of noise transfer", "", _tabulate(rows, heads, "pipe"), ""]
         decided = _decided(task, markdown_text)
         if decided:
             heads = ["model", "noise", "finding", "verdict", "because"]

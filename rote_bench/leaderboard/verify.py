@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..findings import decide
 from ..hashing import canonical, digest, sha256
-from ..measures import HEADLINE, OF_NOISE, SHARE, Measure
+from ..measures import HEADLINE, OF_NOISE, OOD, SHARE, Measure
 from ..report import schema
 from ..report.conditions import at
 from ..report.record import SCHEMA_VERSION, Report
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..plugins import Registry
 
 LARGEST = 64 * 2**20  # bytes of a report
-ANSWERED = tuple(measure.name for measure in HEADLINE)  # what needs no diagnostic
+ANSWERED = tuple(measure.name for measure in (*HEADLINE, OOD))  # what needs no diagnostic
 PROPORTIONS = tuple(measure.name for measure in HEADLINE if measure.bounds == SHARE)
 TASK = re.compile(r"[a-z][a-z0-9_]{0,99}")
 PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -242,7 +242,8 @@ def check_artifacts(report: Report, folder: Path) -> tuple[int, int]:
 
 def check_metrics(report: Report, registry: Registry) -> None:
     """Every metric is one that the answers or one diagnostic give, as it is declared."""
-    declared = {measure.name: measure for measure in HEADLINE}
+    answered = (*HEADLINE, OOD) if "ood" in report.data.counts else HEADLINE
+    declared = {measure.name: measure for measure in answered}
     for name, entry in report.diagnostics.items():
         try:
             measures = {measure.name: measure for measure in diagnostic(report, name, registry).metrics}
@@ -282,9 +283,11 @@ def _shares(report: Report) -> None:
     """Shares of right answers are shares of as many examples as there are, and agree with each other."""
     n_noisy = report.data.n_noisy
     sizes: dict[str, int | None] = {"validation_accuracy": report.data.counts.get("validation")}
+    extra = [OOD.name] if "ood" in report.data.counts else []
+    sizes |= {name: report.data.counts.get("ood") for name in extra}
     if n_noisy:
         sizes |= dict.fromkeys(("memorization_rate", "noisy_true_rate"), n_noisy)
-    for name in PROPORTIONS:
+    for name in (*PROPORTIONS, *extra):
         found = report.metrics[name]
         value, n, low, high = found.value, found.n, found.ci_low, found.ci_high
         if value is None:
@@ -332,16 +335,18 @@ def check_answers(report: Report, folder: Path) -> None:
 
 
 def check_findings(report: Report) -> None:
-    """The verdicts are those that the rules give on the report's metrics."""
+    """Verdicts and reasons are those that the rules give on the report."""
     given = {finding.id: finding for finding in report.findings}
     if len(given) != len(report.findings):
         raise Refused("a finding stands in the report twice")
-    for finding in decide(report.metrics):
+    for finding in decide(report):
         found = given.pop(finding.id, None)
         if found is None:
             raise Refused(f"the finding {finding.id} is missing")
         if found.verdict != finding.verdict:
-            raise Refused(f"the finding {finding.id} is {found.verdict}, but its metrics give {finding.verdict}")
+            raise Refused(f"the finding {finding.id} is {found.verdict}, but its numbers give {finding.verdict}")
+        if found.reason != finding.reason:
+            raise Refused(f"the reason of the finding {finding.id} is not that of its numbers: {finding.reason}")
         if found != finding:
             raise Refused(f"the finding {finding.id} is worded otherwise than its rule")
     if given:

@@ -36,8 +36,11 @@ class Rejected(Exception):
     """
 
     def __init__(self, rule: str, detail: str, mend: str) -> None:
-        super().__init__(f"{detail}; {mend}")
+        super().__init__(rule, detail, mend)
         self.rule, self.detail, self.mend = rule, detail, mend
+
+    def __str__(self) -> str:
+        return f"{self.detail}; {self.mend}"
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ def _held(measure: Measure, subject: Subject) -> dict[str, int]:
     sizes = {
         "validation": len(data.validation),
         "selection": len(data.selection),
+        "ood": len(data.ood),
         "train_noisy": len(data.train.noisy),
         "train_clean": len(data.train) - len(data.train.noisy),
     }

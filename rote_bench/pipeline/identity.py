@@ -45,16 +45,16 @@ class Room:
 ROOMS: Mapping[str, Room] = {
     "anatomy": Room(1, ("models/anatomy.py", "models/parts.py", "models/probe.py")),
     "encoding": Room(1, ("encoding.py",)),
-    "evaluation": Room(2, ("evaluation.py", "measurement.py", "subject.py")),
+    "evaluation": Room(3, ("evaluation.py", "measurement.py", "subject.py")),
     "interventions": Room(1, ("interventions.py",)),
     "linear": Room(1, ("linear.py",)),
     "models": Room(1, ("models/load.py", "models/names.py", "models/sizing.py", "models/statespace.py")),
-    "noise": Room(1, ("noise.py",)),
+    "noise": Room(2, ("noise.py",)),
     "optimizer": Room(2, ("training/optimizers.py",)),
     "schedule": Room(2, ("training/schedule.py",)),
-    "splits": Room(1, ("splits.py",)),
-    "statistics": Room(2, ("statistics.py",)),
-    "training": Room(1, ("training/loop.py", "training/state.py", "training/distributed.py")),
+    "splits": Room(2, ("splits.py",)),
+    "statistics": Room(3, ("statistics.py", "contrasts.py")),
+    "training": Room(2, ("training/loop.py", "training/state.py", "training/distributed.py")),
 }
 
 

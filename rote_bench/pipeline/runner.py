@@ -192,7 +192,8 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
         if not cell.processes.first:
             return None
         subject.curve = trained.curve
-        subject.snapshots = {record.PRE: trained.pre_step, record.POST: trained.steps}
+        subject.snapshots = trained.snapshots
+        subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
         subject.anatomies = stages.snapshots(cell, anatomy, trained, made.tokenizer)
     elif cell.settings.snapshots:
         subject.anatomies = stages.given_snapshots(cell, anatomy, loaded)
@@ -260,9 +261,13 @@ def finished(cell: Cell, identity: record.Identity, twin: record.Report | None =
     return report
 
 
-def expand(spec: TaskSpec, rates: Sequence[float], seeds: Sequence[int]) -> list[tuple[TaskSpec, float]]:
+def expand(
+    spec: TaskSpec, rates: Sequence[float], seeds: Sequence[int], registry: Registry, *, limit: int | None = None
+) -> list[tuple[TaskSpec, float]]:
     """The cells that a command names: noise rates times seeds."""
     from ..spec.model import Seeds
+    from ..spec.preflight import locate_fault
+    from ..splits import rates_of
 
     for rate in rates:
         if not 0 <= rate < 1:
@@ -271,4 +276,8 @@ def expand(spec: TaskSpec, rates: Sequence[float], seeds: Sequence[int]) -> list
         if seed < 0:
             raise UserError(f"a seed must be 0 or more, not {seed}", where="--seed")
     specs = [spec.replace(seeds=Seeds.all(seed)) for seed in seeds] or [spec]
-    return [(s, rate) for rate in (rates or spec.noise.rates) for s in specs]
+    try:
+        of_each = [rates_of(s, registry, rates, limit=limit) for s in specs]
+    except UserError as error:
+        raise locate_fault(error, spec) from None
+    return [(s, rate) for row in zip(*of_each, strict=True) for s, rate in zip(specs, row, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,31 @@ def make_examples(cell: Cell) -> tuple[Any, Data]:
     check_memory(task, spec)
     kind = make_noise(spec, cell.registry)
     cell.progress.stage("making examples")
-    return task, make_data(task, spec, kind, cell.rate, limit=cell.settings.limit)
+    data = make_data(task, spec, kind, cell.rate, limit=cell.settings.limit)
+    if cell.settings.limit is not None and cell.settings.train:
+        for text in few(len(data.train), len(task.split(spec.splits, spec.seeds.data)["train"]), task.least_train()):
+            cell.warn(text)
+    return task, data
+
+
+def few(taught: int, asked: int, least: int) -> Iterator[str]:
+    """What a reader must know of a cell that ``--limit`` left few questions to learn from.
+
+    Args:
+        taught: training questions that there are.
+        asked: those of the task file.
+        least: about how many it takes to learn the task; 0 where the task does not say.
+    """
+    if taught < least:
+        yield (
+            f"{taught} training questions are too few to learn this task, which takes about {least}: expect"
+            " memorization without generalization"
+        )
+    elif taught < asked and not least:
+        yield (
+            f"--limit leaves {taught} of {asked} training questions: this shows that the run works, do not expect the"
+            " model to generalise"
+        )
 
 
 def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
@@ -146,11 +170,12 @@ def clear(cell: Cell) -> None:
 
 
 def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
-    """Both snapshots as models, saved as ordinary folders."""
-    model = anatomy.model
-    before = copy.deepcopy(model)
-    before.load_state_dict(trained.pre_state)
-    found = {PRE: anatomy.on(before.eval()), POST: anatomy}
+    """The snapshots that there are as models, saved as ordinary folders."""
+    found = {POST: anatomy}
+    if trained.pre_step is not None:
+        before = copy.deepcopy(anatomy.model)
+        before.load_state_dict(trained.pre_state)
+        found = {PRE: anatomy.on(before.eval()), **found}
     for name, snapshot in found.items():
         folder = cell.folder / "checkpoints" / name
         if folder.exists():

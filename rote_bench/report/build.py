@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..findings import decide
 from ..hashing import sha256
-from ..measures import HEADLINE, Measure
+from ..measures import HEADLINE, OOD, Measure
 from . import record
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def assemble(
     warnings: Sequence[str] = (),
 ) -> record.Report:
     """The whole report but for its files."""
-    return record.Report(
+    report = record.Report(
         schema_version=record.SCHEMA_VERSION,
         status=status,
         error=error,
@@ -62,12 +62,13 @@ def assemble(
         seeds=facts.seeds,
         metrics=dict(metrics or {}),
         diagnostics=dict(diagnostics or {}),
-        findings=tuple(decide(metrics or {})),
+        findings=(),
         environment=facts.environment,
         timings=timings,
         artifacts=(),
         warnings=tuple(warnings),
     )
+    return replace(report, findings=decide(report))
 
 
 def metric(measure: Measure, estimate: Estimate) -> record.Metric:
@@ -89,7 +90,7 @@ def metric(measure: Measure, estimate: Estimate) -> record.Metric:
 
 def headline(measured: Mapping[str, Estimate]) -> dict[str, record.Metric]:
     """The metrics that need nothing but answers."""
-    declared = {measure.name: measure for measure in HEADLINE}
+    declared = {measure.name: measure for measure in (*HEADLINE, OOD)}
     return {name: metric(declared[name], estimate) for name, estimate in measured.items()}
 
 
@@ -142,7 +143,7 @@ def training_entry(
         tokens_seen=trained.tokens_seen,
         effective_batch_size=min(recipe.batch_size, rows),
         stop_reason=trained.stop_reason,
-        snapshots={record.PRE: trained.pre_step, record.POST: trained.steps},
+        snapshots=trained.snapshots,
         snapshot_rule=SNAPSHOT_RULE.format(share=recipe.snapshot_share),
         schedule=schedule,
         settled_step=settled_at(trained.curve, recipe.schedule, schedule.step),

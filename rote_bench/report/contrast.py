@@ -6,26 +6,27 @@ import math
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..contrasts import permutation, smallest_p, welch
 from ..errors import UserError
 from ..measures import words
 from ..plain import JsonObject
 from ..spec.model import Seeds
-from ..statistics import Estimate, difference, paired_differences
+from ..statistics import Estimate
 from . import table
 from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
-from .record import Metric, Report
-from .schedules import equal_schedules, falls_from
+from .record import Report
+from .schedules import apart as schedules_apart
+from .schedules import falls_from
 from .write import FILE, find_reports, load_report
 
 WAYS = {
     "cells": "of two cells; its interval adds the half widths of both in quadrature",
-    "pairs": "paired over seeds, with a bootstrap over the pairs",
-    "groups": "of the means over seeds, which are not the same on both sides, with a bootstrap over each side's",
+    "groups": "of the means over seeds, with Welch's t interval; seeds that both sides share do not pair them",
 }
 
 
@@ -52,6 +53,7 @@ class Line:
     Attributes:
         higher_is_better: None when the metric only describes.
         difference: first minus second.
+        p: two-sided, by dealing the seeds anew to the two sides; None between two cells.
     """
 
     metric: str
@@ -59,6 +61,12 @@ class Line:
     first: Estimate
     second: Estimate
     difference: Estimate
+    p: float | None = None
+
+    def texts(self) -> list[str]:
+        """Its cells in a table."""
+        estimates = map(table.shown, (self.first, self.second, self.difference))
+        return [words(self.metric), *estimates, "-" if self.p is None else f"{self.p:.3g}"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Contrast:
     Attributes:
         way: how differences are made, a key of ``WAYS``.
         differs: in what the sides differ, in words.
+        smallest_p: that so many seeds can give; None between two cells.
     """
 
     first: Side
@@ -75,6 +84,7 @@ class Contrast:
     way: str
     differs: str
     lines: tuple[Line, ...]
+    smallest_p: float | None = None
 
     def entry(self) -> JsonObject:
         """As JSON."""
@@ -87,12 +97,12 @@ class Contrast:
             width: of the lines, the terminal's when None; where the table is wider, each metric has lines of its own.
         """
         width = width or shutil.get_terminal_size((100, 24)).columns
-        body = [
-            [words(line.metric), *map(table.shown, (line.first, line.second, line.difference))] for line in self.lines
-        ]
-        found = table.text(["metric", "A", "B", "A - B"], body, style)
+        columns = ["metric", "A", "B", "A - B", *(["p"] if self.smallest_p else [])]
+        body = [line.texts()[: len(columns)] for line in self.lines]
+        found = table.text(columns, body, style)
         if max(map(len, found.splitlines()), default=0) > width:
-            found = "\n".join(f"{name}\n  A {a}\n  B {b}\n  A - B {d}" for name, a, b, d in body)
+            named = [[row[0], *(f"{c} {t}" for c, t in zip(columns[1:], row[1:], strict=True))] for row in body]
+            found = "\n".join(map("\n  ".join, named))
         heads = [
             f"{letter}  {side.name}: {side.model} on {side.task}, noise {side.noise_rate:g},"
             f" seed{'' if len(side.seeds) == 1 else 's'} {', '.join(side.seeds)}"
@@ -100,6 +110,11 @@ class Contrast:
         ]
         heads += [f"They differ in {self.differs}."] if self.differs else []
         note = f"A - B is the difference {WAYS[self.way]}."
+        if self.smallest_p:
+            note += (
+                " p is two-sided, by dealing the seeds anew to both sides, for each metric alone; so many seeds cannot"
+                f" give less than {self.smallest_p:.2g}."
+            )
         above, below = (
             "\n".join(textwrap.fill(t, width, subsequent_indent="   ") for t in ts) for ts in (heads, [note])
         )
@@ -133,12 +148,12 @@ def contrast(first: Sequence[Report], second: Sequence[Report], names: tuple[str
     """
     a, b = (_cells(reports, name) for reports, name in zip((first, second), names, strict=True))
     differs = _comparable(a, b, names)
-    seeds = sorted(a, key=_order) if a.keys() == b.keys() else None
-    way = "cells" if len(a) == len(b) == 1 else "groups" if seeds is None else "pairs"
-    rows = (list(a.values()), list(b.values())) if seeds is None else ([a[s] for s in seeds], [b[s] for s in seeds])
+    way = "cells" if len(a) == len(b) == 1 else "groups"
+    rows = (list(a.values()), list(b.values()))
     metrics = list(dict.fromkeys(name for side in rows for report in side for name in report.metrics))
     sides = (_side(names[0], rows[0]), _side(names[1], rows[1]))
-    return Contrast(sides[0], sides[1], way, differs, tuple(_line(metric, rows, way) for metric in metrics))
+    lines = tuple(_line(metric, rows, way) for metric in metrics)
+    return Contrast(*sides, way, differs, lines, smallest_p(len(a), len(b)) if way == "groups" else None)
 
 
 def _side(name: str, cells: Sequence[Report]) -> Side:
@@ -191,7 +206,7 @@ def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tup
 
     if barring:
         raise refuse(", ".join(map(told, barring[:MOST_SHOWN])))
-    unequal = [why for seeds in shared if same_model and (why := equal_schedules(a[seeds], b[seeds]))]
+    unequal = [why for seeds in shared if same_model and (why := schedules_apart(a[seeds], b[seeds]))]
     if unequal:
         raise refuse(f"schedule: {unequal[0]}")
     model = [] if one.model.name == other.model.name else [f"model ({one.model.name} and {other.model.name})"]
@@ -219,26 +234,13 @@ def _line(metric: str, sides: tuple[Sequence[Report], Sequence[Report]], way: st
     first, second = ([report.metrics.get(metric) for report in side] for side in sides)
     a, b = table.aggregate(first), table.aggregate(second)
     known = next(entry for entry in (*first, *second) if entry is not None)
-    return Line(metric, known.higher_is_better, a, b, _difference(a, b, first, second, way))
-
-
-def _difference(
-    a: Estimate, b: Estimate, first: Sequence[Metric | None], second: Sequence[Metric | None], way: str
-) -> Estimate:
     if a.value is None or b.value is None:
-        return Estimate.missing("not known on both sides")
+        return Line(metric, known.higher_is_better, a, b, Estimate.missing("not known on both sides"))
     if way == "cells":
-        return _of_cells(a, b)
+        return Line(metric, known.higher_is_better, a, b, _of_cells(a, b))
     left, right = ([m.value for m in side if m is not None and m.value is not None] for side in (first, second))
-    rng = np.random.default_rng(0)
-    if way == "pairs":
-        (paired,) = paired_differences([np.subtract(left, right)], rng)
-        return paired
-    if min(len(left), len(right)) < 2:
-        value = float(np.mean(left) - np.mean(right))
-        return Estimate(value, None, None, None, len(left) + len(right), reason_if_no_interval="one seed on one side")
-    found = difference(left, np.arange(len(left)), right, np.arange(len(right)), rng)
-    return replace(found, ci_method="bootstrap over the seeds of each side")
+    p = permutation(left, right, np.random.default_rng(0))
+    return Line(metric, known.higher_is_better, a, b, welch(left, right), p)
 
 
 def _of_cells(a: Estimate, b: Estimate) -> Estimate:

@@ -287,7 +287,7 @@ class Finding:
         claim: in one sentence.
         source: who says so.
         verdict: by a rule that was fixed before any number was seen.
-        reason: of the verdict, in words; null where the rule gives none.
+        reason: of the verdict, in words, with the numbers that decided it.
         evidence: names of the metrics that decide it.
     """
 

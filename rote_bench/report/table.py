@@ -6,14 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from ..contrasts import across_seeds
 from ..findings import decide_across
 from ..hashing import digest
-from ..measures import HEADLINE, in_columns, words
+from ..measures import HEADLINE, OOD, in_columns, words
 from ..plugins import BUILT_IN
 from ..spec.model import Seeds
-from ..statistics import Estimate, across_seeds
+from ..statistics import Estimate
 from .conditions import conditions, differing, flat, told
 from .record import Metric, Report
 
@@ -54,7 +53,7 @@ class Table:
 def columns(reports: Iterable[Report], registry: Registry) -> list[tuple[str, str]]:
     """(metric, heading): what is declared with a place among the columns, then what only plugins measure."""
     declared = registry.measures()
-    own = {measure.name for measure in HEADLINE}
+    own = {measure.name for measure in (*HEADLINE, OOD)}
     for name, diagnostic in registry.table("diagnostics").items():
         if registry.source_of("diagnostics", name) == BUILT_IN:
             own |= {measure.name for measure in diagnostic.metrics}
@@ -129,7 +128,7 @@ def aggregate(entries: Sequence[Metric | None]) -> Estimate:
         reasons = sorted({str(e.reason_if_null) for e in entries if e is not None and e.value is None})
         why = f": {reasons[0]}" if len(reasons) == 1 else ""
         return Estimate.missing(f"known for {len(known)} of {len(entries)} seeds{why}")
-    return across_seeds([float(e.value) for e in known if e.value is not None], np.random.default_rng(0))
+    return across_seeds([float(e.value) for e in known if e.value is not None])
 
 
 def shown(estimate: Estimate | None) -> str:

@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ..findings import unmet
+
 if TYPE_CHECKING:
     from ..measures import Measure
     from ..spec.model import Seeds
@@ -73,6 +75,8 @@ def render(
     )
     if report.status != "success":
         console.print(Text(f"{report.status}: {report.error}", style="bold red"))
+    for line in unmet(report):
+        console.print(Text(line, style="bold yellow"))
     if training.steps:
         stop = {"memorized": "memorization was complete", "budget": "the budget was spent"}[training.stop_reason]
         console.print(Text(f"{training.steps} steps, {training.examples_seen:,} examples seen; stopped because {stop}"))
@@ -97,10 +101,10 @@ def render(
     findings = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     findings.add_column("finding")
     findings.add_column("verdict", no_wrap=True)
-    findings.add_column("claim")
+    findings.add_column("claim, and what decided it")
     styles = {"replicated": "green", "not_replicated": "red", "inconclusive": "yellow", "not_applicable": "dim"}
     for finding in report.findings:
-        claim = f"{finding.claim} ({finding.source})"
+        claim = f"{finding.claim} ({finding.source})" + (f"\n{finding.reason}" if finding.reason else "")
         findings.add_row(Text(finding.id), Text(VERDICTS[finding.verdict], style=styles[finding.verdict]), Text(claim))
     console.print()
     console.print(findings)

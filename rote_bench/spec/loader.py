@@ -185,9 +185,20 @@ class _Checks:
                 out[name] = DiagnosticSpec(name, asdict(options) if options else {})
         return tuple(out.values())
 
+    def rates(self, kind: Any) -> tuple[float, ...]:
+        """The noise rates; none where the data has its own."""
+        given = self.section("noise").get("rates")
+        if kind and not kind.rated:
+            if given is not None:
+                what = f"labels of the kind {kind.name} have the rate that the data has"
+                hint = "take the line out; --noise-rate 0 trains on the true labels"
+                self.faults.append(Fault(("noise", "rates"), what, hint))
+            return ()
+        return tuple(map(float, given)) if isinstance(given, list) and given else NoiseSpec.rates
+
     def splits(self) -> dict[str, int | float]:
         """The sizes of the splits; shares may not exceed the whole."""
-        sizes = dict(self.section("splits"))
+        sizes = {name: size for name, size in self.section("splits").items() if size != 0}
         share = sum(size for size in sizes.values() if isinstance(size, float))
         if share > 1 + 1e-9 and all(0 < size < 1 for size in sizes.values() if isinstance(size, float)):
             self.faults.append(Fault(("splits",), f"the shares add up to {share:g}, which is more than 1"))
@@ -206,7 +217,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
     if recipe:
         checks.faults += _fits(recipe)
     seeds = checks.build(Seeds, checks.section("seeds"), ("seeds",))
-    diagnostics, splits = checks.diagnostics(), checks.splits()
+    diagnostics, splits, rates = checks.diagnostics(), checks.splits(), checks.rates(kind)
     if checks.faults:
         raise Faults(located(source, checks.faults))
     assert parameters is not None and options is not None  # a fault would have been raised
@@ -219,7 +230,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
         generator=data["generator"],
         parameters=asdict(parameters),
         splits=splits,
-        noise=NoiseSpec(kind_name, tuple(float(r) for r in noise.get("rates", NoiseSpec.rates)), asdict(options)),
+        noise=NoiseSpec(kind_name, rates, asdict(options)),
         model=dict(checks.section("model")),
         training=recipe,
         diagnostics=diagnostics,

@@ -18,7 +18,7 @@ class NoiseSpec:
 
     Attributes:
         kind: a registered kind of noise.
-        rates: shares of the training questions that get a wrong label; one cell each.
+        rates: shares of the training questions that get a wrong label; one cell each. Empty where the data has its own.
         options: options of that kind.
     """
 
@@ -171,6 +171,8 @@ class TaskSpec:
             plain.pop(key)
         plain["diagnostics"] = [{d.name: dict(d.options)} for d in self.diagnostics]
         plain["noise"]["rates"] = list(self.noise.rates)
+        if not self.noise.rates:
+            del plain["noise"]["rates"]
         return plain
 
     def content_hash(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Faults, UserError
 from ..noise import label_held_out, label_train
-from ..splits import check_clean, check_memory, check_questions, make_noise, make_task
+from ..splits import check_clean, check_memory, check_questions, make_noise, make_task, rates_of
 from .loader import inherit, load_task, locate
 from .model import TaskSpec
 
@@ -68,9 +68,9 @@ def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | 
     Returns:
         The first fault, with the place of the key that causes it; empty when there is none.
     """
-    rates = spec.noise.rates if rates is None else rates
     try:
         task, kind = make_task(spec, registry), make_noise(spec, registry)
+        rates = rates_of(spec, registry) if rates is None else rates
         check_memory(task, spec)
         rows = task.split(spec.splits, spec.seeds.data)
         facts = task.facts()

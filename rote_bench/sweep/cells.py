@@ -18,7 +18,8 @@ from ..pipeline.settings import Settings
 from ..pipeline.twins import all_but_labels, waits
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
-from ..spec.preflight import check_drawable
+from ..spec.preflight import check_drawable, locate_fault
+from ..splits import rates_of
 from .definition import load
 
 if TYPE_CHECKING:
@@ -102,9 +103,9 @@ def plan(
     for number, block in enumerate(definition.blocks):
         models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
-            specs = _specs(entry, block, definition.file, registry, faults)
-            for (model, place), (turn, spec) in product(models, enumerate(specs)):
-                for made in (job(spec, model, rate) for rate in block.rates or spec.noise.rates):
+            specs = _specs(entry, block, definition.file, registry, base.limit, faults)
+            for (model, place), (turn, (spec, rates)) in product(models, enumerate(specs)):
+                for made in (job(spec, model, rate) for rate in rates):
                     here = (entry.place, place)
                     first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn, made.rate > 0)))
                     if first is not made:
@@ -182,10 +183,10 @@ def _check_model(name: str, place: str, registry: Registry) -> None:
 
 
 def _specs(
-    entry: TaskEntry, block: Block, file: Path, registry: Registry, faults: dict[str, UserError]
-) -> list[TaskSpec]:
-    """A task with each of the block's seeds; none when it has faults."""
-    found: list[TaskSpec] = []
+    entry: TaskEntry, block: Block, file: Path, registry: Registry, limit: int | None, faults: dict[str, UserError]
+) -> list[tuple[TaskSpec, tuple[float, ...]]]:
+    """A task with each of the block's seeds, and its noise rates; none when it has faults."""
+    found: list[tuple[TaskSpec, tuple[float, ...]]] = []
 
     def look() -> None:
         known = {**registry.task_files(), **shipped()}
@@ -207,7 +208,10 @@ def _specs(
         wrong = check_drawable(specs[0], registry, block.rates)
         if wrong:
             raise Faults(wrong)
-        found.extend(specs)
+        try:
+            found.extend([(each, rates_of(each, registry, block.rates or (), limit=limit)) for each in specs])
+        except UserError as error:
+            raise locate_fault(error, spec) from None
 
     _holds(look, faults)
     return found

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from .example import Example, Span, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LEARNABLE = 1000  # training questions for each digit of the operands
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class Addition(Task):
     name = "addition"
     version = 1
     description = "Addition of two numbers, digit by digit, with carries."
+    arithmetic = True
     Parameters: ClassVar[type] = AdditionParameters
 
     def __init__(self, parameters: AdditionParameters, seed: int) -> None:
@@ -191,4 +198,26 @@ class Addition(Task):
                 if other != b // scale % 10:
                     changed.append(a * self.base + b + (other - b // scale % 10) * scale)
             out[f"digit_{k}"] = changed
+        return out
+
+    def least_train(self) -> int:
+        return min(LEARNABLE * self.digits, len(self) // 2)
+
+    def nearest(
+        self, train: Sequence[int], labels: Sequence[str], asked: Sequence[int], k: int
+    ) -> NDArray[np.int64] | None:
+        """Those that differ in the fewest digits, of these the nearest in both numbers, of equals the earlier."""
+        import numpy as np
+
+        scale = 10 ** np.arange(self.digits)
+        numbers = np.stack(np.divmod(np.asarray(train), self.base))
+        digits = numbers[:, None] // scale[:, None] % 10
+        out, k = np.full((len(asked), k), -1), min(k, len(train))
+        for i, index in enumerate(asked):
+            own = np.array(divmod(index, self.base))
+            other = (digits != own[:, None, None] // scale[:, None] % 10).sum((0, 1))
+            distance = (other * 2 * self.base + np.abs(numbers - own[:, None]).sum(0)) * len(train)
+            distance += np.arange(len(train))
+            nearest = np.argpartition(distance, k - 1)[:k]
+            out[i, :k] = nearest[np.argsort(distance[nearest])]
         return out

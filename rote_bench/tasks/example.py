@@ -6,12 +6,17 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import UserError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 Span = tuple[int, int]
 SPLITS = ("train", "selection", "validation")
+EXTRA = ("ood",)  # held-out splits that only some tasks have
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +29,10 @@ class Example:
         positions: name -> half-open character span of ``prompt``; which tokens matter.
         intermediates: name -> value of each intermediate result on the way to the answer.
         features: name -> surface class of the input (for structured noise and unit heuristics).
-        group: the cluster to which the example belongs when intervals are bootstrapped; examples that are all of one
+        group: the cluster to which the example belongs when intervals are made; examples that are all of one
             group, such as the empty one, count as independent.
+        given: the label that the data itself brings along, right or wrong, for noise of the kind ``given``; None where
+            it brings none.
     """
 
     prompt: str
@@ -34,6 +41,7 @@ class Example:
     intermediates: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
+    given: str | None = None
 
     @property
     def text(self) -> str:
@@ -45,15 +53,17 @@ class Task(ABC):
 
     A task is deterministic: the same parameters and seed give the same example at every index. The
     harness draws ``train``, ``selection`` (what recipes and layers are chosen on) and ``validation``
-    (what is reported) from the pool, all disjoint.
+    (what is reported) from the pool, all disjoint, and ``ood`` where a task sets some apart.
 
     Subclasses set ``name``, ``version`` (raise it whenever the examples change) and ``Parameters``, a
-    frozen dataclass whose fields are the keys allowed under ``parameters`` in a task file.
+    frozen dataclass whose fields are the keys allowed under ``parameters`` in a task file; ``arithmetic`` says that
+    the paper's claim about heuristics of arithmetic is about it.
     """
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
     description: ClassVar[str] = ""
+    arithmetic: ClassVar[bool] = False
     Parameters: ClassVar[type]
 
     def __init__(self, parameters: Any, seed: int) -> None:
@@ -108,37 +118,70 @@ class Task(ABC):
         """Names of the simple input patterns that hold for this example, as ``family: pattern``."""
         return [f"{name}: {value}" for name, value in {**example.features, **example.intermediates}.items()]
 
+    def least_train(self) -> int:
+        """About how many training questions it takes to learn the task; ``--limit`` leaves as many. 0: not known."""
+        return 0
+
+    def nearest(
+        self, train: Sequence[int], labels: Sequence[str], asked: Sequence[int], k: int
+    ) -> NDArray[np.int64] | None:
+        """For each question asked the k nearest training questions, by a distance that is the task's own.
+
+        Args:
+            train: pool indices of the training questions.
+            labels: what each of them is taught.
+            asked: pool indices of the questions asked, none of them in ``train``.
+
+        Returns:
+            (asked, k) positions in ``train``, nearest first, -1 where there are no more; None without a distance.
+        """
+        return None
+
+    def set_apart(self, count: int, seed: int) -> Sequence[int]:
+        """At least ``count`` pool indices of questions unlike those trained, which no other split may hold.
+
+        Raises:
+            UserError: when the task has no such questions, or not as many.
+        """
+        raise UserError(
+            "the task has no out-of-distribution questions", where="splits.ood", hint="leave it out, or set it to 0"
+        )
+
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
         """Disjoint pool indices for each split, drawn without replacement and in random order.
 
         The first rows of a split stand for all of it wherever not all are looked at.
 
         Args:
-            sizes: split -> a count, or a share of the pool when it is a float below 1.
+            sizes: split -> a count, or a share of the pool when it is a float below 1. ``ood`` may be 0 or missing.
             seed: the data seed.
 
         Raises:
             UserError: when the pool is too small.
         """
         total = len(self)
-        counts = {name: sizes[name] if isinstance(sizes[name], int) else int(sizes[name] * total) for name in SPLITS}
-        needed = sum(counts.values())
-        if needed > total:
-            raise UserError(
-                f"the splits ask for {needed} examples but the task has {total}",
-                where="splits",
-                hint="lower the counts or enlarge the task's parameters",
-            )
-        for name, count in counts.items():
-            if count < 1:
+        counts = {name: size if isinstance(size, int) else int(size * total) for name, size in sizes.items()}
+        for name in SPLITS:
+            if counts[name] < 1:
                 raise UserError(
                     f"the split {name!r} would be empty", where=f"splits.{name}", hint=f"the pool has {total}"
                 )
-        drawn = random.Random(f"split-{seed}").sample(range(total), int(needed))
+        unlike = counts.get("ood", 0)
+        apart = self.set_apart(unlike, seed) if unlike else ()
+        needed, left = sum(counts[name] for name in SPLITS), total - len(apart)
+        if needed > left:
+            raise UserError(
+                f"the splits ask for {needed} examples but the task has {left}"
+                + (f" beside the {len(apart)} set apart for {unlike} of ood" if unlike else ""),
+                where="splits",
+                hint="lower the counts or enlarge the task's parameters",
+            )
+        taken = set(apart)
+        pool = [i for i in range(total) if i not in taken] if taken else range(total)
+        drawn = random.Random(f"split-{seed}").sample(pool, needed)
         out: dict[str, list[int]] = {}
-        start = 0
         for name in SPLITS:
-            stop = start + int(counts[name])
-            out[name] = drawn[start:stop]
-            start = stop
+            out[name], drawn = drawn[: counts[name]], drawn[counts[name] :]
+        if unlike:
+            out["ood"] = random.Random(f"split-ood-{seed}").sample(apart, unlike)
         return out

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..errors import UserError, did_you_mean
-from .example import SPLITS, Example, Span, Task
+from .example import EXTRA, SPLITS, Example, Span, Task
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
 
@@ -35,6 +35,8 @@ class TableParameters:
         positions: columns whose text is looked up in the prompt (its last occurrence) and names those tokens.
         features: columns of surface classes, for structured noise and heuristics of units.
         group: column of the cluster to which a row belongs; every row is its own when empty.
+        noisy: column of labels as they were given, right or wrong, for noise of the kind ``given``; a row without one
+            keeps its answer.
         facts: a file or folder of rows that are trained on and always clean; relative to the task file.
     """
 
@@ -47,6 +49,7 @@ class TableParameters:
     positions: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     group: str = ""
+    noisy: str = ""
     facts: str | None = field(default=None, metadata={"path": True})
 
 
@@ -138,6 +141,7 @@ class Table(Task):
             intermediates=_named(row, "intermediates", p.intermediates),
             features=_named(row, "features", p.features),
             group=_text(row[p.group]) if p.group else _text(row.get("group")) or f"{name} {number}",
+            given=(_text(row[p.noisy]) or None) if p.noisy else None,
         )
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
@@ -145,7 +149,9 @@ class Table(Task):
         if not set(SPLITS) <= set(self.parts):
             return super().split(sizes, seed)
         out = {}
-        for name in SPLITS:
+        for name in (*SPLITS, *(name for name in EXTRA if sizes.get(name))):
+            if name not in self.parts:
+                self.set_apart(1, seed)
             rows, size = len(self.parts[name]), sizes[name]
             count = size if isinstance(size, int) else int(size * len(self))
             if not 1 <= count <= rows:
@@ -153,6 +159,15 @@ class Table(Task):
             drawn = random.Random(f"split-{seed}-{name}").sample(range(rows), count)  # files may be sorted
             out[name] = [self.starts[name] + row for row in drawn]
         return out
+
+    def set_apart(self, count: int, seed: int) -> Sequence[int]:
+        """The rows of the table's own split of that name."""
+        if "ood" not in self.parts:
+            return super().set_apart(count, seed)
+        rows = len(self.parts["ood"])
+        if count > rows:
+            raise UserError(f"the split 'ood' has {rows} rows, not {count}", where="splits.ood")
+        return range(self.starts["ood"], self.starts["ood"] + rows)
 
     def facts(self) -> Sequence[Example]:
         return [fact for fact, _ in self._facts]
@@ -179,13 +194,14 @@ class Table(Task):
     def words(self) -> Iterable[str]:
         found: dict[str, None] = {}
         for example in (*(self.example(i) for i in range(len(self))), *self.facts()):
-            found.update(dict.fromkeys(example.text.split()))
+            found.update(dict.fromkeys(f"{example.text} {example.given or ''}".split()))
         return found
 
     @cached_property
     def _answers(self) -> list[str]:
-        column = self.parameters.answer
-        return sorted({_text(value) for part in self.parts.values() for value in part.rows[column]})
+        columns = [column for column in (self.parameters.answer, self.parameters.noisy) if column]
+        values = (part.rows[column] for part in self.parts.values() for column in columns)
+        return sorted({_text(value) for column in values for value in column} - {""})
 
     def answers(self, example: Example) -> Sequence[str]:
         return self._answers
@@ -230,7 +246,8 @@ def _check_columns(p: TableParameters, part: Part, key_of_path: str) -> None:
     columns = part.rows.column_names
     if not columns:
         raise UserError(f"{part.name} holds no rows", where=key_of_path)
-    wanted = {"prompt": p.prompt, "answer": p.answer, **({"group": p.group} if p.group else {})}
+    wanted = {"prompt": p.prompt, "answer": p.answer}
+    wanted |= {key: column for key, column in (("group", p.group), ("noisy", p.noisy)) if column}
     named = [*wanted.items(), *(("positions", c) for c in p.positions)]
     named += [("intermediates", c) for c in p.intermediates] + [("features", c) for c in p.features]
     for key, column in named:

@@ -10,12 +10,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from ..errors import UserError
 from .example import Example, Span, Task
 from .words import names, relations
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 LARGEST = 5_000_000
+COMPARED = 2_000_000_000  # answers of pairs of rows, which takes some seconds
+LEARNABLE = 12  # two-hop questions for each fact; with fewer, generalising and memorising come together
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class TwoHop(Task):
     """Questions over two facts; the bridge entity between them is the intermediate result."""
 
     name = "two_hop"
-    version = 1
+    version = 2
     description = "Two-hop reasoning over facts in the weights or in the prompt; the bridge entity is never shown."
     Parameters: ClassVar[type] = TwoHopParameters
 
@@ -234,3 +241,53 @@ class TwoHop(Task):
             "same_first_hop": [(e * n + r1) * n + other for other in range(n) if other != r2],
             "same_relations": [(other * n + r1) * n + r2 for other in range(len(self.entities)) if other != e],
         }
+
+    def least_train(self) -> int:
+        facts = (len(self.entities) + len(self.bridges)) * len(self.relations)
+        return 0 if self.parameters.facts == "prompt" else LEARNABLE * facts
+
+    def set_apart(self, count: int, seed: int) -> Sequence[int]:
+        """All questions of as many rows (entity, first relation) as it takes; training sees these as facts alone."""
+        if self.parameters.facts == "prompt":
+            return super().set_apart(count, seed)
+        n, rows = len(self.relations), len(self.first_hop)
+        needed = -(-count // n)
+        if needed >= rows:
+            raise UserError(
+                f"{count} questions are {needed} of {rows} rows of an entity and a first relation",
+                where="splits.ood",
+                hint="lower it: the other splits need rows too",
+            )
+        chosen = random.Random(f"rows-{seed}").sample(range(rows), needed)
+        return [row * n + column for row in chosen for column in range(n)]
+
+    def nearest(
+        self, train: Sequence[int], labels: Sequence[str], asked: Sequence[int], k: int
+    ) -> NDArray[np.int64] | None:
+        """The same second relation in the rows (entity, first relation) whose trained answers agree most with its own.
+
+        Rows are compared over the second relations that both were trained on, by the share of equal answers. Of equals
+        the earlier row comes first.
+        """
+        import numpy as np
+
+        n = len(self.relations)
+        rows = len(self) // n
+        if self.parameters.facts == "prompt" or rows * rows * n > COMPARED:
+            return None
+        codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+        table, place = np.full((rows, n), -1), np.full((rows, n), -1)
+        at = np.divmod(np.asarray(train), n)
+        table[at], place[at] = [codes[label] for label in labels], np.arange(len(train))
+        equal, shared = np.zeros((rows, rows)), np.zeros((rows, rows))
+        for column in table.T:
+            known = column >= 0
+            equal += (column[:, None] == column) & known
+            shared += known[:, None] & known
+        order = np.argsort(-equal / np.maximum(shared, 0.5), axis=1, kind="stable")
+        out = np.full((len(asked), k), -1)
+        for i, (row, column) in enumerate(zip(*np.divmod(np.asarray(asked), n), strict=True)):
+            found = place[order[row], column]
+            found = found[found >= 0][:k]
+            out[i, : len(found)] = found
+        return out

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..tasks.example import Task
+from ..tasks.example import Example, Task
 from .rules import NOISE_RATE, Findings, built, class_rules
 from .small import data_without_noise, small_subject, small_task
 
@@ -33,6 +33,8 @@ def check_noise(cls: Any, options: Mapping[str, Any] | None = None, *, task: Tas
     parts = task.split({"train": 400, "selection": 50, "validation": 100}, 0)
     train = [task.example(i) for i in parts["train"]]
     held = [task.example(i) for i in parts["validation"]]
+    if not cls.rated:  # the data has labels of its own
+        train, held = _with_labels(task, train), _with_labels(task, held)
 
     def draw(seed: int, rate: float = NOISE_RATE) -> Any:
         return label_train(task, cls(given), train, parts["train"], rate, seed)
@@ -45,7 +47,12 @@ def check_noise(cls: Any, options: Mapping[str, Any] | None = None, *, task: Tas
     found.rule(
         first.labels == again.labels, "determinism", "one seed gives two draws", "use the `rng` that is given, only"
     )
-    found.rule(first.labels != other.labels, "noise by seed", "two seeds give one draw", "use the `rng` that is given")
+    found.rule(
+        (first.labels != other.labels) == cls.rated,
+        "noise by seed",
+        f"two seeds give {'one draw' if cls.rated else 'two draws'}",
+        "use the `rng` that is given" if cls.rated else "use no `rng`: the data has its labels",
+    )
     share = len(first.noisy) / len(train)
     found.rule(
         abs(share - NOISE_RATE) <= 0.5 * NOISE_RATE,
@@ -67,6 +74,16 @@ def check_noise(cls: Any, options: Mapping[str, Any] | None = None, *, task: Tas
         "let `phantom` give the held-out examples that could equally have been marked",
     )
     found.raise_all()
+
+
+def _with_labels(task: Task, examples: Sequence[Example]) -> list[Example]:
+    """The same with a label that the data would bring along, wrong for a share ``NOISE_RATE`` of them."""
+    every = round(1 / NOISE_RATE)
+    wrong = [next(a for a in task.answers(e) if a != e.answer) for e in examples]
+    return [
+        dataclasses.replace(e, given=e.answer if i % every else label)
+        for i, (e, label) in enumerate(zip(examples, wrong, strict=True))
+    ]
 
 
 def check_diagnostic(cls: Any, options: Mapping[str, Any] | None = None) -> Any:

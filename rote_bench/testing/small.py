@@ -67,7 +67,7 @@ def small_subject() -> Any:
     from ..pipeline.cell import Cell
     from ..pipeline.settings import Settings
     from ..progress import Progress
-    from ..report.record import POST, PRE
+    from ..report.record import POST
     from ..subject import Subject
 
     transformers_logging.set_verbosity_error()
@@ -81,6 +81,6 @@ def small_subject() -> Any:
         subject = Subject(spec, task, data, tokenizer, {POST: anatomy}, [], "cpu", cap=256)
         trained = stages.learn(cell, subject, loaded, "float32", "testing")
         subject.curve = trained.curve
-        subject.snapshots = {PRE: trained.pre_step, POST: trained.steps}
+        subject.snapshots = trained.snapshots
         subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
     return subject

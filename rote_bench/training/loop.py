@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 ALONE = Processes()
 SNAPSHOT_RULE = (
     "pre_memorization is the evaluation with the largest P(true answer) - P(noisy label) on the noisy training examples"
-    " among those whose accuracy on the selection split is at least {share:g} of its final value;"
+    " among those before the end whose accuracy on the selection split is at least {share:g} of its final value and"
+    " that give less than half of the noisy labels that the end gives; without one there is no such snapshot;"
     " post_memorization is the end of training"
 )
 
@@ -40,8 +41,9 @@ class Trained:
         curve: every evaluation.
         steps: optimizer steps done.
         stop_reason: ``memorized`` or ``budget``.
-        pre_step: the step of the pre-memorization snapshot; its weights are in ``pre_state``.
-        pre_state: parameters and buffers at that step; empty in processes that only help.
+        pre_step: the step of the pre-memorization snapshot; its weights are in ``pre_state``. None where no evaluation
+            precedes memorization, and in processes that only help.
+        pre_state: parameters and buffers at that step.
         tokens_seen, examples_seen: totals over all steps.
         seconds: wall time of the loop, evaluations included, over all resumed parts.
         evaluation_seconds: the part of it spent on evaluations.
@@ -51,13 +53,34 @@ class Trained:
     curve: Sequence[Evaluation]
     steps: int
     stop_reason: Literal["memorized", "budget"]
-    pre_step: int
+    pre_step: int | None
     pre_state: Mapping[str, Tensor]
     examples_seen: int
     tokens_seen: int
     seconds: float
     evaluation_seconds: float
     earlier_seconds: float
+
+    @property
+    def snapshots(self) -> dict[str, int]:
+        """Name -> step of the snapshots that there are."""
+        before = {} if self.pre_step is None else {"pre_memorization": self.pre_step}
+        return {**before, "post_memorization": self.steps}
+
+    def without_pre(self, share: float) -> str:
+        """Why there is no pre-memorization snapshot, in words.
+
+        Args:
+            share: of the final accuracy, that one needs.
+        """
+        final = self.curve[-1]
+        if final.memorization_rate is None:
+            return "no evaluation precedes memorization: there are no noisy labels at this noise rate"
+        return (
+            f"no evaluation precedes memorization: none of the {len(self.curve) - 1} before the end has {share:g} of"
+            f" the final accuracy ({final.selection_accuracy or 0.0:.3f}) and gives less than half of the noisy labels"
+            f" that the end gives ({final.memorization_rate:.3f})"
+        )
 
 
 def weights(model: torch.nn.Module) -> dict[str, Tensor]:
@@ -181,9 +204,9 @@ def train(
         at.curve.append(point)
         record(point)
         memorized = point.memorization_rate
-        score = (point.noisy_true_rate or 0.0) - (memorized or 0.0)
-        if processes.first:
-            at.candidates.offer(score, point.selection_accuracy or 0.0, at.step, lambda: weights(model))
+        if processes.first and memorized is not None:
+            true, accuracy = point.noisy_true_rate or 0.0, point.selection_accuracy or 0.0
+            at.candidates.offer(true, memorized, accuracy, at.step, lambda: weights(model))
         settled = settled_at(at.curve, recipe.schedule, settle)
         total = last_step(recipe, settled)
         progress(at.step, total, point)
@@ -191,10 +214,9 @@ def train(
             at.stop_reason = "memorized"
         elif processes.first and at.step < total and saved.due:
             saved.write(model, optimizer, at)
-    pre_step, pre_state = at.step, dict[str, Tensor]()
+    chosen = None
     if processes.first:
-        final = at.curve[-1].selection_accuracy or 0.0
-        pre_step, pre_state = at.candidates.choose(final, recipe.snapshot_share)
+        chosen = at.candidates.choose(at.curve[-1], recipe.snapshot_share)
         if at.candidates.saved:  # the state on disk needs files that are not needed any more
             saved.write(model, optimizer, at)
         at.candidates.tidy()
@@ -203,8 +225,8 @@ def train(
         curve=at.curve,
         steps=at.step,
         stop_reason=at.stop_reason,
-        pre_step=pre_step,
-        pre_state=pre_state,
+        pre_step=None if chosen is None else chosen[0],
+        pre_state={} if chosen is None else chosen[1],
         examples_seen=at.step * size,
         tokens_seen=at.tokens,
         seconds=at.seconds,

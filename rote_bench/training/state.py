@@ -20,6 +20,7 @@ from torch import Tensor
 from .curve import Evaluation
 
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
+BEFORE = 0.5  # of the noisy labels that the end gives: a snapshot that gives fewer precedes memorization
 IN_MEMORY = 2  # snapshots that wait there for the end of training
 
 
@@ -31,16 +32,22 @@ class Candidate:
         score: P(true answer) - P(noisy label) on the noisy training examples.
         accuracy: on the selection split.
         weights: None while they wait in a file.
+        memorized: P(noisy label) on those examples.
     """
 
     score: float
     accuracy: float
     step: int
     weights: dict[str, Tensor] | None
+    memorized: float = 0.0
+
+    def beats(self, other: Candidate) -> bool:
+        """Whether it is at least as good in every respect that the choice looks at."""
+        return self.score >= other.score and self.accuracy >= other.accuracy and self.memorized <= other.memorized
 
 
 class Candidates:
-    """The snapshots that none other is better than in both respects; which one it is, only the end of training tells.
+    """The snapshots that none other is better than in every respect; which one it is, only the end of training tells.
 
     The last ones wait in memory, the others in files of their own, each written once. A file goes when neither this
     object nor the saved state of training needs it any more, so that a run can be ended at any moment.
@@ -78,26 +85,43 @@ class Candidates:
         """The files of those that wait in files."""
         return {self.file(each.step) for each in self.kept if each.weights is None}
 
-    def offer(self, score: float, accuracy: float, step: int, state: Callable[[], dict[str, Tensor]]) -> None:
-        """Keep a snapshot, unless another is at least as good in both respects, and drop those that are not better."""
-        if any(each.score >= score and each.accuracy >= accuracy for each in self.kept):
+    def offer(
+        self, true: float, memorized: float, accuracy: float, step: int, state: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        """Keep a snapshot, unless another is at least as good in every respect, and drop those that are not better.
+
+        Args:
+            true, memorized: P(true answer) and P(noisy label) on the noisy training examples.
+        """
+        new = Candidate(true - memorized, accuracy, step, None, memorized)
+        if any(each.beats(new) for each in self.kept):
             return
-        self.kept = [each for each in self.kept if not (each.score <= score and each.accuracy <= accuracy)]
+        self.kept = [each for each in self.kept if not new.beats(each)]
         inside = [each for each in self.kept if each.weights is not None]
         for each in inside[: max(0, len(inside) + 1 - IN_MEMORY)]:
             _write(each.weights, self.file(each.step))
             each.weights = None
-        self.kept.append(Candidate(score, accuracy, step, state()))
+        new.weights = state()
+        self.kept.append(new)
         self.tidy()
 
-    def choose(self, final: float, share: float) -> tuple[int, dict[str, Tensor]]:
-        """The step and weights of the best score among those with a share of the final accuracy; drops all others."""
-        eligible = [each for each in self.kept if each.accuracy >= share * final] or self.kept
-        chosen = max(eligible, key=lambda each: (each.score, -each.step))
-        self.kept = [chosen]
-        if chosen.weights is None:
-            chosen.weights = torch.load(self.file(chosen.step), map_location="cpu", weights_only=True)
-        return chosen.step, chosen.weights
+    def choose(self, final: Evaluation, share: float) -> tuple[int, dict[str, Tensor]] | None:
+        """The step and weights of the best score among those that precede memorization; drops all others.
+
+        Those have a share of the final accuracy and give less than half of the noisy labels that the end gives.
+        """
+        accuracy, memorized = final.selection_accuracy or 0.0, final.memorization_rate or 0.0
+        eligible = [
+            each
+            for each in self.kept
+            if each.step < final.step and each.accuracy >= share * accuracy and each.memorized < BEFORE * memorized
+        ]
+        self.kept = [max(eligible, key=lambda each: (each.score, -each.step))] if eligible else []
+        for chosen in self.kept:
+            if chosen.weights is None:
+                chosen.weights = torch.load(self.file(chosen.step), map_location="cpu", weights_only=True)
+            return chosen.step, chosen.weights
+        return None
 
     def tidy(self) -> None:
         """Remove files that nothing needs."""
@@ -189,7 +213,7 @@ class SavedState:
             "rng": torch.get_rng_state(),
             "rng_cuda": [torch.cuda.get_rng_state(device) for device in _accelerators(model)],
             "curve": [point.plain() for point in at.curve],
-            "candidates": [(c.score, c.accuracy, c.step, c.weights) for c in at.candidates.kept],
+            "candidates": [(c.score, c.accuracy, c.step, c.weights, c.memorized) for c in at.candidates.kept],
             "step": at.step,
             "tokens": at.tokens,
             "running": at.running,

@@ -10,10 +10,7 @@ import pytest
 import torch
 
 from rote_bench.diagnostics.ablation import FITTED, Ablation, AblationOptions, _means
-from rote_bench.findings import CLAIMS
 from rote_bench.interventions import Site, capture
-from rote_bench.report.build import metric as reported
-from rote_bench.statistics import Estimate
 from rote_bench.subject import POST, Subject
 from tests.diagnostics.conftest import padded
 from tests.diagnostics.reports import details
@@ -48,18 +45,13 @@ def test_means_are_those_of_the_positions_of_the_questions(thr: Subject) -> None
 
 
 def test_where_nothing_is_memorised_nothing_is_distributed(thr: Subject) -> None:
-    """A network that never learned gives no wrong label: no value, and no verdict."""
+    """A network that never learned gives no wrong label: no value."""
     spec = replace(thr.spec, seeds=replace(thr.spec.seeds, init=3))
     blank = Subject(spec, thr.task, thr.data, thr.tokenizer, {POST: thr.random_anatomy()}, [], "cpu", cap=20)
     result = Ablation(AblationOptions(examples=16)).run(blank)
     assert result.details["intact"]["memorization_rate"] == 0
     found = result.metrics["distributedness_k50"]
-    assert found.value is None and "no wrong label" in (found.reason_if_null or "")
-    (measure,) = Ablation.metrics
-    (claim,) = (c for c in CLAIMS if c.id == "distributed")
-    assert claim.decide({measure.name: reported(measure, found)}).verdict == "not_applicable"
-    enough = Estimate.missing("fully distributed", 32)
-    assert claim.decide({measure.name: reported(measure, enough)}).verdict == "replicated"
+    assert found.value is None and "memorization may be as low as 0.000" in (found.reason_if_null or "")
 
 
 def test_the_smallest_share_is_that_of_the_curve_and_counts_both_kinds_of_questions(thr_report: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ diagnostics:
   - ablation: {examples: 32}
   - position_importance: {examples: 32}
   - neighbourhood: {examples: 32}
+  - nearest
   - circuits: {examples: 24, steps: 3}
   - neurons: {examples: 96, top: 10}
 """
@@ -134,7 +135,10 @@ def _noise() -> Numbers:
     from rote_bench.noise import label_held_out, label_train
 
     task, data = made()
-    train, held = list(data.train.examples), list(data.validation.examples)
+    train, held = (
+        [dataclasses.replace(e, given=task.targets[0] if i % 9 == 0 else e.answer) for i, e in enumerate(part.examples)]
+        for part in (data.train, data.validation)
+    )
     out: dict[str, Any] = {}
     for name, cls in sorted(registry().table("noise").items()):
         kind = cls(build(cls.Options, {}))
@@ -201,7 +205,6 @@ def _evaluation() -> Numbers:
             "train_clean": (flags[2], flags[0], clusters),
         },
         flags[0] | flags[2],
-        np.random.default_rng(5),
     )
     return {
         "texts": digest(*texts),
@@ -216,25 +219,33 @@ def _estimate(e: Any) -> list[float | int | str | None]:
 
 
 def _statistics() -> Numbers:
+    from rote_bench import contrasts as c
     from rote_bench import statistics as s
 
     x, clusters = waves(90).numpy() > 0.1, np.arange(90) // 7
     y = waves(60, shift=2.0).numpy()
+    seeds = [0.1, 0.4, 0.2, 0.35], [0.5, 0.3, 0.6], [0.9, 1.0, 1.2]
 
     def rng() -> np.random.Generator:
         return np.random.default_rng(11)
 
     return {
         "wilson": _estimate(s.wilson(17, 40)),
-        "proportion": _estimate(s.proportion(x, clusters, rng())),
-        "all right": _estimate(s.proportion(np.ones(30), np.arange(30) // 5, rng())),
-        "difference": _estimate(s.difference(x, clusters, y > 0, np.arange(60) // 5, rng())),
+        "proportion": _estimate(s.proportion(x, clusters)),
+        "all right": _estimate(s.proportion(np.ones(30), np.arange(30) // 5)),
+        "difference": _estimate(s.difference(x, clusters, y > 0, np.arange(60) // 5)),
         "bootstrap": _estimate(
             s.bootstrap(lambda m: m[..., 0] / m[..., 1], np.stack([y[:30], y[30:] + 3], 1), np.arange(30) // 3, rng())
         ),
-        "across_seeds": _estimate(s.across_seeds([0.1, 0.4, 0.2, 0.35], rng())),
-        "holm": s.holm([0.01, 0.04, 0.03]),
-        "sign_flip": float(s.sign_flip([0.3, 0.1, -0.05, 0.2], rng())),
+        "resampled_means": s.resampled_means(
+            np.stack([x, x, np.ones(90), waves(90).numpy()], 1), clusters, rng(), 3
+        ).tolist(),
+        "across_seeds": _estimate(c.across_seeds(seeds[0])),
+        "welch": _estimate(c.welch(*seeds[:2])),
+        "permutation": [c.permutation(*seeds[:2], rng()), c.permutation([*y[:12]], [*y[12:26]], rng())],
+        "family": c.family(seeds).tolist(),
+        "holm": c.holm([0.01, 0.04, 0.03]),
+        "power": [c.power(0.07, 10, 10), c.power(0.07, 5, 8, 3)],
         "generator": float(s.generator(7, "golden").random()),
     }
 
@@ -333,7 +344,7 @@ def _training() -> Numbers:
         return Levels(
             validation_accuracy=share,
             train_clean_accuracy=share,
-            memorization_rate=share / 2,
+            memorization_rate=share**20,  # below half of the last when the accuracy is nine tenths of the last
             noisy_true_rate=share,
             phantom_rate=0.0,
             selection_accuracy=share,

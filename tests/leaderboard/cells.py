@@ -10,14 +10,15 @@ from typing import Any
 from rote_bench.cli import main
 from rote_bench.findings import decide
 from rote_bench.hashing import digest
-from rote_bench.report.record import Metric
-from rote_bench.report.schema import write
-from rote_bench.statistics import wilson
+from rote_bench.plugins import built_in
+from rote_bench.report.schema import read, write
+from rote_bench.spec.options import build as build_options
+from rote_bench.statistics import Estimate, wilson
 
 
 def judge(report: dict[str, Any]) -> None:
-    """Make the findings those of the metrics again."""
-    report["findings"] = write(decide({name: Metric(**entry) for name, entry in report["metrics"].items()}))
+    """Make the findings those of the report again."""
+    report["findings"] = write(decide(read(report)))
 
 
 def identify(report: dict[str, Any]) -> None:
@@ -49,6 +50,18 @@ def accuracy(report: dict[str, Any], right: int) -> None:
     entry.update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
 
 
+def draw_again(report: dict[str, Any], seed: int) -> None:
+    """Intervals that are drawn from the details, as a run with another seed would draw them."""
+    options = {name: given for chosen in report["task"]["spec"]["diagnostics"] for name, given in chosen.items()}
+    for name, entry in report["diagnostics"].items():
+        if entry["status"] == "success":
+            cls = built_in().table("diagnostics")[name]
+            implied = cls(build_options(cls.Options, options[name]), seed).implied(entry["details"], {})
+            for metric, e in implied.items():
+                if isinstance(e, Estimate) and metric in report["metrics"]:
+                    report["metrics"][metric].update(ci_low=e.ci_low, ci_high=e.ci_high)
+
+
 def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int, *, memorised: bool = True) -> Any:
     """A cell made from a real one: as many held-out questions wrong, all noise memorised or none."""
     made = copy.deepcopy(report)
@@ -64,7 +77,9 @@ def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int,
     ):
         e = wilson(hits, of)
         made["metrics"][name].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-    made["metrics"]["counterfactual_memorization"]["value"] = float(memorised)
+    found = float(memorised)
+    made["metrics"]["counterfactual_memorization"].update(value=found, ci_low=found - 0.05, ci_high=found + 0.05)
+    draw_again(made, seed)
     judge(made)
     identify(made)
     return made

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from scipy import stats
 
 from rote_bench.cli import main
 from rote_bench.hashing import digest, sha256
@@ -104,7 +106,7 @@ def of_another_version(report: dict[str, Any], folder: Path) -> None:
 
 
 def of_a_stranger(report: dict[str, Any], folder: Path) -> None:
-    report["diagnostics"]["stranger"] = {**report["diagnostics"]["probe"], "metrics": []}
+    report["diagnostics"]["stranger"] = {**report["diagnostics"]["probe"], "metrics": [], "version": 1}
     report["task"]["spec"]["diagnostics"].append({"stranger": {}})
     report["identity"]["parts"]["diagnostics"]["stranger"] = {"version": 1, "options": {}}
     identify(report)
@@ -400,18 +402,23 @@ def test_models_are_ranked_by_the_rule_and_barred_by_the_gates(many: Path, tmp_p
     board = build([many], tmp_path / "board")
     (task,) = board["tasks"]
     at_rate = {row["model"]: row for row in task["rows"] if row["noise_rate"] == 0.05}
-    assert {m: row["rank"] for m, row in at_rate.items()} == {"better": 1, "good": 2, "unsolved": None, "careful": None}
+    ranks = {m: (row["rank_low"], row["rank_high"]) for m, row in at_rate.items()}
+    none = (None, None)
+    assert ranks == {"better": (1, 2), "good": (1, 2), "unsolved": none, "careful": none}  # three seeds order nothing
+    assert [row["model"] for row in task["rows"] if row["rank_low"]] == ["better", "good"]
     assert "the task is not solved" in at_rate["unsolved"]["reason"]
     assert "the noise is not memorised" in at_rate["careful"]["reason"]
-    assert all(row["rank"] is None for row in task["rows"] if row["noise_rate"] == 0)
+    assert all(row["rank_low"] is None for row in task["rows"] if row["noise_rate"] == 0)
     n = at_rate["good"]["reports"] and json.loads((many / "good/0/0/report.json").read_text())["data"]["counts"]
     transfer = at_rate["good"]["metrics"]["noise_transfer"]
     assert transfer["value"] == pytest.approx(2 / n["validation"] / 0.05, abs=1e-6)  # 1, 2 and 3 errors
     assert transfer["n"] == 3 and transfer["item_half_width"] > 0 and transfer["higher_is_better"] is False
     (comparison,) = task["comparisons"]
-    assert (comparison["first"], comparison["second"], comparison["pairs"]) == ("better", "good", 3)
-    assert comparison["difference"] < 0 and comparison["p"] == comparison["p_smallest"] == 0.25
-    assert comparison["p_holm"] == 0.25
+    assert (comparison["first"], comparison["second"], comparison["seeds_second"]) == ("better", "good", 3)
+    assert comparison["difference"] < 0 and comparison["p"] == comparison["p_smallest"] == 0.1
+    better, good = np.zeros(3), np.arange(1, 4) / n["validation"] / 0.05
+    theirs = stats.ttest_ind(better, good, equal_var=False)
+    assert comparison["p_family"] == pytest.approx(theirs.pvalue, abs=1e-6) and theirs.pvalue > 0.05
     assert {f["id"] for f in task["findings"]} == {"benign"} and len(task["findings"]) == 4
     assert not list(Draft202012Validator(schema()).iter_errors(board))
 
@@ -420,7 +427,7 @@ def test_a_model_without_its_twin_has_no_rank(thr_report: dict[str, Any], tmp_pa
     put(tmp_path / "r", cell(thr_report, "alone", 0.05, 0, 0))
     (task,) = build([tmp_path / "r"], tmp_path / "board")["tasks"]
     (row,) = task["rows"]
-    assert row["rank"] is None and "no run at noise rate 0" in row["reason"]
+    assert row["rank_low"] is None and "no run at noise rate 0" in row["reason"]
     assert row["metrics"]["noise_transfer"]["value"] is None and row["metrics"]["noise_transfer"]["reason_if_null"]
 
 

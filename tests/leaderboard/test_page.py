@@ -131,7 +131,8 @@ def row(rng: random.Random, task: str, model: tuple[str, str, float, float], rat
         "parameters": int(size * 1e6),
         "setup": f"{rng.getrandbits(256):064x}",
         "noise_rate": rate,
-        "rank": None,
+        "rank_low": None,
+        "rank_high": None,
         "reason": "no wrong labels" if not noisy else "the twin reaches 0.61" if fails else None,
         "marks": ["one seed failed"] if name == "mamba-nano" else [],
         "seeds": seeds,
@@ -177,20 +178,21 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
         for rate in rates:
             ranked = [r for r in rows if r["noise_rate"] == rate > 0 and r["reason"] is None]
             for rank, r in enumerate(sorted(ranked, key=lambda r: r["metrics"]["noise_transfer"]["value"]), start=1):
-                r["rank"] = rank
-        rows.sort(key=lambda r: (r["noise_rate"] != 0.05, r["noise_rate"], r["rank"] is None, r["rank"] or 0))
+                r["rank_low"], r["rank_high"] = max(1, rank - 1), rank
+        rows.sort(key=lambda r: (r["noise_rate"] != 0.05, r["noise_rate"], r["rank_low"] is None, r["rank_high"] or 0))
         comparisons = [
             {
                 "noise_rate": 0.05,
                 "first": a[0],
                 "second": b[0],
                 "metric": "noise_transfer",
-                "pairs": 3,
+                "seeds_first": 3,
+                "seeds_second": 3,
                 "difference": a[3] - b[3],
                 "ci_low": a[3] - b[3] - 0.02,
                 "ci_high": a[3] - b[3] + 0.02,
                 "p": 0.0004 if abs(a[3] - b[3]) > 0.04 else 0.2,
-                "p_holm": 0.0009 if abs(a[3] - b[3]) > 0.04 else 0.6,
+                "p_family": 0.0009 if abs(a[3] - b[3]) > 0.04 else 0.6,
                 "p_smallest": 0.0002,
             }
             for i, a in enumerate(pool)
@@ -225,7 +227,7 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
             }
         )
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "rote_bench": "0.1.0",
         "rule": "By noise transfer at the main noise rate, lowest first; ties by early clean peak, highest first.",
         "gates": {"twin_validation_accuracy": 0.99, "counterfactual_memorization": 0.95},
@@ -364,7 +366,11 @@ def test_thinning_keeps_ends_snapshots_and_corners() -> None:
 
 def test_bars_share_one_line_and_leave_out_what_lies_off_it() -> None:
     def with_value(rank: int | None, value: float | None) -> dict[str, Any]:
-        return {"rank": rank, "metrics": {"noise_transfer": {"value": value, "ci_low": None, "ci_high": None}}}
+        return {
+            "rank_low": rank,
+            "rank_high": rank,
+            "metrics": {"noise_transfer": {"value": value, "ci_low": None, "ci_high": None}},
+        }
 
     first, second, off, none = bars(
         [with_value(1, 0.1), with_value(2, 0.2), with_value(None, 9.0), with_value(3, None)]

@@ -25,7 +25,7 @@ def test_models_stand_side_by_side_over_their_seeds() -> None:
     cells += [report(model="b", seed=2, status="failed")]
     first, second = table.collect(named(*cells)).rows
     assert (first.model, first.seeds, first.failed, first.differs) == ("a", 2, 0, "")
-    assert first.metrics[ACCURACY].value == (0.9 + 0.8) / 2 and first.metrics[ACCURACY].ci_method
+    assert first.metrics[ACCURACY].value == (0.9 + 0.8) / 2 and first.metrics[ACCURACY].reason_if_no_interval
     assert (second.model, second.seeds, second.failed) == ("b", 2, 1)
     lag = second.metrics["lag"]
     assert lag.value is None and lag.reason_if_null == "known for 1 of 2 seeds: not measured"
@@ -83,16 +83,13 @@ def test_columns_are_the_declared_ones_and_those_of_plugins(registry: Registry) 
 
 
 def test_findings_over_cells_do_not_mix_conditions() -> None:
-    names = ("counterfactual_memorization", "memorization_rate")
-    good = [
-        report({ACCURACY: 1.0, **dict.fromkeys(names, 1.0)}, rate=rate, seed=s) for rate in (0, 0.05) for s in (0, 1)
-    ]
+    memory = {"counterfactual_memorization": metric(1.0, 0.95, 1.0)}
+    good = [report({ACCURACY: 1.0, **memory}, rate=rate, seed=s) for rate in (0, 0.05) for s in (0, 1, 2)]
     short = [
-        report({ACCURACY: value, **dict.fromkeys(names, 1.0)}, rate=rate, seed=2, limit=50)
-        for rate, value in ((0, 1.0), (0.05, 0.2))
+        report({ACCURACY: value, **memory}, rate=rate, seed=3, limit=50) for rate, value in ((0, 1.0), (0.05, 0.2))
     ]
     (finding,) = decide_across(table.comparable([*short, *good]))
-    assert finding.verdict == "replicated" and finding.estimate is not None and finding.estimate.n == 2
+    assert finding.verdict == "replicated" and finding.estimate is not None and finding.estimate.n == 3
     assert [f.verdict for f in decide_across([*short, *good])] != ["replicated"]
 
 

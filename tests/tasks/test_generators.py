@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rote_bench import plugins
 from rote_bench.errors import UserError
+from rote_bench.pipeline.stages import few
+from rote_bench.spec.loader import load_task
+from rote_bench.splits import chosen, make_task
 from rote_bench.tasks.addition import Addition, AdditionParameters
 from rote_bench.tasks.example import Task
 from rote_bench.tasks.two_hop import TwoHop, TwoHopParameters
@@ -148,3 +153,103 @@ def test_a_split_larger_than_the_pool_is_refused() -> None:
         task.split(SIZES, 0)
     with pytest.raises(UserError, match="'selection' would be empty"):
         task.split({"train": 0.5, "selection": 0.01, "validation": 0.2}, 0)
+
+
+def small(**more: Any) -> TwoHop:
+    return TwoHop(TwoHopParameters(form="symbols", entities=8, bridges=4, answers=6, relations=5, **more), 0)
+
+
+def test_rows_out_of_distribution_are_taught_as_facts_alone() -> None:
+    task = small()
+    parts = task.split({**SIZES, "ood": 12}, 3)
+    rows = {name: {task.example(i).features["first_hop"] for i in part} for name, part in parts.items()}
+    assert {name: len(part) for name, part in parts.items()} == {**SIZES, "ood": 12}
+    assert len(rows["ood"]) == 3 and all(rows["ood"].isdisjoint(rows[name]) for name in SIZES)
+    assert rows["ood"] <= {f"{f.features['entity']} {f.features['relation_1']}" for f in task.facts()}
+    assert task.split({**SIZES, "ood": 0}, 3) == task.split(SIZES, 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "ood", "message"),
+    [
+        (Addition(AdditionParameters(), 0), 5, "splits.ood: the task has no out-of-distribution questions"),
+        (small(facts="prompt"), 5, "splits.ood: the task has no out-of-distribution questions"),
+        (small(), 200, "splits.ood: 200 questions are 40 of 40 rows"),
+        (small(), 111, "90 examples but the task has 85 beside the 115 set apart for 111 of ood"),
+    ],
+)
+def test_questions_that_cannot_be_set_apart_are_refused(task: Task, ood: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task.split({**SIZES, "ood": ood}, 0)
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_nearest_rows_are_those_whose_trained_answers_agree(seed: int) -> None:
+    task, rng = small(), random.Random(seed)
+    parts = task.split(SIZES, seed)
+    labels = [rng.choice(task.targets) for _ in parts["train"]]
+    taught: dict[int, dict[int, tuple[int, str]]] = {}
+    for position, (index, label) in enumerate(zip(parts["train"], labels, strict=True)):
+        taught.setdefault(index // 5, {})[index % 5] = position, label
+
+    def agreement(row: int, other: int) -> float:
+        own, theirs = taught.get(row, {}), taught.get(other, {})
+        shared = own.keys() & theirs.keys()
+        return sum(own[c][1] == theirs[c][1] for c in shared) / max(len(shared), 1)
+
+    found = task.nearest(parts["train"], labels, parts["validation"], 3)
+    assert found is not None and found.shape == (20, 3)
+    for index, row in zip(parts["validation"], found.tolist(), strict=True):
+        others = [other for other in sorted(taught) if index % 5 in taught[other]]
+        others.sort(key=lambda other: -agreement(index // 5, other))
+        near = [taught[other][index % 5][0] for other in others[:3]]
+        assert row == near + [-1] * (3 - len(near))
+    assert small(facts="prompt").nearest([0], ["e1"], [1], 1) is None
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10, deadline=None)
+def test_nearest_sums_differ_in_the_fewest_digits(seed: int) -> None:
+    task = Addition(AdditionParameters(digits=3), 0)
+    parts = task.split(SIZES, seed)
+
+    def distance(index: int, other: int) -> tuple[int, int]:
+        (a, b), (c, d) = divmod(index, 1000), divmod(other, 1000)
+        digits = zip(f"{a:03d}{b:03d}", f"{c:03d}{d:03d}", strict=True)
+        return sum(x != y for x, y in digits), abs(a - c) + abs(b - d)
+
+    found = task.nearest(parts["train"], [""] * 60, parts["validation"], 61)
+    assert found is not None
+    for index, row in zip(parts["validation"], found.tolist(), strict=True):
+        assert row == [*sorted(range(60), key=lambda i: distance(index, parts["train"][i])), -1]
+
+
+def test_a_limit_leaves_what_it_takes_to_learn(registry: plugins.Registry) -> None:
+    spec = load_task("thr", registry, profile="quick")
+    task = make_task(spec, registry)
+    rows = chosen(task, spec, 200)
+    assert task.least_train() == 12 * (24 + 4) * 20
+    assert {name: len(part) for name, part in rows.items()} == {
+        "train": 6720,
+        "selection": 200,
+        "validation": 200,
+        "ood": 200,
+    }
+    assert all(rows[name] == part[: len(rows[name])] for name, part in chosen(task, spec, None).items())
+    assert list(few(300, 300, 0)) == list(few(6720, 8200, 6720)) == []
+    assert "too few to learn" in "".join(few(300, 300, 6720))
+    assert "do not expect" in "".join(few(200, 300, 0))
+
+
+@pytest.mark.parametrize("name", ["thr", "fda"])
+def test_shipped_tasks_can_be_learned(name: str, registry: plugins.Registry) -> None:
+    """As many questions as it takes; ten thousand held-out ones where two-hop models are compared."""
+    for profile in (None, "compact", "quick") if name == "thr" else (None, "quick", "long"):
+        spec = load_task(name, registry, profile=profile)
+        task = make_task(spec, registry)
+        parts = task.split(spec.splits, 0)
+        assert len(parts["train"]) >= task.least_train()
+        if name == "thr" and profile != "quick":
+            assert len(parts["validation"]) >= 10_000 and len(parts["ood"]) == 2000
+            assert 16 < len(parts["train"]) / len(task.facts()) < 17

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import UserError
+from rote_bench.leaderboard.answers import Answers
 from rote_bench.tasks.table import Table, TableParameters
 from rote_bench.testing import check_task
 
@@ -183,3 +185,57 @@ def test_a_task_file_names_its_table_relative_to_itself(
     write(tmp_path / "here" / "rows.csv", [{**row, "sum": row["sum"][::-1]} for row in ROWS])
     assert main(["run", str(file), "--model", "gpt2-nano", "--quiet", "-o", "runs"]) == 2
     assert "task.data" in capsys.readouterr().err  # other rows are another cell
+
+
+def test_labels_that_the_data_brings_along(tmp_path: Path) -> None:
+    rows = [{**row, "annotator": {0: "", 1: "unclear"}.get(i % 5, row["sum"])} for i, row in enumerate(ROWS)]
+    write(tmp_path / "rows.csv", rows)
+    file = tmp_path / "sums.yaml"
+    text = (
+        "name: sums\ngenerator: dataset\nsplits: {train: 60, selection: 10, validation: 20}\n"
+        "parameters: {path: rows.csv, prompt: question, answer: sum, noisy: annotator}\nnoise: {kind: given}\n"
+        "model: {layers: 1, width: 16, heads: 2}\n"
+        "training: {max_steps: 6, evaluate_every: 3, schedule: {warmup: 1, anneal: 3}}\n"
+        "diagnostics: [learning_dynamics]\n"
+    )
+    file.write_text(text)
+    assert rote_bench.validate([file]) == []
+    report = rote_bench.run(file, model="gpt2-nano", output_path=tmp_path / "runs", quiet=True)
+    data = report.data["data"]
+    assert data["noise_rate"] == data["n_noisy"] / 60 and 0 < data["n_noisy"] < 24
+    held = Answers.load(report.folder / "samples.parquet").splits["validation"]
+    pairs = set(zip(held["answer"], held["label"], strict=True))
+    assert {label for answer, label in pairs if label != answer} == {"unclear"}
+    twin = rote_bench.run(file, model="gpt2-nano", noise_rate=0, output_path=tmp_path / "runs", quiet=True)
+    assert twin.data["data"]["n_noisy"] == 0
+    with pytest.raises(UserError, match="have the rate that the data has"):
+        rote_bench.run(file, model="gpt2-nano", noise_rate=0.1, output_path=tmp_path / "runs", quiet=True)
+    for change, line, message in (
+        (("kind: given", "kind: given, rates: [0.1]"), 5, "noise.rates: labels of the kind given have the rate that"),
+        ((", noisy: annotator", ""), 5, "noise.kind: the data brings no labels of its own"),
+        (("noisy: annotator", "noisy: sum"), 4, "parameters.noisy: none of 60 given training labels is wrong"),
+        (("noisy: annotator", "noisy: anotator"), 4, "parameters.noisy: the rows of .*did you mean 'annotator'"),
+    ):
+        file.write_text(text.replace(*change))
+        (fault,) = rote_bench.validate([file])
+        assert re.search(rf"sums.yaml:{line}: {message}", str(fault))
+
+
+def test_a_table_has_the_questions_out_of_distribution_that_a_file_holds(tmp_path: Path) -> None:
+    sizes = {"train": 60, "selection": 5, "validation": 5, "ood": 10}
+    write(tmp_path / "all" / "train.csv", ROWS)
+    with pytest.raises(UserError, match="no out-of-distribution"):
+        task(tmp_path / "all").split(sizes, 0)
+    for name, rows in {
+        "train": ROWS[:70],
+        "selection": ROWS[70:80],
+        "validation": ROWS[80:88],
+        "ood": ROWS[88:],
+    }.items():
+        write(tmp_path / "rows" / f"{name}.csv", rows)
+    made = task(tmp_path / "rows")
+    parts = made.split(sizes, 0)
+    assert {name: len(part) for name, part in parts.items()} == sizes
+    assert {made.place(i).split()[-1] for i in parts["ood"]} == {"ood.csv"}
+    with pytest.raises(UserError, match="'ood' has 12 rows, not 13"):
+        made.split({**sizes, "ood": 13}, 0)

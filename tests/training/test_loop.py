@@ -180,7 +180,9 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
 
         def falling() -> Levels:
             n = len(records)
-            return dataclasses.replace(accuracy(), noisy_true_rate=1 - n / 20, selection_accuracy=n / 20)
+            return dataclasses.replace(
+                accuracy(), noisy_true_rate=1 - n / 20, memorization_rate=(n / 20) ** 8, selection_accuracy=n / 20
+            )
 
         options: dict[str, Any] = {"seed": 0, "precision": "float32", "identity": "x", "checkpoint_seconds": 0.0}
         return train(
@@ -212,6 +214,24 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
         assert all(torch.equal(value, result.pre_state[key]) for key, value in expected.pre_state.items())
         assert [r.loss for r in result.curve] == [r.loss for r in expected.curve]
         assert [file.name for file in path.parent.iterdir()] in ([], ["state.pt"])
+
+
+def test_where_memorization_comes_with_learning_nothing_precedes_it() -> None:
+    def together(rate: float | None) -> Any:
+        levels = iter(
+            Levels(memorization_rate=rate, noisy_true_rate=k / 20, selection_accuracy=k / 20) for k in range(20)
+        )
+        options: dict[str, Any] = {"seed": 0, "precision": "float32", "progress": lambda *a: None}
+        return train(model(), DATA, torch.arange(100), RECIPE, lambda: next(levels), record=lambda e: None, **options)
+
+    for rate, says in (
+        (0.9, "gives less than half of the noisy labels that the end gives (0.900)"),
+        (None, "no noisy"),
+    ):
+        trained = together(rate)
+        assert (trained.pre_step, trained.pre_state) == (None, {})
+        assert trained.snapshots == {"post_memorization": trained.steps}
+        assert says in trained.without_pre(0.9)
 
 
 def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:

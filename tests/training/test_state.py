@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,37 +18,39 @@ from rote_bench.training.curve import Evaluation
 from rote_bench.training.state import IN_MEMORY, Candidates, SavedState, Standing
 
 SHARES = st.integers(0, 12).map(lambda n: n / 12)  # coarse, so that there are ties
-FALLING = [(step / 12, 1 - step / 12) for step in range(13)]  # none is better than another in both respects
+FALLING = [(step / 12, 0.0, 1 - step / 12) for step in range(13)]  # none is better than another in every respect
+Point = tuple[float, float, float]  # true answers and noisy labels on the noisy examples, accuracy
 
 POINT = Evaluation(step=2, examples_seen=8, epoch=0.5, seconds=1.5, loss=0.25, lr=1.0, selection_accuracy=0.5)
 
 
-@example(points=FALLING, final=0.5, share=0.9)
-@example(points=FALLING, final=0.0, share=0.9)
-@given(st.lists(st.tuples(SHARES, SHARES), min_size=1, max_size=25), SHARES, st.floats(0.5, 1))
+@example(points=FALLING, end=(0.0, 0.9, 0.5), share=0.9)
+@example(points=FALLING, end=(0.0, 0.0, 0.0), share=0.9)
+@given(st.lists(st.tuples(SHARES, SHARES, SHARES), max_size=25), st.tuples(SHARES, SHARES, SHARES), st.floats(0.5, 1))
 @settings(deadline=None)
-def test_few_copies_in_memory_choose_what_all_of_them_would(
-    points: list[tuple[float, float]], final: float, share: float
-) -> None:
+def test_few_copies_in_memory_choose_what_all_of_them_would(points: list[Point], end: Point, share: float) -> None:
     """Against the plain rule over every evaluation, weights included."""
+    points = [*points, end]
+    last = replace(POINT, step=len(points) - 1, memorization_rate=end[1], selection_accuracy=end[2])
+    before = [i for i, p in enumerate(points[:-1]) if p[2] >= share * end[2] and p[1] < end[1] / 2]
+    highest = max((points[i][0] - points[i][1] for i in before), default=None)
     with TemporaryDirectory() as folder:
         for place in (None, Path(folder) / "state.pt"):
             kept = Candidates(place)
-            for step, (score, accuracy) in enumerate(points):
-                kept.offer(score, accuracy, step, partial(state_of, step))
+            for step, (true, memorized, accuracy) in enumerate(points):
+                kept.offer(true, memorized, accuracy, step, partial(state_of, step))
                 assert sum(each.weights is not None for each in kept.kept) <= IN_MEMORY
-                front = [p for p in points[: step + 1] if not any(better(q, p) for q in points[: step + 1])]
-                assert {(each.score, each.accuracy) for each in kept.kept} == set(front)
-                assert len(list(Path(folder).iterdir())) <= max(0, len(set(front)) - 1)
-            step, weights = kept.choose(final, share)
-            # some snapshot that is better in both respects always stands in for one that was dropped
-            best = [p for p in points if not any(better(q, p) for q in points)]
-            eligible = [p for p in best if p[1] >= share * final] or best
-            wanted = max(eligible)
-            assert points[step][0] == wanted[0] and step == min(
-                i for i, p in enumerate(points) if p in eligible and p[0] == wanted[0]
-            )
-            assert torch.equal(weights["weight"], torch.full((2,), float(step)))
+                seen = [(t - m, -m, a) for t, m, a in points[: step + 1]]
+                front = {p for p in seen if not any(better(q, p) for q in seen)}
+                assert {(each.score, -each.memorized, each.accuracy) for each in kept.kept} == front
+                assert len(list(Path(folder).iterdir())) <= max(0, len(front) - 1)
+            chosen = kept.choose(last, share)
+            # some snapshot that is better in every respect always stands in for one that was dropped
+            assert (chosen is None) == (highest is None)
+            if chosen is not None:
+                step, weights = chosen
+                assert step in before and points[step][0] - points[step][1] == highest
+                assert torch.equal(weights["weight"], torch.full((2,), float(step)))
             kept.tidy()
         assert not list(Path(folder).iterdir())
 
@@ -56,8 +59,8 @@ def state_of(step: int) -> dict[str, torch.Tensor]:
     return {"weight": torch.full((2,), float(step))}
 
 
-def better(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return one != other and one[0] >= other[0] and one[1] >= other[1]
+def better(one: Point, other: Point) -> bool:
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
 
 def test_a_state_that_takes_long_to_write_is_written_seldom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +91,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     net, other = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     at = Standing(curve=[POINT], step=3, tokens=12, running=[torch.tensor(0.5)], evaluating=1.0, earlier=5.0)
-    at.candidates.offer(0.5, 0.5, 2, lambda: {"weight": torch.ones(1)})
+    at.candidates.offer(0.5, 0.0, 0.5, 2, lambda: {"weight": torch.ones(1)})
     SavedState(tmp_path / "state.pt", "x", 30.0).write(net, optimizer, at)
     again = SavedState(tmp_path / "state.pt", "x", 30.0).read(other, optimizer)
     assert torch.equal(net.weight, other.weight)
@@ -105,8 +108,8 @@ def test_a_saved_state_stays_whole_while_another_training_has_the_folder(tmp_pat
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 
     def offered(at: Standing) -> Standing:
-        for step, (score, accuracy) in enumerate(FALLING):
-            at.candidates.offer(score, accuracy, step, partial(state_of, step))
+        for step, point in enumerate(FALLING):
+            at.candidates.offer(*point, step, partial(state_of, step))
         return at
 
     one = SavedState(tmp_path / "state.pt", "one", 0.0)
@@ -120,7 +123,8 @@ def test_a_saved_state_stays_whole_while_another_training_has_the_folder(tmp_pat
     assert files == {file.name for file in tmp_path.iterdir()}
     offered(at)
     again = one.read(net, optimizer)
-    step, weights = again.candidates.choose(0.8, 1.0)
+    end = replace(POINT, step=99, memorization_rate=0.9, selection_accuracy=0.8)
+    step, weights = again.candidates.choose(end, 1.0) or (None, {})
     assert step == 2 and torch.equal(weights["weight"], torch.full((2,), 2.0))
     offered(at)
     other.write(net, optimizer, at)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import rote_bench
-from rote_bench.findings import noise_transfer
+from rote_bench.findings import decide_across, noise_transfer
 
 PLUGIN = Path(__file__).parent.parent / "reference_models.py"
 THR = """
@@ -77,12 +77,14 @@ def test_a_nearest_neighbour_model_pays_for_every_wrong_label(tmp_path: Path) ->
         "diagnostics: [learning_dynamics]\n"
     )
     runs = {
-        rate: [run(tmp_path, "reference-nearest", text, rate, plugin, seed=s).record for s in (0, 1)]
+        rate: [run(tmp_path, "reference-nearest", text, rate, plugin, seed=s).record for s in (0, 1, 2)]
         for rate in (0.2, 0.0)
     }
     assert all(r.value("memorization_rate") == 1.0 for r in runs[0.2])
     transfer = noise_transfer(runs[0.2], runs[0.0])
     assert transfer.value == pytest.approx(1.0, abs=0.3)
+    (finding,) = decide_across([*runs[0.2], *runs[0.0]])
+    assert finding.verdict == "not_replicated" and "tempered" in finding.reason
 
 
 def test_a_planted_memory_is_found_where_it_was_put(tmp_path: Path) -> None:
