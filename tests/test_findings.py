@@ -363,7 +363,7 @@ def test_benign_has_preconditions_that_no_seed_may_miss() -> None:
         ("no run at noise rate 0 with the same data, init and order seeds", mild),
         ("only 12 wrong labels; 50 are needed", [*CLEAN, *seeds(0.1, 0.997, n_noisy=12)]),
         ("seed 0: held-out accuracy is 0.930 at noise rate 0; 0.95 is needed", [*seeds(0, 0.93), *mild]),
-        ("seed 0: they were trained for 30 and 0 steps", [*CLEAN, *seeds(0.1, 0.997, training=longer)]),
+        ("seed 0: its schedule is not its twin's: steps 30 and 0", [*CLEAN, *seeds(0.1, 0.997, training=longer)]),
         ("seed 1: counterfactual memorization is 0.920", [*CLEAN, mild[0], report(weak, rate=0.1, seed=1), mild[2]]),
     ):
         assert verdicts(*reports) == {"benign": "not_applicable"} and says in reason(*reports)
@@ -409,8 +409,8 @@ def test_cells_of_other_schedules_than_their_twins_say_nothing_of_what_labels_co
     assert noise_transfer(noisy, twins).value == 0
     for other, says in (
         ({"settled_step": 40}, "fell from steps 40 and None"),
-        ({"steps": 90}, "trained for 90 and 0 steps"),
-        ({"final_rate": 0.1}, "at the last step"),
+        ({"steps": 90}, "steps 90 and 0"),
+        ({"final_rate": 0.1}, "the last rates 0.1 and"),
     ):
         moved = replace(noisy[1], training=replace(noisy[1].training, **other))
         assert equal_schedules(moved, twins[1])

@@ -128,8 +128,7 @@ def measure(row: Row, measures: Mapping[str, Measure]) -> None:
 def _transfer(row: Row) -> None:
     """``noise_transfer`` and the accuracy of the twins behind it, and a mark for every seed that misses a gate."""
     cells, accuracy = [cell.report for cell in row.cells], "validation_accuracy"
-    twins = [twin.report for twin in row.twins]
-    pairs = with_twins(cells, twins)
+    pairs = with_twins(cells, [twin.report for twin in row.twins])
     matched = list({id(twin): twin for _, twin in pairs}.values())
     widths: list[float | None] = []
     for cell, twin in pairs:
@@ -154,11 +153,14 @@ def _transfer(row: Row) -> None:
         row.marks.append(f"memorization stays below {MEMORISED:g} with seed {', '.join(weak)}")
 
 
+_NO_TWIN = "no run at noise rate 0 with the same data, init and order seeds"
+
+
 def _barrier(row: Row) -> str | None:
     """Why a row is not ranked: the first gate that it misses, or a number without which there is no rank."""
     twin, memorised = row.value(TWIN.name), row.value("counterfactual_memorization")
     if twin is None:
-        return row.metrics[TWIN.name].reason_if_null
+        return _NO_TWIN
     if twin < TWIN_ACCURACY:
         return f"the task is not solved: held-out accuracy {twin:.3f} at noise rate 0, below {TWIN_ACCURACY:g}"
     if memorised is None:

@@ -20,7 +20,8 @@ from ..statistics import Estimate
 from . import table
 from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
 from .record import Report
-from .schedules import equal_schedules, falls_from
+from .schedules import apart as schedules_apart
+from .schedules import falls_from
 from .write import FILE, find_reports, load_report
 
 WAYS = {
@@ -205,7 +206,7 @@ def _comparable(a: Mapping[Seeds, Report], b: Mapping[Seeds, Report], names: tup
 
     if barring:
         raise refuse(", ".join(map(told, barring[:MOST_SHOWN])))
-    unequal = [why for seeds in shared if same_model and (why := equal_schedules(a[seeds], b[seeds]))]
+    unequal = [why for seeds in shared if same_model and (why := schedules_apart(a[seeds], b[seeds]))]
     if unequal:
         raise refuse(f"schedule: {unequal[0]}")
     model = [] if one.model.name == other.model.name else [f"model ({one.model.name} and {other.model.name})"]

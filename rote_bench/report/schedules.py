@@ -12,24 +12,29 @@ ROUNDING = 1e-12
 
 
 def equal_schedules(report: Report, twin: Report) -> str | None:
-    """None where two cells had the same learning rate at every step and as many steps, else why not, in words."""
-    recipes = [flat(at(each.identity.parts, "training")) for each in (report, twin)]
-    apart = [name for name in differing(recipes) if name != TIMING]
-    if apart:
-        return f"the recipes differ in {', '.join(apart[:MOST_SHOWN])}"
-    if at(report.identity.parts, "training", "stop_at") is not None:
-        return "training.stop_at ends cells before their schedule does; set it to null to compare them"
-    mine, other = falls_from(report), falls_from(twin)
-    if mine != other:
-        return f"the learning rates fell from steps {mine} and {other}"
-    if report.training.steps != twin.training.steps:
-        return f"they were trained for {report.training.steps} and {twin.training.steps} steps"
-    rates, of_twin = _rates(report), _rates(twin)
-    moved = [step for step in sorted(rates.keys() & of_twin.keys()) if abs(rates[step] - of_twin[step]) > ROUNDING]
-    if moved:
-        return f"the learning rates differ at step {moved[0]}"
-    last = [each.training.final_rate or 0.0 for each in (report, twin)]
-    return "the learning rates differ at the last step" if abs(last[0] - last[1]) > ROUNDING else None
+    """None where a cell and its twin had the same rate at every step and as many steps, else why not, in words."""
+    why = apart(report, twin)
+    return None if why is None else f"its schedule is not its twin's: {why}"
+
+
+def apart(one: Report, other: Report) -> str | None:
+    """In what the schedules of two cells differ, in words; None when they are equal step for step."""
+    recipes = [flat(at(each.identity.parts, "training")) for each in (one, other)]
+    names = [name for name in differing(recipes) if name != TIMING]
+    if names:
+        return f"the recipes differ in {', '.join(names[:MOST_SHOWN])}"
+    if at(one.identity.parts, "training", "stop_at") is not None:
+        return "training.stop_at ends cells before it does, and null lets them be compared"
+    for what, mine, its in (
+        ("the rates fell from steps", falls_from(one), falls_from(other)),
+        ("steps", one.training.steps, other.training.steps),
+        ("the last rates", one.training.final_rate, other.training.final_rate),
+    ):
+        if mine != its:
+            return f"{what} {mine} and {its}"
+    rates, others = _rates(one), _rates(other)
+    moved = [step for step in sorted(rates.keys() & others.keys()) if abs(rates[step] - others[step]) > ROUNDING]
+    return f"the rates differ at step {moved[0]}" if moved else None
 
 
 def falls_from(report: Report) -> int | None:

@@ -47,7 +47,8 @@ def cost(report: Report, twin: Report | None) -> Estimate:
         return found
     half = math.hypot(*known) / report.data.noise_rate
     method = "half widths of both cells in quadrature"
-    return replace(found, ci_low=found.value - half, ci_high=found.value + half, ci_method=method)
+    low, high = found.value - half, found.value + half
+    return replace(found, ci_low=low, ci_high=high, ci_method=method, reason_if_no_interval=None)
 
 
 def _half(metric: Metric | None) -> float | None:

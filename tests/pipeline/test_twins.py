@@ -105,9 +105,7 @@ def test_a_cell_that_was_run_by_its_own_event_stands_where_that_fell_on_its_twin
     file.write_text(json.dumps(earlier))
     assert run(task, output, "--twin", "--quiet", "--set", NEVER) == 2
     said = capsys.readouterr().err
-    assert (
-        "schedule.settle" in said and "the learning rates fell from steps 35 and 45" in said and "--overwrite" in said
-    )
+    assert "schedule.settle" in said and "the rates fell from steps 35 and 45" in said and "--overwrite" in said
     assert run(task, output, "--twin", "--quiet", "--overwrite", "--set", NEVER) == 0
     assert equal_schedules(*pair(output)) is None and pair(output)[0].training.schedule.settle == "twin"
 
