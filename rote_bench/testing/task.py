@@ -69,6 +69,7 @@ def check_task(
     found.attempt("words", _word_rules, task, list(made.values()))
     found.attempt("labels", _label_rules, task, list(made.values()), rows)
     found.attempt("neighbours", _neighbour_rules, task, made)
+    found.attempt("nearest", _nearest_rules, task, list(made.values()), rows)
     found.raise_all()
     return task
 
@@ -279,3 +280,23 @@ def _neighbour_rules(found: Findings, task: Task, made: Mapping[int, Example]) -
                 f"{example.text!r} is its own",
                 "leave the example's own index out",
             )
+
+
+def _nearest_rules(found: Findings, task: Task, examples: Sequence[Example], rows: Sequence[int]) -> None:
+    half = len(rows) // 2
+    near = task.nearest(rows[:half], [e.answer for e in examples[:half]], rows[half:], 3)
+    if near is None:
+        return
+    listed = [list(row) for row in near]
+    found.rule(
+        all(len(row) == 3 and all(-1 <= i < half for i in row) for row in listed) and len(listed) == len(rows) - half,
+        "nearest questions",
+        f"of {half} training questions it gives {listed[:2]}",
+        "give k positions in `train` for each question asked, -1 where there are no more",
+    )
+    found.rule(
+        all(len(set(known)) == len(known) for known in ([i for i in row if i >= 0] for row in listed)),
+        "nearest questions once",
+        "one stands twice beside the same question",
+        "let each position stand once",
+    )

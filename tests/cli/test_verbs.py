@@ -10,6 +10,8 @@ import pytest
 from rote_bench.cli import main
 
 GOOD = ["run", "thr", "--model", "gpt2-nano"]
+BOTH = [*GOOD, "--quick", "--profile", "compact"]
+SMALL = "splits={train: 30, selection: 4, validation: 4, ood: 0}"
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -32,10 +34,10 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         ([*GOOD, "-o", "FILE/x"], "cannot be written"),
         ([*GOOD, "--set", "noise.kind=unifrom"], "unknown kind of noise 'unifrom' (did you mean 'uniform'?"),
         ([*GOOD, "--set", "splits.train=99999999999"], "do not fit in memory"),
-        ([*GOOD, "--set", "splits.train=23000"], "the splits ask for"),
+        ([*GOOD, "--set", "splits.train=40000"], "the splits ask for"),
         ([*GOOD, "--set", "parameters.entities=100000000"], "do not fit in memory"),
         (
-            [*GOOD, "--set", "parameters.relations=1", "--set", "noise.kind=near_miss"],
+            [*GOOD, "--set", "parameters.relations=1", "--set", "noise.kind=near_miss", "--set", SMALL],
             "near_miss noise has no wrong label",
         ),
         (["run", "FILE", "--model", "gpt2-nano"], "must hold keys and values"),
@@ -58,7 +60,7 @@ def test_a_mistake_is_one_line_exit_two_and_nothing_written(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["run", "thr"], ["fly"], ["run", "thr", "--model", "x", "--noise-rate", "lots"], []]
+    "arguments", [["run", "thr"], ["fly"], ["run", "thr", "--model", "x", "--noise-rate", "lots"], BOTH, []]
 )
 def test_misused_flags_exit_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

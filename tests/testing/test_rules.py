@@ -177,6 +177,8 @@ def test_parameters_that_do_not_fit_are_named() -> None:
         ({"answers": lambda self, example: [example.answer] * 2}, "wrong labels can be drawn: .*; let `answers`"),
         ({"answers": lambda self, example: [example.answer, "x"]}, "answers in words: .*; add them"),
         ({"split": lambda self, sizes, seed: {}}, "KeyError"),
+        ({"nearest": lambda self, *given: [[10**9] * 3] * 100}, "nearest questions: .*; give k positions"),
+        ({"nearest": lambda self, *given: [[7, 7, -1]] * 100}, "nearest questions once: .*; let each"),
     ],
 )
 def test_broken_methods_of_a_task_are_named(methods: dict[str, Any], message: str) -> None:
