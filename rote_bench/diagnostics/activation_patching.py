@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
+from ..statistics import Estimate, bootstrap_method, cluster_codes, from_draws, quotient, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PRE, POST = "pre_memorization", "post_memorization"
 DIRECTIONS = {"pre_into_post": (PRE, POST), "post_into_pre": (POST, PRE)}
 POSITIONS = ("all_positions", "answer_position")
+NOISY = "train_noisy"
 
 
 @dataclass(frozen=True)
@@ -131,16 +132,24 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
             "self_patch_changed": _self_patch(subject, self.options, components),
             "last_block_agreement": _last_block(outcomes, details),
         }
+        records = _records(subject, outcomes, components, len(details["layers"]))
         metrics: dict[str, Estimate] = {}
         if "mlp" in components:
             details["least"] = _least(forward, subject)
-            metrics = _metrics(forward, len(details["layers"]), subject, details["least"])
-        return Result(metrics, details)
+            metrics = self._estimates(details["least"], records)
+        return Result(metrics, details, records)
 
-    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+    def _estimates(self, least: Mapping[str, float], records: Records) -> dict[str, Estimate]:
+        """``patch_dissociation`` over single layers' MLP outputs, and the two levels with all of them patched."""
+        held, noisy = (_hits(records, split, asked) for split, asked in (("validation", "true"), (NOISY, "label")))
+        return _metrics(held, noisy, least, self.rng(self.name))
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
         together = details["all_layers"]["pre_into_post"]
         if "mlp" not in together:
             return {}
+        if records:
+            return self._estimates(details["least"], records)
         intact = details["intact"][POST]
         by_layer = details["directions"]["pre_into_post"]["mlp"]["all_positions"]
         dissociation = None
@@ -326,19 +335,61 @@ def _too_little(least: Mapping[str, float]) -> str | None:
     return next((why for name, what in RELATIVE_TO.items() if (why := too_low(what, least[name]))), None)
 
 
-def _metrics(
-    outcome: Mapping[Key, _Outcome], layers: int, subject: Subject, least: Mapping[str, float]
-) -> dict[str, Estimate]:
-    """``patch_dissociation`` over single layers' MLP outputs, and the two levels with all of them patched."""
+def _records(
+    subject: Subject, outcomes: Mapping[str, Mapping[Key, _Outcome]], components: Sequence[str], layers: int
+) -> dict[str, list[Any]]:
+    """A row for each direction, example and answer that was asked for: whether it is given, unpatched and patched."""
+    rows: list[dict[str, Any]] = []
+    questions = (
+        ("validation", subject.validation, "true", "validation_accuracy"),
+        (NOISY, subject.noisy, "label", "memorization_rate"),
+        (NOISY, subject.noisy, "true", "noisy_true_rate"),
+    )
+    for direction, outcome in outcomes.items():
+        found = {key: each.arrays() for key, each in outcome.items()}
+        for split, view, asked, name in questions:
+            columns: dict[str, NDArray[np.bool_]] = {"intact": found[("intact",)][name] > 0}
+            for c in components:
+                for where in POSITIONS:
+                    by_layer = [found[(c, where, layer)][name] > 0 for layer in range(layers)]
+                    columns[f"{c}_{where}"] = np.stack(by_layer, 1)
+                columns[f"{c}_all_layers"] = found[(c, "all_layers")][name] > 0
+            listed = {column: values.tolist() for column, values in columns.items()}
+            for i in range(len(columns["intact"])):
+                place = {"direction": direction, "split": split, "index": view.labelled.indices[i]}
+                group = {"group": view.labelled.examples[i].group, "asked": asked}
+                rows.append({**place, **group, **{column: values[i] for column, values in listed.items()}})
+    return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """Of n examples: the answer is given by the intact model (n,), with one layer's MLP patched (n, layers), and with
+    all of them (n,); and their clusters (n,)."""
+
+    intact: NDArray[np.float64]
+    by_layer: NDArray[np.float64]
+    together: NDArray[np.float64]
+    clusters: NDArray[np.int64]
+
+
+def _hits(records: Records, split: str, asked: str) -> _Hits:
+    found = zip(records["direction"], records["split"], records["asked"], strict=True)
+    rows = [i for i, each in enumerate(found) if each == ("pre_into_post", split, asked)]
+    intact, by_layer, together = (
+        np.array([records[name][i] for i in rows], dtype=float)
+        for name in ("intact", "mlp_all_positions", "mlp_all_layers")
+    )
+    return _Hits(intact, by_layer, together, cluster_codes([records["group"][i] for i in rows]))
+
+
+def _metrics(held: _Hits, noisy: _Hits, least: Mapping[str, float], rng: np.random.Generator) -> dict[str, Estimate]:
+    """From the hits of held-out examples (true answers) and of noisy ones (their labels)."""
     from ..statistics import proportion
 
-    intact = outcome[("intact",)].arrays()
-    by_layer = [outcome[("mlp", "all_positions", layer)].arrays() for layer in range(layers)]
-    n_held, n_noisy = len(intact["validation_accuracy"]), len(intact["memorization_rate"])
-    held, noisy = subject.validation.clusters[:n_held], subject.noisy.clusters[:n_noisy]
-    rng = subject.rng("activation_patching")
-    accuracy = np.stack([intact["validation_accuracy"], *(a["validation_accuracy"] for a in by_layer)], 1)
-    memory = np.stack([intact["memorization_rate"], *(a["memorization_rate"] for a in by_layer)], 1)
+    accuracy = np.concatenate([held.intact[:, None], held.by_layer], 1)
+    memory = np.concatenate([noisy.intact[:, None], noisy.by_layer], 1)
+    n = len(accuracy) + len(memory)
 
     def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
         kept: NDArray[np.float64] = quotient(v[..., 1:], v[..., :1]) - quotient(m[..., 1:], m[..., :1])
@@ -347,14 +398,13 @@ def _metrics(
 
     reason = _too_little(least)
     if reason is not None:
-        dissociation = Estimate.missing(reason, n_held + n_noisy)
+        dissociation = Estimate.missing(reason, n)
     else:
-        draws = area(resampled_means(accuracy, held, rng), resampled_means(memory, noisy, rng))
+        draws = area(resampled_means(accuracy, held.clusters, rng), resampled_means(memory, noisy.clusters, rng))
         value = area(accuracy.mean(0), memory.mean(0))
-        dissociation = from_draws(value, draws, bootstrap_method(held, noisy), n_held + n_noisy)
-    together = outcome[("mlp", "all_layers")].arrays()
+        dissociation = from_draws(value, draws, bootstrap_method(held.clusters, noisy.clusters), n)
     return {
         "patch_dissociation": dissociation,
-        "patched_mlp_validation_accuracy": proportion(together["validation_accuracy"] > 0, held),
-        "patched_mlp_memorization_rate": proportion(together["memorization_rate"] > 0, noisy),
+        "patched_mlp_validation_accuracy": proportion(held.together, held.clusters),
+        "patched_mlp_memorization_rate": proportion(noisy.together, noisy.clusters),
     }

@@ -8,7 +8,7 @@ with as many classes. If memorization were a look-up beside the reasoning, only 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, bootstrap_method, from_draws, quotient, resampled_means
+from ..statistics import Estimate, bootstrap_method, cluster_codes, from_draws, quotient, resampled_means
 from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
 
 METHODS = ("leace", "inlp", "random", "irrelevant")
 LARGEST_SHARE = 0.34
+# What is asked of which examples: kind -> split and answer.
+ASKED = {
+    "validation": ("validation", "true"),
+    "selection": ("selection", "true"),
+    "memorized": ("train_noisy", "label"),
+    "recovered": ("train_noisy", "true"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,34 @@ class Erasure(Diagnostic[ErasureOptions]):
             for method in METHODS:
                 edit = (layer, where, erasers[method])
                 measured[method].append(_outcome(anatomy, subject, self.options.examples, edit))
-        return _result(subject, intact, measured, layers, names)
+        details = _details(subject, fit, intact, measured, layers, names)
+        records = _records(subject, fit, intact, measured, names)
+        return Result(self._estimates(details, records), details, records)
 
-    def implied(self, details: Details, records: Records) -> Mapping[str, float | None]:
+    def _estimates(self, details: Details, records: Records) -> dict[str, Estimate]:
+        """What memorization and held-out accuracy lose at the chosen layer."""
+        rng, out = self.rng(self.name), {}
+        for name, key, what in (
+            ("memorization", "memorized", "the intact model's memorization"),
+            ("validation", "validation", "the intact model's held-out accuracy"),
+        ):
+            found = zip(records["split"], records["asked"], strict=True)
+            rows = [i for i, each in enumerate(found) if each == ASKED[key]]
+            at = details["chosen_layer"] - 1
+            hits = np.array(
+                [[records["intact"][i], records["leace"][i][at], records["random"][i][at]] for i in rows], dtype=float
+            )
+            why = too_low(what, details["least"][key])
+            out[f"reasoning_reliance_{name}"] = (
+                _reliance(hits, cluster_codes([records["group"][i] for i in rows]), rng)
+                if why is None
+                else Estimate.missing(why, len(rows))
+            )
+        return out
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
+        if records:
+            return self._estimates(details, records)
         at, methods, intact = details["chosen_layer"] - 1, details["methods"], details["intact"]
         return {
             f"reasoning_reliance_{name}": (methods["random"][key][at] - methods["leace"][key][at]) / intact[key]
@@ -268,59 +300,75 @@ def _at_positions(positions: Mapping[str, Tensor], erasers: Mapping[str, Eraser]
     return edit
 
 
-def _result(
+def _details(
     subject: Subject,
+    fit: View,
     intact: dict[str, NDArray[np.float64]],
     measured: Mapping[str, Sequence[dict[str, NDArray[np.float64]]]],
     layers: Sequence[Mapping[str, Any]],
     names: Sequence[str],
-) -> Result:
+) -> dict[str, Any]:
     means = {
         m: [{k: float(v.mean()) for k, v in outcome.items()} for outcome in outcomes]
         for m, outcomes in measured.items()
     }
     gaps = [r["selection"] - e["selection"] for e, r in zip(means["leace"], means["random"], strict=True)]
-    layer = int(np.argmax(gaps))
-    rng = subject.rng("erasure")
-    held = subject.validation.clusters[: len(intact["validation"])]
-    noisy = subject.noisy.clusters[: len(intact["memorized"])]
-    clusters = {"memorized": noisy, "validation": held}
-    least = {key: lowest(intact[key], found) for key, found in clusters.items()}
-    metrics = {
-        f"reasoning_reliance_{name}": Estimate.missing(why, len(intact[key]))
-        if (why := too_low(what, least[key]))
-        else _reliance(intact, measured, layer, key, clusters[key], rng)
-        for name, key, what in (
-            ("memorization", "memorized", "the intact model's memorization"),
-            ("validation", "validation", "the intact model's held-out accuracy"),
-        )
-    }
-    details = {
+    clusters = {"memorized": subject.noisy.clusters, "validation": subject.validation.clusters}
+    return {
         "intermediates": list(names),
+        "places": list(fit.places),
         "layers": list(range(1, len(layers) + 1)),
-        "chosen_layer": layer + 1,
+        "chosen_layer": int(np.argmax(gaps)) + 1,
         "intact": {k: float(v.mean()) for k, v in intact.items()},
-        "least": least,
+        "least": {key: lowest(intact[key], found[: len(intact[key])]) for key, found in clusters.items()},
         "selection_n": len(intact["selection"]),
         "methods": {m: {k: [entry[k] for entry in rows] for k in intact} for m, rows in means.items()},
         "fits": [dict(facts) for facts in layers],
     }
-    return Result(metrics, details)
 
 
-def _reliance(
+def _records(
+    subject: Subject,
+    fit: View,
     intact: Mapping[str, NDArray[np.float64]],
     measured: Mapping[str, Sequence[Mapping[str, NDArray[np.float64]]]],
-    layer: int,
-    key: str,
-    clusters: NDArray[np.int64],
-    rng: np.random.Generator,
-) -> Estimate:
-    """[(intact - erased) - (intact - randomly erased)] / intact, at the layer chosen on the selection split."""
-    columns = np.stack([intact[key], measured["leace"][layer][key], measured["random"][layer][key]], 1)
+    names: Sequence[str],
+) -> dict[str, list[Any]]:
+    """A row for each example that erasers were fitted on, and for each example and answer that was asked for."""
+    views = {"validation": subject.validation, "selection": subject.selection, "train_noisy": subject.noisy}
+    rows = [{**row, "intact": None, **dict.fromkeys(METHODS)} for row in _rows(fit, len(fit), "train_clean", None, fit)]
+    for key, (split, asked) in ASKED.items():
+        hits = {m: np.stack([outcome[key] > 0 for outcome in by_layer], 1) for m, by_layer in measured.items()}
+        listed = {"intact": (intact[key] > 0).tolist(), **{m: each.tolist() for m, each in hits.items()}}
+        for i, row in enumerate(_rows(views[split], len(intact[key]), split, asked, fit)):
+            rows.append({**row, **{column: values[i] for column, values in listed.items()}})
+    for row in rows:
+        row["concept"] = [row["concept"][name] for name in names]
+    return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def _rows(view: View, n: int, split: str, asked: str | None, fit: View) -> Iterator[dict[str, Any]]:
+    """Which examples, what is erased and at which tokens, and what is asked for."""
+    places = np.stack([view.places[name].cpu().numpy() for name in fit.places if name in view.places], 1).tolist()
+    for i in range(n):
+        example, label = view.labelled.examples[i], view.labelled.labels[i]
+        yield {
+            "split": split,
+            "index": view.labelled.indices[i],
+            "group": example.group,
+            "prompt": example.prompt,
+            "concept": example.intermediates,
+            "places": places[i],
+            "asked": asked,
+            "expected": None if asked is None else label if asked == "label" else example.answer,
+        }
+
+
+def _reliance(hits: NDArray[np.float64], clusters: NDArray[np.int64], rng: np.random.Generator) -> Estimate:
+    """[(intact - erased) - (intact - randomly erased)] / intact, from (n, intact / erased / randomly erased)."""
 
     def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
         return quotient(m[..., 2] - m[..., 1], m[..., 0])
 
-    draws = relative(resampled_means(columns, clusters, rng))
-    return from_draws(relative(columns.mean(0)), draws, bootstrap_method(clusters), len(columns))
+    draws = relative(resampled_means(hits, clusters, rng))
+    return from_draws(relative(hits.mean(0)), draws, bootstrap_method(clusters), len(hits))

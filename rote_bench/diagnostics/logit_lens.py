@@ -43,7 +43,8 @@ class LogitLensOptions:
 class _Reading:
     """Per example and layer, arrays (n, layers): ranks of both answers (0 is the top) and their logit difference.
 
-    ``rows`` are the examples in the view.
+    ``rows`` are the examples in the view, ``position`` (n,) the token after which both answers differ, and ``tokens``
+    (n,) the first that differs of the true answer and of the label.
     """
 
     true_rank: NDArray[np.int64]
@@ -51,6 +52,8 @@ class _Reading:
     difference: NDArray[np.float32]
     error: float
     rows: list[int]
+    position: NDArray[np.int64]
+    tokens: tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 class LogitLens(Diagnostic[LogitLensOptions]):
@@ -85,9 +88,14 @@ class LogitLens(Diagnostic[LogitLensOptions]):
                     least = lowest(right, view.clusters[reading.rows])
                 if view.name == "noisy" and snapshot == POST:
                     records = {
-                        "group": [e.group for e in view.labelled.examples[: len(reading.true_rank)]],
+                        "index": [view.labelled.indices[i] for i in reading.rows],
+                        "group": [view.labelled.examples[i].group for i in reading.rows],
+                        "position": reading.position.tolist(),
+                        "true_token": reading.tokens[0].tolist(),
+                        "label_token": reading.tokens[1].tolist(),
                         "true_rank": reading.true_rank.tolist(),
                         "label_rank": reading.label_rank.tolist(),
+                        "logit_difference": reading.difference.tolist(),
                     }
             snapshots[snapshot] = part
         details = {"snapshots": snapshots, "self_check": {"max_abs_error": error}, "held_out_least": least}
@@ -173,7 +181,13 @@ def read(anatomy: Anatomy, view: View, limit: int, batch_size: int) -> _Reading:
             label_ranks.append((stacked > z).sum(2).cpu().numpy())
             differences.append((y - z)[:, :, 0].cpu().numpy())
     return _Reading(
-        np.concatenate(true_ranks), np.concatenate(label_ranks), np.concatenate(differences), error, differing
+        np.concatenate(true_ranks),
+        np.concatenate(label_ranks),
+        np.concatenate(differences),
+        error,
+        differing,
+        position.cpu().numpy(),
+        (true_token.cpu().numpy(), label_token.cpu().numpy()),
     )
 
 
