@@ -177,7 +177,7 @@ def outside_interval(report: dict[str, Any], folder: Path) -> None:
         (another_seed, "seeds differs between the report and its identity"),
         (another_identity, "the identity hash is not that of its parts"),
         (another_task, "content hash of the task is not that of its specification"),
-        (verdict, "but its metrics give"),
+        (verdict, "but its numbers give"),
         (later_version, f"is of schema version {SCHEMA_VERSION + 1}; this rote-bench reads {SCHEMA_VERSION}"),
         (failed, "the run failed: RuntimeError: out of memory"),
         (interrupted, "the run was interrupted"),
