@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Clock:
-    """Wall seconds by stage."""
+    """Wall seconds by stage, and processor time since the cell began."""
 
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("data", "training", "evaluation", "diagnostics", "figures"), 0.0)
     )
     start: float = field(default_factory=time.monotonic)
+    start_cpu: float = field(default_factory=time.process_time)
     earlier: float = 0.0
 
     @contextmanager
@@ -42,9 +43,8 @@ class Clock:
     def entry(self) -> Timings:
         """As the report holds them."""
         total = self.earlier + time.monotonic() - self.start
-        return Timings(
-            **self.seconds, total=total, cpu_seconds=time.process_time(), peak_memory_bytes=peak_memory_bytes()
-        )
+        cpu = time.process_time() - self.start_cpu
+        return Timings(**self.seconds, total=total, cpu_seconds=cpu, peak_memory_bytes=peak_memory_bytes())
 
 
 def folder_name(text: str) -> str:

@@ -353,7 +353,7 @@ class Timings:
         diagnostics: all of them.
         figures: drawing.
         total: of all calls that made the cell.
-        cpu_seconds: processor time of the last call.
+        cpu_seconds: processor time of the cell in the last call, without the start of the process.
         peak_memory_bytes: largest resident size of the process.
     """
 

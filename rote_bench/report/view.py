@@ -78,7 +78,7 @@ def render(
     for line in unmet(report):
         console.print(Text(line, style="bold yellow"))
     if training.steps:
-        stop = {"memorized": "memorization was complete", "budget": "the budget was spent"}[training.stop_reason]
+        stop = {"memorized": "memorization was complete", "budget": "its schedule ended"}[training.stop_reason]
         console.print(Text(f"{training.steps} steps, {training.examples_seen:,} examples seen; stopped because {stop}"))
     if data.limit is not None:
         console.print(Text(f"cut short with --limit {data.limit}: not for comparison", style="yellow"))

@@ -12,18 +12,18 @@ from ..tasks.example import Task
 SMALL_TASK = """
 name: small
 generator: two_hop
-parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 10}
+parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 16}
 splits: {train: 0.8, selection: 0.08, validation: 0.12}
 noise: {rates: [0.05]}
 model: {layers: 2, width: 64, heads: 2, activation: relu}
 training:
   batch_size: 256
-  max_steps: 300
+  max_steps: 500
   evaluate_every: 25
   precision: float32
   learning_rate: 0.02
   adam_learning_rate: 0.006
-  schedule: {warmup: 20, hold_until: 0.9, anneal: 100}
+  schedule: {warmup: 20, hold_until: 0.95, anneal: 200}
 diagnostics: [learning_dynamics]
 """
 

@@ -344,6 +344,7 @@ def test_running_again_leaves_nothing_of_the_run_before_in_the_report(tmp_path: 
 
 def test_lists_of_rates_and_seeds_give_a_list_of_reports(tmp_path: Path) -> None:
     options = {"training.max_steps": 8, "diagnostics": ["learning_dynamics"]}
+    before = time.process_time()
     reports = rote_bench.run(
         tiny(tmp_path),
         model="gpt2-nano",
@@ -354,6 +355,7 @@ def test_lists_of_rates_and_seeds_give_a_list_of_reports(tmp_path: Path) -> None
         quiet=True,
     )
     assert isinstance(reports, list)
+    assert sum(r.record.timings.cpu_seconds for r in reports) <= time.process_time() - before
     assert [r.record.data.noise_rate for r in reports] == [0.0, 0.2]
     assert all(r.record.training.steps == 8 and list(r.record.diagnostics) == ["learning_dynamics"] for r in reports)
     texts = rote_bench.run(
@@ -361,6 +363,7 @@ def test_lists_of_rates_and_seeds_give_a_list_of_reports(tmp_path: Path) -> None
         model="gpt2-nano",
         noise_rate=0.2,
         seed=1,
+        twin=True,
         output_path=tmp_path / "texts",
         quiet=True,
         overrides=["training.max_steps=8", "diagnostics=[learning_dynamics]"],
