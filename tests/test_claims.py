@@ -148,12 +148,12 @@ def test_what_is_learned_by_heart_was_not_generalised_first(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_planted_memory_is_neither_distributed_nor_bound_to_the_reasoning(run: Run) -> None:
+def test_a_planted_memory_is_not_distributed_nor_found_to_ride_on_the_reasoning(run: Run) -> None:
     check(
         run(PLANTED, "reference-planted", 0.02),
         {
             "generalize_then_memorize": ("not_applicable", "the model was not trained here"),
-            "memorization_relies_on_reasoning": ("not_replicated", "does not lie above 0"),
+            "memorization_relies_on_reasoning": ("inconclusive", "holds 0"),
             "outlier_heuristics": ("not_applicable", "no snapshot from before memorization was given"),
             "shared_circuits": ("not_applicable", "importances miss"),
             "distributed": ("not_replicated", "memorization is 0.0"),
