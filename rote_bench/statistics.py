@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -227,19 +227,51 @@ def _design_effect(sizes: NDArray[np.float64]) -> float:
 
 
 def difference(first: ArrayLike, first_clusters: ArrayLike, second: ArrayLike, second_clusters: ArrayLike) -> Estimate:
-    """Share of hits in ``first`` minus that in ``second``, two independent groups of examples.
-
-    Each end is as far from the difference as the ends of the two shares together (Newcombe, 1998, method 10; for any
-    two intervals, Zou and Donner, 2008), so that it never collapses where a share is 0 or 1.
-    """
-    a, b = proportion(first, first_clusters), proportion(second, second_clusters)
-    if a.value is None or b.value is None:
+    """Share of hits in ``first`` minus that in ``second``, two independent groups of examples."""
+    found = minus(proportion(first, first_clusters), proportion(second, second_clusters))
+    if found.value is None:
         return Estimate.missing("no examples")
-    assert a.ci_low is not None and a.ci_high is not None and b.ci_low is not None and b.ci_high is not None
+    assert found.ci_low is not None and found.ci_high is not None
+    low, high = max(found.ci_low, -1.0), min(found.ci_high, 1.0)
+    return Estimate(found.value, low, high, "Newcombe's, from the intervals of both shares", found.n)
+
+
+class Known(Protocol):
+    """A number with its interval, if it has one: an ``Estimate``, or what a report holds of one."""
+
+    @property
+    def value(self) -> float | None: ...
+    @property
+    def ci_low(self) -> float | None: ...
+    @property
+    def ci_high(self) -> float | None: ...
+    @property
+    def n(self) -> int: ...
+
+
+def minus(a: Known, b: Known) -> Estimate:
+    """``a`` minus ``b``, two independent estimates.
+
+    Each end is as far from the difference as the ends of both together (Newcombe, 1998, method 10; for any two
+    intervals, Zou and Donner, 2008), so that it never collapses where a share is 0 or 1.
+    """
+    n = a.n + b.n
+    if a.value is None or b.value is None:
+        return Estimate.missing("not known on both sides", n)
     value = a.value - b.value
+    if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
+        return Estimate(value, None, None, None, n, reason_if_no_interval="one side has no interval")
     low = value - math.hypot(a.value - a.ci_low, b.ci_high - b.value)
     high = value + math.hypot(a.ci_high - a.value, b.value - b.ci_low)
-    return Estimate(value, max(low, -1.0), min(high, 1.0), "Newcombe's, from the intervals of both shares", a.n + b.n)
+    return Estimate(value, low, high, "Newcombe's, from both intervals", n)
+
+
+def times(found: Estimate, factor: float) -> Estimate:
+    """An estimate and its interval by a factor above 0."""
+    value, low, high = (
+        None if number is None else number * factor for number in (found.value, found.ci_low, found.ci_high)
+    )
+    return replace(found, value=value, ci_low=low, ci_high=high)
 
 
 def mean(values: ArrayLike, clusters: ArrayLike) -> Estimate:

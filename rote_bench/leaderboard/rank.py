@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
@@ -13,9 +12,8 @@ from ..contrasts import ALPHA, FEWEST, across_seeds, family, permutation, rank_i
 from ..findings import ACROSS, NO_TWIN, noise_transfer, transfer, with_twins
 from ..measures import Measure
 from ..plain import JsonObject
-from ..report.record import Metric
 from ..report.table import aggregate
-from ..statistics import Estimate
+from ..statistics import Estimate, Known, minus, times
 from .entry import Entry
 
 TWIN_ACCURACY, MEMORISED = 0.99, 0.95
@@ -105,7 +103,7 @@ class Row:
         return None if found is None else found.value
 
 
-def half_width(metric: Metric | None) -> float | None:
+def half_width(metric: Known | None) -> float | None:
     """Half the width of a cell's own interval over examples."""
     if metric is None or metric.ci_low is None or metric.ci_high is None:
         return None
@@ -130,12 +128,11 @@ def _transfer(row: Row) -> None:
     cells, accuracy = [cell.report for cell in row.cells], "validation_accuracy"
     pairs = with_twins(cells, [twin.report for twin in row.twins])
     matched = list({id(twin): twin for _, twin in pairs}.values())
-    widths: list[float | None] = []
-    for cell, twin in pairs:
-        own, other = (half_width(report.metrics[accuracy]) for report in (cell, twin))
-        widths.append(None if own is None or other is None else math.hypot(own, other) / row.rate)
+    costs = [times(minus(twin.metrics[accuracy], cell.metrics[accuracy]), 1 / row.rate) for cell, twin in pairs]
     row.transfers = [transfer(cell, twin) for cell, twin in pairs]
-    row.metrics[RANKING] = Number.of(noise_transfer(cells, matched), widths, TRANSFER.higher_is_better)
+    row.metrics[RANKING] = Number.of(
+        noise_transfer(cells, matched), list(map(half_width, costs)), TRANSFER.higher_is_better
+    )
     known = [value for twin in matched if (value := twin.value(accuracy)) is not None]
     of_twins = across_seeds(known) if known else Estimate.missing(NO_TWIN)
     widths = [half_width(twin.metrics[accuracy]) for twin in matched]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from ..errors import UserError
 from ..measures import words
 from ..plain import JsonObject
 from ..spec.model import Seeds
-from ..statistics import Estimate
+from ..statistics import Estimate, minus
 from . import table
 from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
 from .record import Report
@@ -25,7 +24,7 @@ from .schedules import falls_from
 from .write import FILE, find_reports, load_report
 
 WAYS = {
-    "cells": "of two cells; its interval adds the half widths of both in quadrature",
+    "cells": "of two cells; its interval is Newcombe's, from those of both",
     "groups": "of the means over seeds, with Welch's t interval; seeds that both sides share do not pair them",
 }
 
@@ -234,19 +233,8 @@ def _line(metric: str, sides: tuple[Sequence[Report], Sequence[Report]], way: st
     first, second = ([report.metrics.get(metric) for report in side] for side in sides)
     a, b = table.aggregate(first), table.aggregate(second)
     known = next(entry for entry in (*first, *second) if entry is not None)
-    if a.value is None or b.value is None:
-        return Line(metric, known.higher_is_better, a, b, Estimate.missing("not known on both sides"))
-    if way == "cells":
-        return Line(metric, known.higher_is_better, a, b, _of_cells(a, b))
+    if way == "cells" or a.value is None or b.value is None:
+        return Line(metric, known.higher_is_better, a, b, minus(a, b))
     left, right = ([m.value for m in side if m is not None and m.value is not None] for side in (first, second))
     p = permutation(left, right, np.random.default_rng(0))
     return Line(metric, known.higher_is_better, a, b, welch(left, right), p)
-
-
-def _of_cells(a: Estimate, b: Estimate) -> Estimate:
-    assert a.value is not None and b.value is not None
-    value, n = a.value - b.value, a.n + b.n
-    if a.ci_low is None or a.ci_high is None or b.ci_low is None or b.ci_high is None:
-        return Estimate(value, None, None, None, n, reason_if_no_interval="one side has no interval")
-    half = math.hypot(a.ci_high - a.ci_low, b.ci_high - b.ci_low) / 2
-    return Estimate(value, value - half, value + half, "half widths in quadrature", n)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import UserError
 from ..findings import noise_transfer
-from ..statistics import Estimate
+from ..statistics import Estimate, minus, times
 from .conditions import conditions
-from .record import Metric, Report
+from .record import Report
 from .write import FILE, load_report
 
 ACCURACY = "validation_accuracy"
@@ -35,23 +33,10 @@ def beside(report: Report, folder: Path) -> Report | None:
 
 
 def cost(report: Report, twin: Report | None) -> Estimate:
-    """``noise_transfer`` of one pair of cells; its interval adds those of both accuracies in quadrature."""
+    """``noise_transfer`` of one pair of cells, with the interval over their questions."""
     if report.data.noise_rate == 0:
         return Estimate.missing("no wrong labels at this noise rate")
     found = noise_transfer([report], [] if twin is None else [twin])
     if found.value is None or twin is None:
         return found
-    halves = [_half(each.metrics.get(ACCURACY)) for each in (report, twin)]
-    known = [half for half in halves if half is not None]
-    if len(known) < 2:
-        return found
-    half = math.hypot(*known) / report.data.noise_rate
-    method = "half widths of both cells in quadrature"
-    low, high = found.value - half, found.value + half
-    return replace(found, ci_low=low, ci_high=high, ci_method=method, reason_if_no_interval=None)
-
-
-def _half(metric: Metric | None) -> float | None:
-    if metric is None or metric.ci_low is None or metric.ci_high is None:
-        return None
-    return (metric.ci_high - metric.ci_low) / 2
+    return times(minus(twin.metrics[ACCURACY], report.metrics[ACCURACY]), 1 / report.data.noise_rate)

@@ -23,14 +23,14 @@ def group(values: Mapping[int, float | None], model: str, **given: object) -> li
     return [report({NAME: value}, model=model, seed=seed, **given) for seed, value in values.items()]  # type: ignore[arg-type]
 
 
-def test_two_cells_add_their_half_widths_in_quadrature() -> None:
+def test_each_end_of_two_cells_comes_from_the_ends_on_its_side() -> None:
     a, b = report({NAME: metric(0.9, 0.86, 0.92)}), report({NAME: metric(0.7, 0.66, 0.74)}, model="other")
     found = contrast([a], [b])
     (line,) = found.lines
     assert line.difference.value == pytest.approx(0.2)
-    half = math.sqrt(0.03**2 + 0.04**2)
-    assert (line.difference.ci_low, line.difference.ci_high) == pytest.approx((0.2 - half, 0.2 + half))
-    assert line.difference.ci_method == "half widths in quadrature" and found.differs == "model (m and other)"
+    low, high = 0.2 - math.sqrt(0.04**2 + 0.04**2), 0.2 + math.sqrt(0.02**2 + 0.04**2)
+    assert (line.difference.ci_low, line.difference.ci_high) == pytest.approx((low, high))
+    assert line.difference.ci_method == "Newcombe's, from both intervals" and found.differs == "model (m and other)"
     (bare,) = contrast([a], [report({NAME: 0.7}, model="other")]).lines
     assert bare.difference.ci_low is None and bare.difference.reason_if_no_interval == "one side has no interval"
 

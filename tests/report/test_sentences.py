@@ -43,9 +43,7 @@ def test_a_cell_with_its_twin_is_told_in_four_sentences() -> None:
         "It reasoned first: at the peak 91.4 % of mislabelled questions were answered right.",
         "A wrong label costs .20 of a held-out answer [.12, .28], by one seed, which decides nothing.",
     ]
-    assert (
-        cost(cell, twin).value is not None and cost(cell, twin).ci_method == "half widths of both cells in quadrature"
-    )
+    assert cost(cell, twin).value is not None and cost(cell, twin).ci_method == "Newcombe's, from both intervals"
 
 
 def test_what_cannot_be_said_is_not_said() -> None:
