@@ -72,6 +72,11 @@ class Encoded:
         """(n, length) bool: the positions that the answer can depend on, which are all but the padding."""
         return (self.targets != IGNORED).flip(1).cummax(1).values.flip(1)
 
+    @property
+    def scored(self) -> Tensor:
+        """(columns,) the token indices, in order, at which some example predicts a token of its answer."""
+        return (self.targets != IGNORED).any(0).nonzero().squeeze(1)
+
     def rows(self, index: Tensor | slice) -> Encoded:
         """The chosen rows, as views where the index is a slice."""
         return Encoded(
@@ -85,13 +90,18 @@ class Encoded:
             {name: value.to(device) for name, value in self.positions.items()},
         )
 
-    def correct(self, logits: Tensor) -> Tensor:
+    def correct(self, logits: Tensor, columns: Tensor | None = None) -> Tensor:
         """(n,) bool: the greedy answer equals the target answer.
 
         Teacher forcing decides this exactly: greedy decoding yields the target if and only if, after each correct
-        prefix, the largest logit is the next target token. ``logits`` is (n, length, vocabulary).
+        prefix, the largest logit is the next target token.
+
+        Args:
+            logits: (n, length, vocabulary), or (n, columns, vocabulary) with ``columns``.
+            columns: the token indices of the logits, which ``scored`` is among; all when None.
         """
-        hit = (logits.argmax(-1) == self.targets) | (self.targets == IGNORED)
+        targets = self.targets if columns is None else self.targets[:, columns]
+        hit = (logits.argmax(-1) == targets) | (targets == IGNORED)
         return hit.all(1)
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .encoding import IGNORED, Encoded
+from .models.columns import PARAMETER, selective
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -29,10 +30,26 @@ def batches(n: int, size: int = BATCH) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def forward(model: Any, input_ids: Tensor) -> Tensor:
-    """Logits (n, length, vocabulary) of a causal language model."""
+def forward(model: Any, input_ids: Tensor, columns: Tensor | None = None) -> Tensor:
+    """Logits (n, length, vocabulary) of a causal language model, or (n, columns, vocabulary) at some token indices.
+
+    A model of a large vocabulary that was proved to can leave the other logits out, which saves their time and memory.
+
+    Args:
+        input_ids: (n, length).
+        columns: (columns,) the token indices of which logits are wanted, in order.
+    """
+    if columns is not None and selective(model):
+        chosen: Tensor = model(input_ids=input_ids, **{PARAMETER: columns}).logits
+        return chosen
     logits: Tensor = model(input_ids=input_ids).logits
-    return logits
+    return logits if columns is None else logits[:, columns]
+
+
+def scored(encodings: Sequence[Encoded]) -> Tensor:
+    """(columns,) the token indices, in order, at which some of the encodings predicts a token of an answer."""
+    columns: Tensor = torch.unique(torch.cat([e.scored for e in encodings]))
+    return columns
 
 
 def matches(model: Any, encodings: Sequence[Encoded], *, batch_size: int = BATCH) -> list[Tensor]:
@@ -48,11 +65,13 @@ def matches(model: Any, encodings: Sequence[Encoded], *, batch_size: int = BATCH
     model.eval()
     with torch.inference_mode():
         for rows in batches(len(first), batch_size):
-            logits = forward(model, first.input_ids[rows].to(device))
-            for i, encoded in enumerate(encodings):
-                part = encoded.rows(rows).to(device)
-                own = logits if shared[i] else forward(model, part.input_ids)
-                hits[i].append(part.correct(own).cpu())
+            parts = [e.rows(rows).to(device) for e in encodings]
+            together = scored([part for part, same in zip(parts, shared, strict=True) if same])
+            logits = forward(model, parts[0].input_ids, together)
+            for i, part in enumerate(parts):
+                columns = together if shared[i] else part.scored
+                own = logits if shared[i] else forward(model, part.input_ids, columns)
+                hits[i].append(part.correct(own, columns).cpu())
     model.train(was_training)
     return [torch.cat(h) for h in hits]
 
@@ -85,7 +104,8 @@ def decode(
             said = torch.full((len(first), int(longest.max())), IGNORED, device=device)
             for k in range(said.shape[1]):
                 at = (first.positions["last"] + k).clamp(max=width - 1)
-                token = forward(model, ids)[index, at].argmax(-1)
+                columns, column = torch.unique(at, return_inverse=True)
+                token = forward(model, ids, columns)[index, column].argmax(-1)
                 said[:, k] = token.where(k < longest, IGNORED)
                 more = k + 1 < longest
                 ids[index[more], at[more] + 1] = token[more]

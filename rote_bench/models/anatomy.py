@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from . import columns
 from .parts import BlockParts, find_parts
 from .probe import Call, Check, Probe, edited, recorded
 
@@ -86,6 +87,7 @@ class Anatomy:
 
     def on(self, model: Any) -> Anatomy:
         """The same structure on other weights."""
+        columns.share(self.model, model)
         return Anatomy(model, self.structure)
 
     @property
@@ -157,6 +159,7 @@ def _find(model: Any) -> Structure:
     if not same:
         raise UserError("the model sees later tokens, so it is no causal language model", where="--model")
     checks["causal"] = Check(True, "a later token changes no earlier logit")
+    columns.prove(model, probe)
     longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
     padded = probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits)
     checks["right_padding"] = Check(padded, "tokens appended on the right change no logit")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from . import columns
 from .statespace import keep_from_compiler
 
 
@@ -34,7 +35,9 @@ def compiled(model: Any) -> Callable[..., Any]:
         ) from error
     if next(model.parameters()).device.type == "cpu":
         keep_from_compiler(model)
-    return _Quiet(torch.compile(model, dynamic=False))
+    quiet = _Quiet(torch.compile(model, dynamic=False))
+    columns.share(model, quiet)
+    return quiet
 
 
 class _Quiet:

@@ -45,7 +45,7 @@ class Room:
 ROOMS: Mapping[str, Room] = {
     "anatomy": Room(1, ("models/anatomy.py", "models/parts.py", "models/probe.py")),
     "encoding": Room(1, ("encoding.py",)),
-    "evaluation": Room(3, ("evaluation.py", "measurement.py", "subject.py")),
+    "evaluation": Room(3, ("evaluation.py", "measurement.py", "models/columns.py", "subject.py")),
     "interventions": Room(1, ("interventions.py",)),
     "linear": Room(1, ("linear.py",)),
     "models": Room(1, ("models/load.py", "models/names.py", "models/sizing.py", "models/statespace.py")),

@@ -88,17 +88,19 @@ def weights(model: torch.nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
 
 
-def answer_loss(model: Any, batch: Encoded, tokens: int | None = None) -> Tensor:
+def answer_loss(model: Any, batch: Encoded, tokens: int | None = None, *, columns: Tensor | None = None) -> Tensor:
     """Mean cross-entropy of the answer tokens, in nats; the prompt is not learned.
 
     Args:
         tokens: how many answer tokens to divide by: those of the whole batch where this is a part of it.
+        columns: the token indices at which to compute logits, ``batch.scored`` among them; just those when None.
     """
-    logits = forward(model, batch.input_ids)
-    wanted = batch.targets != IGNORED
+    columns = batch.scored if columns is None else columns
+    logits, targets = forward(model, batch.input_ids, columns), batch.targets[:, columns]
+    wanted = targets != IGNORED
     if tokens is None:
-        return F.cross_entropy(logits[wanted].float(), batch.targets[wanted])
-    return F.cross_entropy(logits[wanted].float(), batch.targets[wanted], reduction="sum") / tokens
+        return F.cross_entropy(logits[wanted].float(), targets[wanted])
+    return F.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum") / tokens
 
 
 def train(
@@ -158,7 +160,7 @@ def train(
     size = min(recipe.batch_size, len(rows))
     order = Batches(rows, size, seed)
     when = evaluation_steps(recipe.evaluate_every, recipe.max_steps)
-    lengths = (data.targets != IGNORED).int().cumsum(1).argmax(1) + 1
+    every_column = data.scored
     settled = settled_at(at.curve, recipe.schedule, settle)
     total = last_step(recipe, settled)
     device = data.input_ids.device
@@ -169,12 +171,17 @@ def train(
                 saved.write(model, optimizer, at)
             raise KeyboardInterrupt
         index = order[at.step].to(device)
-        # compiled code is made for one width
-        width = int(lengths[index].max()) if compiled is None else data.input_ids.shape[1]
-        batch = Encoded(data.input_ids[index, :width], data.targets[index, :width], {})
+        batch = Encoded(data.input_ids[index], data.targets[index], {})
+        columns, width = every_column, batch.max_length  # compiled code is made for one shape
+        if compiled is None:
+            columns = batch.scored
+            width = int(columns[-1]) + 1
+            batch = Encoded(batch.input_ids[:, :width], batch.targets[:, :width], {})
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * multiplier(recipe, at.step + 1, settled)
-        at.running.append(_learn(model, compiled or model, optimizer, batch, recipe.clip, precision, processes))
+        at.running.append(
+            _learn(model, compiled or model, optimizer, batch, columns, recipe.clip, precision, processes)
+        )
         at.step += 1
         at.tokens += size * width
         if at.step not in when and at.step < total:
@@ -240,6 +247,7 @@ def _learn(
     network: Callable[..., Any],
     optimizer: torch.optim.Optimizer,
     batch: Encoded,
+    columns: Tensor,
     clip: float | None,
     precision: str,
     processes: Processes,
@@ -251,7 +259,7 @@ def _learn(
         batch = Encoded(processes.part(batch.input_ids), processes.part(batch.targets), {})
     parameters = list(model.parameters())
     with autocast(batch.input_ids.device, precision):
-        loss = answer_loss(network, batch, tokens)
+        loss = answer_loss(network, batch, tokens, columns=columns)
     torch.autograd.backward(loss)
     processes.sum_gradients(parameters)
     if clip is not None:

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from rote_bench.encoding import build_tokenizer, encode
 from rote_bench.errors import UserError
 from rote_bench.evaluation import matches
+from rote_bench.models.anatomy import Anatomy
+from rote_bench.models.columns import WORTH_FROM
 from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.spec.model import Recipe, Schedule
@@ -69,6 +71,29 @@ def test_the_loss_is_the_cross_entropy_of_the_answer_tokens() -> None:
         wanted = TOKENIZER(example.answer, add_special_tokens=False)["input_ids"]
         total += [F.cross_entropy(logits[row, start + k], torch.tensor(t)) for k, t in enumerate(wanted)]
     assert torch.allclose(answer_loss(net, DATA), torch.stack(total).mean(), atol=1e-5)
+
+
+def test_a_large_vocabulary_is_unembedded_where_it_is_scored_and_learned_alike() -> None:
+    def large() -> Any:
+        overrides = {"layers": 1, "width": 32, "heads": 2}
+        return FromConfig().load(ModelRequest("gpt2-nano", WORTH_FROM, 16, pad_token_id=0, overrides=overrides)).model
+
+    whole, part = large(), large()
+    Anatomy.of(part)
+    losses = answer_loss(whole, DATA), answer_loss(part, DATA)
+    assert torch.allclose(*losses, rtol=1e-6)
+    for loss in losses:
+        torch.autograd.backward(loss)
+    for a, b in zip(whole.parameters(), part.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert torch.allclose(a.grad, b.grad, rtol=0, atol=1e-6 * float(a.grad.abs().max()))
+    part.zero_grad()
+    columns = set()
+    part.get_output_embeddings().register_forward_hook(lambda _, args, __: columns.add(args[0].shape[1]))
+    curve = learn(part).curve
+    assert columns == {len(DATA.scored)} and len(DATA.scored) < DATA.max_length
+    other = learn(large()).curve
+    assert curve[-1].loss == pytest.approx(other[-1].loss, rel=1e-5) and curve[-1].loss < 0.9 * curve[0].loss
 
 
 def test_training_learns_and_is_the_same_twice() -> None:
