@@ -43,7 +43,7 @@ def forward(model: Any, input_ids: Tensor, columns: Tensor | None = None) -> Ten
         chosen: Tensor = model(input_ids=input_ids, **{PARAMETER: columns}).logits
         return chosen
     logits: Tensor = model(input_ids=input_ids).logits
-    return logits if columns is None else logits[:, columns]
+    return logits if columns is None else logits.index_select(1, columns)
 
 
 def scored(encodings: Sequence[Encoded]) -> Tensor:

@@ -98,9 +98,12 @@ def answer_loss(model: Any, batch: Encoded, tokens: int | None = None, *, column
     columns = batch.scored if columns is None else columns
     logits, targets = forward(model, batch.input_ids, columns), batch.targets[:, columns]
     wanted = targets != IGNORED
+    if not bool(wanted.all()):
+        logits, targets = logits[wanted], targets[wanted]
+    logits, targets = logits.flatten(0, -2).float(), targets.flatten()
     if tokens is None:
-        return F.cross_entropy(logits[wanted].float(), targets[wanted])
-    return F.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum") / tokens
+        return F.cross_entropy(logits, targets)
+    return F.cross_entropy(logits, targets, reduction="sum") / tokens
 
 
 def train(
