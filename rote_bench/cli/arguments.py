@@ -136,7 +136,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     run.add_argument(
         "--compile",
         action="store_true",
-        help="torch.compile training steps: up to minutes before the first one, then faster for some models",
+        help="torch.compile training steps: up to minutes before the first one; refused where they are slower then",
     )
     run.add_argument(
         "--track",

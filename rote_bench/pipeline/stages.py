@@ -118,9 +118,9 @@ def learn(
     from ..models.compiling import compiled
     from ..training.loop import train
     from ..training.tracking import following
+    from ..training.trial import try_compiled
 
     data, recipe = subject.data, cell.spec.training
-    cell.progress.stage("training")
     encoded = encode(subject.tokenizer, data.train.examples, data.train.labels, named=False)
     rows = torch.arange(len(encoded))
     if len(data.facts):
@@ -128,6 +128,14 @@ def learn(
         encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
         every_fact = torch.arange(len(rows), len(encoded))
         rows = torch.cat([rows, *[every_fact] * recipe.facts_repeat])
+    encoded = encoded.to(subject.device)
+    call = None
+    if cell.settings.compile:
+        cell.progress.stage("compiling")
+        call = compiled(loaded.model)
+        size = min(recipe.batch_size, len(rows))
+        try_compiled(loaded.model, call, encoded, size, precision, processes=cell.processes)
+    cell.progress.stage("training")
     records: list[Mapping[str, float | None]] = []
 
     def record(point: Evaluation) -> None:
@@ -141,14 +149,14 @@ def learn(
     with interruptible() as stop_requested, following(track, cell.folder, cell.settings.output_path) as follow:
         trained = train(
             loaded.model,
-            encoded.to(subject.device),
+            encoded,
             rows,
             recipe,
             curves(subject, loaded.model, recipe.evaluation_examples),
             seed=cell.spec.seeds.order,
             precision=precision,
             settle=settle,
-            compiled=compiled(loaded.model) if cell.settings.compile else None,
+            compiled=call,
             progress=cell.progress.step,
             record=record,
             checkpoint=cell.folder / "training-state.pt",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from rote_bench.interventions import Site, capture, replace, run
 from rote_bench.models.anatomy import Anatomy
 from rote_bench.report.write import faults
 from rote_bench.tasks.example import Example
+from rote_bench.training import trial
 from tests.conftest import SMALL_THR
 
 TINY = """
@@ -160,6 +163,7 @@ def test_a_compiled_run_is_the_same_cell_and_says_how_it_was_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    monkeypatch.setattr(trial, "SLOWER", math.inf)  # this backend makes nothing faster
     reports = [
         rote_bench.run(
             tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / str(compile), compile=compile, quiet=True
@@ -174,6 +178,18 @@ def test_a_compiled_run_is_the_same_cell_and_says_how_it_was_made(
         for report in reports
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_what_compiling_makes_slower_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    monkeypatch.setattr(trial, "SLOWER", 0.0)
+    assert main(["run", str(tiny(tmp_path)), "--model", "gpt2-nano", "--compile", "-o", str(tmp_path / "runs")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(r"--compile: compiled steps take \d+\.\d\d times as long as plain ones here", said)
+    assert "leave it out" in said
+    assert not list((tmp_path / "runs").rglob("dynamics.jsonl"))
 
 
 def test_a_finished_cell_is_skipped_and_another_recipe_is_named(
