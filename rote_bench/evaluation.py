@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,19 @@ def scored(encodings: Sequence[Encoded]) -> Tensor:
     """(columns,) the token indices, in order, at which some of the encodings predicts a token of an answer."""
     columns: Tensor = torch.unique(torch.cat([e.scored for e in encodings]))
     return columns
+
+
+def alike(encodings: Mapping[str, Encoded]) -> list[dict[str, Encoded]]:
+    """Encodings in groups that share their input ids, as those of one-token answers do: one run serves each group."""
+    groups: list[dict[str, Encoded]] = []
+    for name, encoded in encodings.items():
+        for group in groups:
+            if torch.equal(next(iter(group.values())).input_ids, encoded.input_ids):
+                group[name] = encoded
+                break
+        else:
+            groups.append({name: encoded})
+    return groups
 
 
 def matches(model: Any, encodings: Sequence[Encoded], *, batch_size: int = BATCH) -> list[Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .encoding import Encoded
 from .models.anatomy import Anatomy
+from .models.prefix import Recording
 from .models.probe import hidden_state, in_rows, with_hidden_state
 
 Edit = Callable[[Tensor], Tensor]
@@ -33,8 +34,42 @@ class Site:
     part: str
 
 
+class Intact:
+    """A batch as a model runs it when nothing is changed, from which runs with edits go on.
+
+    Where the proof ``prefix`` holds, blocks and parts that come before the first edit do not run again.
+
+    Args:
+        sites: where to look.
+
+    Attributes:
+        logits: (batch, length, vocabulary).
+        states: site -> the tensor there, detached.
+    """
+
+    def __init__(self, anatomy: Anatomy, input_ids: Tensor, sites: Sequence[Site] = ()) -> None:
+        self._anatomy = anatomy
+        self._recording: Recording | None = None
+        shared = anatomy.checks["prefix"].ok
+        others = [site for site in sites if not (shared and site.part in OUTPUTS)]
+        with anatomy.recording() if shared else nullcontext() as self._recording:
+            self.logits, self.states = capture(anatomy, input_ids, others)
+        if self._recording is not None:
+            outputs = {s: self._recording.outputs[anatomy.module(s.layer, s.part)] for s in sites if s not in others}
+            self.states |= {s: in_rows(hidden_state(output), input_ids.shape) for s, output in outputs.items()}
+
+    def before(self, sites: Iterable[Site]) -> AbstractContextManager[None]:
+        """Within it, what ran before the first of some sites returns what it did, without running."""
+        chosen = {(self._anatomy.module(site.layer, site.part), site.part in OUTPUTS) for site in sites}
+        if self._recording is None or not chosen:
+            return nullcontext()
+        return self._recording.lent(next(event for event in self._recording.events if event in chosen))
+
+
 @contextmanager
-def _visited(anatomy: Anatomy, visits: Mapping[Site, Edit], rows: Sequence[int]) -> Iterator[None]:
+def _visited(
+    anatomy: Anatomy, visits: Mapping[Site, Edit], rows: Sequence[int], intact: Intact | None = None
+) -> Iterator[None]:
     """Pass the tensor at each site through a function while the model runs; hooks go whatever happens."""
 
     def on_output(edit: Edit) -> Callable[[nn.Module, Any, Any], Any]:
@@ -59,7 +94,8 @@ def _visited(anatomy: Anatomy, visits: Mapping[Site, Edit], rows: Sequence[int])
                 handles.append(module.register_forward_hook(on_output(edit)))
             else:
                 handles.append(module.register_forward_pre_hook(on_input(edit)))
-        yield
+        with nullcontext() if intact is None else intact.before(visits):
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -70,9 +106,15 @@ def _forward(anatomy: Anatomy, input_ids: Tensor) -> Tensor:
     return logits
 
 
-def run(anatomy: Anatomy, input_ids: Tensor, edits: Mapping[Site, Edit]) -> Tensor:
-    """Logits (batch, length, vocabulary) with the tensor at each site passed through its edit."""
-    with _visited(anatomy, edits, input_ids.shape):
+def run(anatomy: Anatomy, input_ids: Tensor, edits: Mapping[Site, Edit], intact: Intact | None = None) -> Tensor:
+    """Logits (batch, length, vocabulary) with the tensor at each site passed through its edit.
+
+    Args:
+        intact: the same model's intact run of the same inputs; what it has in common with this one is not run again.
+    """
+    if intact is not None and not edits:
+        return intact.logits
+    with _visited(anatomy, edits, input_ids.shape, intact):
         return _forward(anatomy, input_ids)
 
 
@@ -130,6 +172,11 @@ def mean_states(anatomy: Anatomy, encoded: Encoded, sites: Sequence[Site], *, ba
     return {site: total / encoded.used.sum() for site, total in sums.items()}
 
 
+def layers_together(numbers: int) -> int:
+    """How many layers are worked on at once where each takes some float32 numbers."""
+    return max(1, STATES_AT_ONCE // (numbers * torch.float32.itemsize))
+
+
 def states_by_layer(anatomy: Anatomy, input_ids: Tensor, positions: Tensor, *, batch_size: int) -> Iterator[Tensor]:
     """The output of one block after the other at some token positions, each (n, positions, width).
 
@@ -139,11 +186,51 @@ def states_by_layer(anatomy: Anatomy, input_ids: Tensor, positions: Tensor, *, b
         input_ids: (n, length).
         positions: (n, positions) token indices, row by row.
     """
-    size = positions.numel() * anatomy.width * torch.float32.itemsize
-    together = max(1, STATES_AT_ONCE // size)
+    together = layers_together(positions.numel() * anatomy.width)
     for start in range(0, anatomy.n_layers, together):
         sites = [Site(layer, "block") for layer in range(start, min(start + together, anatomy.n_layers))]
         yield from states_at(anatomy, input_ids, sites, positions, batch_size=batch_size).unbind(1)
+
+
+@contextmanager
+def _frozen(model: nn.Module) -> Iterator[None]:
+    """Ask for no gradients of the weights."""
+    free = [p for p in model.parameters() if p.requires_grad]
+    try:
+        for p in free:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for p in free:
+            p.requires_grad_(True)
+
+
+class BlockStates:
+    """The outputs of every block at token positions of some inputs, each position read once and kept.
+
+    Args:
+        input_ids: (n, length).
+        kept: bytes that may be kept; what does not fit is read again each time.
+    """
+
+    def __init__(self, anatomy: Anatomy, input_ids: Tensor, *, batch_size: int, kept: int = STATES_AT_ONCE) -> None:
+        self._anatomy, self._input_ids, self._batch_size, self._kept = anatomy, input_ids, batch_size, kept
+        self._columns: dict[bytes, Tensor] = {}
+
+    def at(self, positions: Tensor) -> Iterator[Tensor]:
+        """One block after the other, each (n, positions, width), from (n, positions) token indices."""
+        keys = [column.cpu().numpy().tobytes() for column in positions.unbind(1)]
+        new = [i for i, key in enumerate(keys) if key not in self._columns and key not in keys[:i]]
+        size = len(positions) * self._anatomy.n_layers * self._anatomy.width * torch.float32.itemsize
+        if size * (len(self._columns) + len(new)) > self._kept:
+            yield from states_by_layer(self._anatomy, self._input_ids, positions, batch_size=self._batch_size)
+            return
+        if new:
+            sites = [Site(layer, "block") for layer in range(self._anatomy.n_layers)]
+            read = states_at(self._anatomy, self._input_ids, sites, positions[:, new], batch_size=self._batch_size)
+            self._columns |= dict(zip([keys[i] for i in new], read.unbind(2), strict=True))
+        for layer in range(self._anatomy.n_layers):
+            yield torch.stack([self._columns[key][:, layer] for key in keys], 1)
 
 
 def capture_with_gradient(
@@ -152,8 +239,13 @@ def capture_with_gradient(
     sites: Sequence[Site],
     measure: Callable[[Tensor], Tensor],
     edits: Mapping[Site, Edit] | None = None,
+    intact: Intact | None = None,
 ) -> tuple[Tensor, dict[Site, tuple[Tensor, Tensor]]]:
-    """A scalar ``measure`` of the logits, and at each site the activation and the gradient of the measure to it."""
+    """A scalar ``measure`` of the logits, and at each site the activation and the gradient of the measure to it.
+
+    Args:
+        intact: as for ``run``, made with gradients switched off but not in inference mode.
+    """
     found: dict[Site, Tensor] = {}
     edits = edits or {}
 
@@ -168,7 +260,8 @@ def capture_with_gradient(
         return visit
 
     others = {site: edit for site, edit in edits.items() if site not in sites}
-    with torch.enable_grad(), _visited(anatomy, {**others, **{site: keep(site) for site in sites}}, input_ids.shape):
+    visits = {**others, **{site: keep(site) for site in sites}}
+    with torch.enable_grad(), _frozen(anatomy.model), _visited(anatomy, visits, input_ids.shape, intact):
         scalar = measure(_forward(anatomy, input_ids))
         gradients = torch.autograd.grad(scalar, [found[s] for s in sites], allow_unused=True)
     pairs = {

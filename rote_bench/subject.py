@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .encoding import IGNORED, Encoded, encode
+from .interventions import BlockStates
 from .models.anatomy import Anatomy
 from .noise import Labelled
 from .splits import Data
@@ -96,6 +97,9 @@ class Subject:
     without_pre: str = "there is no pre-memorization snapshot"
     warn: Callable[[str], None] = field(default=lambda text: None)
 
+    _more: dict[int, View] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _states: dict[int, BlockStates] = field(default_factory=dict, init=False, repr=False, compare=False)
+
     def rng(self, purpose: str) -> np.random.Generator:
         """A generator of its own for each purpose, from the bootstrap seed."""
         return generator(self.spec.seeds.bootstrap, purpose)
@@ -118,9 +122,18 @@ class Subject:
 
     def more_clean(self, n: int) -> View:
         """Up to n training examples with their true label, on which probes and erasers are fitted."""
-        noisy = set(self.data.train.noisy)
-        rows = [i for i in range(len(self.data.train)) if i not in noisy][:n]
-        return self._view("clean", self.data.train.take(rows))
+        if n not in self._more:
+            noisy = set(self.data.train.noisy)
+            rows = [i for i in range(len(self.data.train)) if i not in noisy][:n]
+            self._more[n] = self._view("clean", self.data.train.take(rows))
+        return self._more[n]
+
+    def states(self, view: View, positions: Tensor) -> Iterator[Tensor]:
+        """What each block gives on a view of this subject's, with true answers; as ``BlockStates.at``, read once."""
+        ids = view.true.input_ids
+        if id(ids) not in self._states:
+            self._states[id(ids)] = BlockStates(self.anatomy(), ids, batch_size=self.batch_size)
+        return self._states[id(ids)].at(positions)
 
     def random_anatomy(self) -> Anatomy:
         """The same architecture with weights that never learned anything: the floor of every probe."""

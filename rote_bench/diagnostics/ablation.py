@@ -8,7 +8,7 @@ would need few.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,7 +68,8 @@ class Ablation(Diagnostic[AblationOptions]):
         kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
-        details: dict[str, Any] = {"shares": list(SHARES), "kinds": {}, "intact": _levels(subject, self.options, {})}
+        details: dict[str, Any] = {"shares": list(SHARES), "kinds": {}}
+        (details["intact"],) = _levels(subject, self.options, [{}])
         details["examples"] = {
             view.name: min(self.options.examples, len(view)) for view in (subject.noisy, subject.validation)
         }
@@ -80,11 +81,10 @@ class Ablation(Diagnostic[AblationOptions]):
             order = np.argsort(-scores, kind="stable")
             curves = {}
             for way, ranking in (("by_importance", order), ("random", rng.permutation(len(order)))):
-                levels = []
-                for share in SHARES:
-                    count = max(1, round(share * len(ranking)))
-                    levels.append(_levels(subject, self.options, _edits(groups, means, ranking[:count])))
-                curves[way] = {key: [level[key] for level in levels] for key in levels[0]}
+                counts = [max(1, round(share * len(ranking))) for share in SHARES]
+                of_count = {count: _edits(groups, means, ranking[:count]) for count in counts}
+                levels = dict(zip(of_count, _levels(subject, self.options, [*of_count.values()]), strict=True))
+                curves[way] = {key: [levels[count][key] for count in counts] for key in details["intact"]}
             details["kinds"][kind] = {"count": len(order), **curves}
         details["k50"] = self._smallest(details)
         return Result(self.implied(details, {}), details)
@@ -222,21 +222,29 @@ def _edits(groups: list[tuple[Site, slice]], means: Mapping[Site, Tensor], chose
     return {site: ablate(means[site], torch.tensor(index, device=means[site].device)) for site, index in units.items()}
 
 
-def _levels(subject: Subject, options: AblationOptions, edits: Mapping[Site, Edit]) -> dict[str, float]:
-    def share(encoded: Encoded) -> float:
+def _levels(
+    subject: Subject, options: AblationOptions, changes: Sequence[Mapping[Site, Edit]]
+) -> list[dict[str, float]]:
+    """Held-out accuracy and memorization under each change."""
+
+    def shares(encoded: Encoded) -> list[float]:
         import torch
 
         from ..evaluation import batches
-        from ..interventions import run
+        from ..interventions import Intact, run
 
-        hits = []
+        anatomy = subject.anatomy()
+        hits: list[list[Tensor]] = [[] for _ in changes]
         with torch.inference_mode():
             for rows in batches(min(options.examples, len(encoded)), subject.batch_size):
                 part = encoded.rows(rows)
-                hits.append(part.correct(run(subject.anatomy(), part.input_ids, edits)))
-        return float(torch.cat(hits).double().mean())
+                intact = Intact(anatomy, part.input_ids)
+                for edits, found in zip(changes, hits, strict=True):
+                    found.append(part.correct(run(anatomy, part.input_ids, edits, intact)))
+        return [float(torch.cat(found).double().mean()) for found in hits]
 
-    return {
-        "validation_accuracy": share(subject.validation.true),
-        "memorization_rate": share(subject.noisy.taught),
-    }
+    held, memorized = shares(subject.validation.true), shares(subject.noisy.taught)
+    return [
+        {"validation_accuracy": accuracy, "memorization_rate": rate}
+        for accuracy, rate in zip(held, memorized, strict=True)
+    ]

@@ -111,7 +111,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         if not components:
             raise NotApplicable("no component of the blocks could be proved")
         details: dict[str, Any] = {"layers": list(range(1, subject.anatomy().n_layers + 1)), "intact": {}}
-        outcomes = {name: _patch(subject, self.options, components, *ends) for name, ends in DIRECTIONS.items()}
+        outcomes = _patch(subject, self.options, components)
         for (_, recipient), outcome in zip(DIRECTIONS.values(), outcomes.values(), strict=True):
             details["intact"][recipient] = _means(outcome[("intact",)])
         details["directions"] = {
@@ -224,19 +224,18 @@ def _plans(anatomy: Anatomy, components: Sequence[str]) -> dict[Key, tuple[list[
 
 
 def _patch(
-    subject: Subject, options: ActivationPatchingOptions, components: Sequence[str], donor: str, recipient: str
-) -> dict[Key, _Outcome]:
-    """Run every intervention on every example."""
+    subject: Subject, options: ActivationPatchingOptions, components: Sequence[str]
+) -> dict[str, dict[Key, _Outcome]]:
+    """Run every intervention on every example, in both directions."""
     import torch
 
     from ..encoding import IGNORED, first_difference
     from ..evaluation import batches
-    from ..interventions import capture, replace, run
+    from ..interventions import Intact, replace, run
 
-    source, target = subject.anatomy(donor), subject.anatomy(recipient)
-    plans = _plans(target, components)
+    plans = _plans(subject.anatomy(), components)
     sites = sorted({site for chosen, _ in plans.values() for site in chosen})
-    outcomes: dict[Key, _Outcome] = {key: _Outcome() for key in [("intact",), *plans]}
+    outcomes = {name: {key: _Outcome() for key in [("intact",), *plans]} for name in DIRECTIONS}
     noisy, validation = subject.noisy, subject.validation
     n_noisy, n_held = min(options.examples, len(noisy)), min(options.examples, len(validation))
     position, true_token, label_token = first_difference(
@@ -244,34 +243,35 @@ def _patch(
     )
     shared = torch.equal(noisy.true.input_ids, noisy.taught.input_ids)
 
-    def under_each(part: Encoded) -> Iterator[tuple[Key, Tensor]]:
+    def under_each(part: Encoded) -> Iterator[tuple[_Outcome, Tensor]]:
         """Logits under one intervention after another: all together fill any memory where the vocabulary is large."""
-        _, states = capture(source, part.input_ids, sites)
-        answer = part.targets != IGNORED
-        yield ("intact",), run(target, part.input_ids, {})
-        for key, (chosen, where) in plans.items():
-            mask = answer if where == "answer_position" else None
-            edits = {site: replace(states[site], mask) for site in chosen}
-            yield key, run(target, part.input_ids, edits)
+        ids, answer = part.input_ids, part.targets != IGNORED
+        intact = {snapshot: Intact(subject.anatomy(snapshot), ids, sites) for snapshot in (PRE, POST)}
+        for name, (donor, recipient) in DIRECTIONS.items():
+            yield outcomes[name][("intact",)], intact[recipient].logits
+            for key, (chosen, where) in plans.items():
+                mask = answer if where == "answer_position" else None
+                edits = {site: replace(intact[donor].states[site], mask) for site in chosen}
+                yield outcomes[name][key], run(subject.anatomy(recipient), ids, edits, intact[recipient])
 
     with torch.inference_mode():
         for rows in batches(n_held, subject.batch_size):
             part = validation.true.rows(rows)
-            for key, logits in under_each(part):
-                outcomes[key].validation.append(part.correct(logits).cpu())
+            for outcome, logits in under_each(part):
+                outcome.validation.append(part.correct(logits).cpu())
         for rows in batches(n_noisy, subject.batch_size):
             true, taught = noisy.true.rows(rows), noisy.taught.rows(rows)
             index = torch.arange(len(true), device=true.input_ids.device)
-            for key, logits in under_each(true):
+            for outcome, logits in under_each(true):
                 at = logits[index, position[rows]].float()
                 difference = at[index, true_token[rows]] - at[index, label_token[rows]]
-                outcomes[key].recovered.append(true.correct(logits).cpu())
-                outcomes[key].difference.append(difference.cpu())
+                outcome.recovered.append(true.correct(logits).cpu())
+                outcome.difference.append(difference.cpu())
                 if shared:
-                    outcomes[key].memorized.append(taught.correct(logits).cpu())
+                    outcome.memorized.append(taught.correct(logits).cpu())
             if not shared:
-                for key, logits in under_each(taught):
-                    outcomes[key].memorized.append(taught.correct(logits).cpu())
+                for outcome, logits in under_each(taught):
+                    outcome.memorized.append(taught.correct(logits).cpu())
     return outcomes
 
 

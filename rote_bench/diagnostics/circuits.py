@@ -9,7 +9,7 @@ because overlap is no substitute for faithfulness, each circuit is also run on t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -66,6 +66,11 @@ class _Problem:
     def part(self, rows: slice) -> _Problem:
         tensors = (self.ids, self.used, self.position, self.wanted, self.other)
         return _Problem(self.groups[rows], *(tensor[rows] for tensor in tensors))
+
+    def repeated(self, times: int) -> _Problem:
+        """All rows, and all of them again, so many times."""
+        tensors = (self.ids, self.used, self.position, self.wanted, self.other)
+        return _Problem(self.groups * times, *(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in tensors))
 
     def lead(self, logits: Tensor) -> Tensor:
         """(n,) logit of the wanted token minus that of the other."""
@@ -193,10 +198,8 @@ def _compare(
         second, gap_b = nodes.importance(problem.part(slice(quarter, half)), options.steps)
         halves[task], found[task], error[task] = (first, second), first + second, max(gap_a, gap_b)
     sizes = {task: [nodes.top(found[task], s) for s in SHARES] for task in TASKS}
-    curves = {t: [float(nodes.faithfulness(scoring[t], kept).mean()) for kept in sizes[t]] for t in TASKS}
-    resampled = {
-        t: [float(nodes.faithfulness(scoring[t], kept, resample=True).mean()) for kept in sizes[t]] for t in TASKS
-    }
+    curves = {t: nodes.faithfulness(scoring[t], sizes[t]).mean(1).tolist() for t in TASKS}
+    resampled = {t: nodes.faithfulness(scoring[t], sizes[t], resample=True).mean(1).tolist() for t in TASKS}
     share = {
         t: next((s for s, f in zip(SHARES, curves[t], strict=True) if f >= options.faithfulness), SHARES[-1])
         for t in TASKS
@@ -207,8 +210,10 @@ def _compare(
     both = size["clean"] * size["memorization"] / nodes.count
     rng = subject.rng("circuits")
     shuffled = rng.permutation(chosen["clean"])
+    kept = nodes.faithfulness(scoring["memorization"], [chosen["clean"], shuffled])
+    (back,) = nodes.faithfulness(scoring["clean"], [chosen["memorization"]])
     return {
-        "lead": {task: nodes.lead(problem) for task, problem in scoring.items()},
+        "lead": {task: float(nodes.leads(problem, [None]).mean()) for task, problem in scoring.items()},
         "faithfulness": curves,
         "faithfulness_resample": resampled,
         "share": share,
@@ -218,9 +223,9 @@ def _compare(
         "iou_random": both / (size["clean"] + size["memorization"] - both),
         "iou_split_half": float(np.mean(split)),
         "cross": {
-            "clean_on_memorization": nodes.faithfulness(scoring["memorization"], chosen["clean"]).tolist(),
-            "memorization_on_clean": nodes.faithfulness(scoring["clean"], chosen["memorization"]).tolist(),
-            "random": nodes.faithfulness(scoring["memorization"], shuffled).tolist(),
+            "clean_on_memorization": kept[0].tolist(),
+            "memorization_on_clean": back.tolist(),
+            "random": kept[1].tolist(),
         },
     }
 
@@ -273,55 +278,41 @@ class _Nodes:
         import torch
 
         from ..evaluation import batches
-        from ..interventions import capture
+        from ..interventions import Intact, capture_with_gradient, replace, run
 
         n, full = len(problem.ids), 0.0
         scores = {site: np.zeros(self._count(site)) for site in self.sites}
         ablated = dict.fromkeys(self.sites, 0.0)
-        for rows in batches(n, self.batch_size):
+        for rows in batches(n, max(1, self.batch_size // steps)):
             part = problem.part(rows)
+            line = part.repeated(steps)
             with torch.no_grad():
-                logits, actual = capture(self.anatomy, part.ids, self.sites)
-                full += float(part.lead(logits).sum()) / n
+                intact = Intact(self.anatomy, part.ids, self.sites)
+                along = Intact(self.anatomy, line.ids)
+            full += float(part.lead(intact.logits).sum()) / n
             for site, size in zip(self.sites, self.sizes, strict=True):
-                found, without = self._along(part, site, actual[site], steps, n)
+                own, mean = intact.states[site], self.means[site].to(intact.states[site].dtype)
+                shares = (torch.arange(steps, device=own.device, dtype=own.dtype) + 0.5) / steps
+                points = mean + shares.view(-1, 1, 1, 1) * (own - mean)
+                _, pairs = capture_with_gradient(
+                    self.anatomy,
+                    line.ids,
+                    [site],
+                    lambda x, line=line: line.lead(x).sum() / n,  # type: ignore[misc]
+                    {site: replace(points.flatten(0, 1))},
+                    along,
+                )
+                gradient = pairs[site][1].float().view(steps, *own.shape).mean(0)
+                found = gradient * (own - mean).float()
                 scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
-                ablated[site] += without
+                with torch.no_grad():
+                    logits = run(self.anatomy, part.ids, {site: replace(mean.expand_as(own))}, intact)
+                ablated[site] += float(part.lead(logits).sum()) / n
         gaps = [
             abs(float(scores[s].sum()) - (full - ablated[s])) / max(abs(full), abs(full - ablated[s]))
             for s in self.sites
         ]
         return np.concatenate(list(scores.values())), max(gaps)
-
-    def _along(self, problem: _Problem, site: Site, own: Tensor, steps: int, n: int) -> tuple[Tensor, float]:
-        """What each activation at a site adds to the mean lead of n examples, and that lead with the site ablated."""
-        import torch
-
-        from ..interventions import capture_with_gradient, replace, run
-
-        mean = self.means[site].to(own.dtype)
-        total = torch.zeros_like(own, dtype=torch.float32)
-        for k in range(steps):
-            point = mean + (k + 0.5) / steps * (own - mean)
-            _, pairs = capture_with_gradient(
-                self.anatomy, problem.ids, [site], lambda x: problem.lead(x).sum() / n, {site: replace(point)}
-            )
-            total += pairs[site][1].float() / steps
-        with torch.no_grad():
-            logits = run(self.anatomy, problem.ids, {site: replace(mean.expand_as(own))})
-        return total * (own - mean).float(), float(problem.lead(logits).sum()) / n
-
-    def lead(self, problem: _Problem) -> float:
-        """The mean lead of the intact model."""
-        import torch
-
-        from ..evaluation import batches
-        from ..interventions import run
-
-        with torch.inference_mode():
-            parts = (problem.part(rows) for rows in batches(len(problem.ids), self.batch_size))
-            leads = [part.lead(run(self.anatomy, part.ids, {})) for part in parts]
-        return float(torch.cat(leads).mean())
 
     def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         """(nodes,) the given share of nodes with the largest absolute importance."""
@@ -330,37 +321,41 @@ class _Nodes:
         return kept
 
     def faithfulness(
-        self, problem: _Problem, kept: NDArray[np.bool_], *, resample: bool = False
+        self, problem: _Problem, circuits: Sequence[NDArray[np.bool_]], *, resample: bool = False
     ) -> NDArray[np.float64]:
-        """(n,) the part of the mean lead that survives when every node outside the circuit is ablated.
+        """(circuits, n) the part of the mean lead that survives when every node outside a circuit is ablated.
 
         Ablated nodes go to their mean over the task, or with ``resample`` to what they are on another example, which
         leaves them in their usual range.
         """
         import torch
 
-        from ..evaluation import batches
-        from ..interventions import run
-
-        n, nothing = len(problem.ids), np.zeros(self.count, dtype=bool)
-        intact: list[Tensor] = []
-        none: list[Tensor] = []
-        own: list[Tensor] = []
-        with torch.inference_mode():
-            for rows in batches(n, self.batch_size):
-                part = problem.part(rows)
-                away = self._others(problem, rows) if resample else self.means
-                for leads, edits in (
-                    (intact, {}),
-                    (none, self._keep(nothing, away)),
-                    (own, self._keep(kept, away)),
-                ):
-                    leads.append(part.lead(run(self.anatomy, part.ids, edits)))
-        full, floor = torch.cat(intact).mean(), torch.cat(none).mean()
+        nothing = np.zeros(self.count, dtype=bool)
+        intact, none, *own = self.leads(problem, [None, nothing, *circuits], resample=resample)
+        full, floor = intact.mean(), none.mean()
         scale = full - floor
         scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-        out: NDArray[np.float64] = ((torch.cat(own) - floor) / scale).double().cpu().numpy()
+        out: NDArray[np.float64] = ((torch.stack(own) - floor) / scale).double().cpu().numpy()
         return out
+
+    def leads(
+        self, problem: _Problem, circuits: Sequence[NDArray[np.bool_] | None], *, resample: bool = False
+    ) -> Tensor:
+        """(circuits, n) the lead when every node outside a circuit is ablated, or none where there is no circuit."""
+        import torch
+
+        from ..evaluation import batches
+        from ..interventions import Intact, run
+
+        out: list[Tensor] = []
+        with torch.inference_mode():
+            for rows in batches(len(problem.ids), self.batch_size):
+                part = problem.part(rows)
+                away = self._others(problem, rows) if resample else self.means
+                intact = Intact(self.anatomy, part.ids)
+                edits = [{} if kept is None else self._keep(kept, away) for kept in circuits]
+                out.append(torch.stack([part.lead(run(self.anatomy, part.ids, edit, intact)) for edit in edits]))
+        return torch.cat(out, 1)
 
     def _others(self, problem: _Problem, rows: slice) -> dict[Site, Tensor]:
         """What nodes are on the example before each of some rows; their means where that example has padding."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     from ..interventions import Edit
     from ..linear import Eraser
-    from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
+_Change: TypeAlias = "tuple[int, Sequence[str], Mapping[str, Eraser]]"  # the layer, where, and erasers by place
 METHODS = ("leace", "inlp", "random", "irrelevant")
 LARGEST_SHARE = 0.34
 # What is asked of which examples: kind -> split and answer.
@@ -79,7 +79,7 @@ class Erasure(Diagnostic[ErasureOptions]):
     def run(self, subject: Subject) -> Result:
         import torch
 
-        from ..interventions import states_by_layer
+        from ..interventions import layers_together
 
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
@@ -96,15 +96,18 @@ class Erasure(Diagnostic[ErasureOptions]):
         anatomy = subject.anatomy()
         measured = {m: [] for m in METHODS}  # type: dict[str, list[dict[str, NDArray[np.float64]]]]
         layers: list[dict[str, Any]] = []
-        intact = _outcome(anatomy, subject, self.options.examples, None)
+        changes: list[_Change] = []
         at = torch.stack([*fit.places.values()], 1)
-        read = states_by_layer(anatomy, fit.true.input_ids, at, batch_size=subject.batch_size)
-        for layer, states in enumerate(read):
+        together = layers_together(len(METHODS) * at.shape[1] * width**2)
+        for layer, states in enumerate(subject.states(fit, at)):
             where, erasers, readable = fit_layer(subject, states, layer, fit, names, self.options)
             layers.append({"positions": where, **readable})
-            for method in METHODS:
-                edit = (layer, where, erasers[method])
-                measured[method].append(_outcome(anatomy, subject, self.options.examples, edit))
+            changes += [(layer, where, erasers[method]) for method in METHODS]
+            if len(changes) == len(METHODS) * together or layer + 1 == anatomy.n_layers:
+                intact, *erased = _outcomes(subject, self.options.examples, changes)
+                for k, method in enumerate(METHODS):
+                    measured[method] += erased[k :: len(METHODS)]
+                changes.clear()
         details = _details(subject, fit, intact, measured, layers, names)
         records = _records(subject, fit, intact, measured, names)
         return Result(self._estimates(details, records), details, records)
@@ -247,43 +250,36 @@ def _unrelated(view: View, count: int, rng: np.random.Generator) -> Tensor:
     return torch.tensor(np.unique(drawn, return_inverse=True)[1])
 
 
-def _outcome(
-    anatomy: Anatomy, subject: Subject, limit: int, edit: tuple[int, Sequence[str], Mapping[str, Eraser]] | None
-) -> dict[str, NDArray[np.float64]]:
-    """Correctness per example, with one layer's states erased: validation, selection, memorized, true on noisy."""
-    return {
-        "validation": _hits(anatomy, subject, subject.validation, "true", limit, edit),
-        "selection": _hits(anatomy, subject, subject.selection, "true", limit, edit),
-        "memorized": _hits(anatomy, subject, subject.noisy, "taught", limit, edit),
-        "recovered": _hits(anatomy, subject, subject.noisy, "true", limit, edit),
-    }
-
-
-def _hits(
-    anatomy: Anatomy,
-    subject: Subject,
-    view: View,
-    side: str,
-    limit: int,
-    edit: tuple[int, Sequence[str], Mapping[str, Eraser]] | None,
-) -> NDArray[np.float64]:
+def _outcomes(subject: Subject, limit: int, changes: Sequence[_Change]) -> list[dict[str, NDArray[np.float64]]]:
+    """Correctness per example, by kind, of the intact model and then under each change."""
     import torch
 
-    from ..evaluation import batches
-    from ..interventions import Site, run
+    from ..evaluation import alike, batches
+    from ..interventions import Intact, Site, run
 
-    encoded = view.true if side == "true" else view.taught
-    n = min(limit, len(view))
-    out = []
+    anatomy = subject.anatomy()
+    asked = (
+        (subject.validation, {"validation": subject.validation.true}),
+        (subject.selection, {"selection": subject.selection.true}),
+        (subject.noisy, {"memorized": subject.noisy.taught, "recovered": subject.noisy.true}),
+    )
+    hits: list[dict[str, list[Tensor]]] = [{kind: [] for kind in ASKED} for _ in range(1 + len(changes))]
     with torch.inference_mode():
-        for rows in batches(n, subject.batch_size):
-            part = encoded.rows(rows)
-            edits: dict[Site, Edit] = {}
-            if edit is not None:
-                layer, names, erasers = edit
-                edits[Site(layer, "block")] = _at_positions({p: view.places[p][rows] for p in names}, erasers)
-            out.append(part.correct(run(anatomy, part.input_ids, edits)).double().cpu())
-    return torch.cat(out).numpy()
+        for view, encodings in asked:
+            for rows in batches(min(limit, len(view)), subject.batch_size):
+                places = {name: at[rows] for name, at in view.places.items()}
+                for group in alike({kind: encoded.rows(rows) for kind, encoded in encodings.items()}):
+                    ids = next(iter(group.values())).input_ids
+                    intact = Intact(anatomy, ids)
+                    edits: list[dict[Site, Edit]] = [
+                        {Site(layer, "block"): _at_positions({name: places[name] for name in where}, erasers)}
+                        for layer, where, erasers in changes
+                    ]
+                    for found, edit in zip(hits, [{}, *edits], strict=True):
+                        logits = run(anatomy, ids, edit, intact)
+                        for kind, part in group.items():
+                            found[kind].append(part.correct(logits).double().cpu())
+    return [{kind: torch.cat(parts).numpy() for kind, parts in found.items()} for found in hits]
 
 
 def _at_positions(positions: Mapping[str, Tensor], erasers: Mapping[str, Eraser]) -> Edit:

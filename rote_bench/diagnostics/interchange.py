@@ -22,8 +22,8 @@ from . import Details, Diagnostic, NotApplicable, Records, Result
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..interventions import Edit
     from ..linear import Eraser
-    from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
 WAYS = ("concept", "random")
@@ -70,7 +70,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
     def run(self, subject: Subject) -> Result:
         import torch
 
-        from ..interventions import states_by_layer
+        from ..interventions import layers_together
 
         if not subject.anatomy().supports("block").ok:
             raise NotApplicable("the model's blocks could not be proved")
@@ -88,35 +88,32 @@ class Interchange(Diagnostic[InterchangeOptions]):
         }
         if any(len(p.rows) < 10 for p in pairs.values()):
             raise NotApplicable("too few pairs of examples imply a changed answer")
-        anatomy = subject.anatomy()
-        shares: dict[str, dict[str, list[float]]] = {v: {w: [] for w in WAYS} for v in pairs}
-        hits: list[Any] = []
         views = (subject.selection, subject.validation)
         names = [place for place in fit.places if all(place in view.places for view in views)]
-        read = [
-            states_by_layer(
-                anatomy,
-                view.true.input_ids,
-                torch.stack([view.places[place] for place in names], 1),
-                batch_size=subject.batch_size,
-            )
-            for view in (fit, *views)
-        ]
+        read = [subject.states(view, torch.stack([view.places[place] for place in names], 1)) for view in (fit, *views)]
+        hits = {view.name: {way: [] for way in WAYS} for view in views}  # type: dict[str, dict[str, list[Any]]]
+        swaps: list[_Swap] = []
+        layers = subject.anatomy().n_layers
+        together = layers_together(len(names) * (len(WAYS) * width**2 + sum(map(len, views)) * width))
         for layer, (states, *donors) in enumerate(zip(*read, strict=True)):
             spaces = _spaces(subject, states, layer, fit, names, name)
-            for view, donor in zip(views, donors, strict=True):
-                for way in WAYS:
-                    found = _swap(anatomy, subject, layer, view, pairs[view.name], names, donor, spaces[way])
-                    shares[view.name][way].append(float(found.mean()))
-                    if way == "concept" and view.name == "validation":
-                        hits.append(found)
+            swaps += [_Swap(layer, names, dict(zip(pairs, donors, strict=True)), spaces[way]) for way in WAYS]
+            if len(swaps) == len(WAYS) * together or layer + 1 == layers:
+                for view in views:
+                    found = _swapped(subject, view, pairs[view.name], swaps)
+                    for k, way in enumerate(WAYS):
+                        hits[view.name][way] += found[k :: len(WAYS)]
+                swaps.clear()
+        shares = {
+            view: {way: [float(h.mean()) for h in found] for way, found in each.items()} for view, each in hits.items()
+        }
         best = int(np.argmax(shares["selection"]["concept"]))
         clusters = subject.validation.clusters[pairs["validation"].rows]
-        estimate = proportion(hits[best], clusters)
+        estimate = proportion(hits["validation"]["concept"][best], clusters)
         control = Estimate(shares["validation"]["random"][best], None, None, None, len(clusters))
         details = {
             "intermediate": name,
-            "layers": list(range(1, anatomy.n_layers + 1)),
+            "layers": list(range(1, layers + 1)),
             "chosen_layer": best + 1,
             "share_implied": shares["validation"],
             "pairs": len(pairs["validation"].rows),
@@ -198,46 +195,54 @@ def _spaces(
     return spaces
 
 
-def _swap(
-    anatomy: Anatomy,
-    subject: Subject,
-    layer: int,
-    view: View,
-    pairs: _Pairs,
-    names: Sequence[str],
-    donors: Tensor,
-    spaces: Mapping[str, Eraser],
-) -> Any:
-    """(pairs,) whether the answer is the implied one when the subspace of each place is taken from the source.
+@dataclass(frozen=True)
+class _Swap:
+    """What one run swaps: after which layer, in which space at each place, from which states of each view.
 
-    Args:
-        donors: (n, positions, width) the view's states at the places named.
+    ``donors`` are (n, names, width) by view.
     """
+
+    layer: int
+    names: Sequence[str]
+    donors: Mapping[str, Tensor]
+    spaces: Mapping[str, Eraser]
+
+    def edit(self, view: View, rows: Tensor, sources: Tensor) -> Edit:
+        """At each place of some rows, what the source has in the space."""
+        import torch
+
+        index = torch.arange(len(rows), device=rows.device)
+
+        def edit(state: Tensor) -> Tensor:
+            changed = state.clone()
+            for place, space in self.spaces.items():
+                own = view.places[place][rows]
+                difference = self.donors[view.name][sources, self.names.index(place)] - state[index, own].float()
+                moved = difference @ space.removed
+                changed[index, own] = (state[index, own].float() + moved).to(state.dtype)
+            return changed
+
+        return edit
+
+
+def _swapped(subject: Subject, view: View, pairs: _Pairs, swaps: Sequence[_Swap]) -> list[Any]:
+    """For each swap, (pairs,) whether the answer is the one implied."""
     import torch
 
     from ..encoding import encode
     from ..evaluation import batches
-    from ..interventions import Site, run
+    from ..interventions import Intact, Site, run
 
-    labelled = view.labelled.take(pairs.rows)
-    implied = encode(subject.tokenizer, labelled.examples, pairs.implied).to(subject.device)
+    anatomy = subject.anatomy()
+    implied = encode(subject.tokenizer, view.labelled.take(pairs.rows).examples, pairs.implied).to(subject.device)
     rows = torch.tensor(pairs.rows, device=implied.input_ids.device)
     sources = torch.tensor(pairs.sources, device=rows.device)
-    site = Site(layer, "block")
-    out = []
+    hits: list[list[Tensor]] = [[] for _ in swaps]
     with torch.inference_mode():
         for part in batches(len(rows), subject.batch_size):
-            index = torch.arange(part.stop - part.start, device=rows.device)
-
-            def edit(state: Tensor, part: slice = part, index: Tensor = index) -> Tensor:
-                changed = state.clone()
-                for place, space in spaces.items():
-                    own = view.places[place][rows[part]]
-                    difference = donors[sources[part], names.index(place)] - state[index, own].float()
-                    moved = difference @ space.removed
-                    changed[index, own] = (state[index, own].float() + moved).to(state.dtype)
-                return changed
-
             encoded = implied.rows(part)
-            out.append(encoded.correct(run(anatomy, encoded.input_ids, {site: edit})).double().cpu())
-    return torch.cat(out).numpy()
+            intact = Intact(anatomy, encoded.input_ids)
+            for swap, found in zip(swaps, hits, strict=True):
+                edits = {Site(swap.layer, "block"): swap.edit(view, rows[part], sources[part])}
+                found.append(encoded.correct(run(anatomy, encoded.input_ids, edits, intact)).double().cpu())
+    return [torch.cat(found).numpy() for found in hits]

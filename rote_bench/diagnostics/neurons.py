@@ -9,7 +9,7 @@ memorization?
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..encoding import Encoded
-    from ..interventions import Edit, Site
+    from ..interventions import Site
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
@@ -260,37 +260,44 @@ def _patch_units(
     shuffled = subject.rng("neurons-order").permutation(order)
     out: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
     for way, ranking in (("by_shift", order), ("random", shuffled)):
-        rows: dict[str, list[NDArray[np.float64]]] = {"validation": [], "memorized": []}
-        for share in (0.0, *SHARES):
-            chosen = ranking[: round(share * len(ranking))]
-            rows["validation"].append(_hits(subject, before, after, subject.validation.true, chosen))
-            rows["memorized"].append(_hits(subject, before, after, subject.noisy.taught, chosen))
-        out[way] = rows
+        chosen = [ranking[: round(share * len(ranking))] for share in (0.0, *SHARES)]
+        out[way] = {
+            "validation": _hits(subject, before, after, subject.validation.true, chosen),
+            "memorized": _hits(subject, before, after, subject.noisy.taught, chosen),
+        }
     return out
 
 
 def _hits(
-    subject: Subject, before: Anatomy, after: Anatomy, encoded: Encoded, chosen: NDArray[np.int64], limit: int = 256
-) -> NDArray[np.float64]:
+    subject: Subject,
+    before: Anatomy,
+    after: Anatomy,
+    encoded: Encoded,
+    chosen: Sequence[NDArray[np.int64]],
+    limit: int = 256,
+) -> list[NDArray[np.float64]]:
+    """For each choice of units, (n,) correctness when they are put back."""
     import torch
 
     from ..evaluation import batches
-    from ..interventions import capture, replace_units, run
+    from ..interventions import Intact, capture, replace_units, run
 
     sites = _sites(after)
-    width = after.input_width(0, "units")
-    by_site = {s: torch.tensor(np.sort(chosen[chosen // width == i] % width)) for i, s in enumerate(sites)}
-    used = [s for s in sites if len(by_site[s])]
-    out: list[Tensor] = []
+    width, device = after.input_width(0, "units"), encoded.input_ids.device
+    by_site = [
+        {s: torch.tensor(np.sort(each[each // width == i] % width), device=device) for i, s in enumerate(sites)}
+        for each in chosen
+    ]
+    out: list[list[Tensor]] = [[] for _ in chosen]
     with torch.inference_mode():
         for rows in batches(min(limit, len(encoded)), subject.batch_size):
             part = encoded.rows(rows)
-            edits: dict[Site, Edit] = {}
-            if used:
-                _, found = capture(before, part.input_ids, used)
-                edits = {s: replace_units(found[s], by_site[s].to(part.input_ids.device)) for s in used}
-            out.append(part.correct(run(after, part.input_ids, edits)).double().cpu())
-    return torch.cat(out).numpy()
+            _, states = capture(before, part.input_ids, sites)
+            intact = Intact(after, part.input_ids)
+            for units, hits in zip(by_site, out, strict=True):
+                edits = {s: replace_units(states[s], index) for s, index in units.items() if len(index)}
+                hits.append(part.correct(run(after, part.input_ids, edits, intact)).double().cpu())
+    return [torch.cat(hits).numpy() for hits in out]
 
 
 def _least(subject: Subject, patched: Mapping[str, Mapping[str, list[NDArray[np.float64]]]]) -> dict[str, float]:

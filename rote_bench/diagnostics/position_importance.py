@@ -21,7 +21,9 @@ from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result, too_lo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from torch import Tensor
 
+    from ..interventions import Edit
     from ..subject import Subject, View
 
 
@@ -124,47 +126,47 @@ def _drops(subject: Subject, view: View, side: str, names: list[str], limit: int
     """(n, layers, positions) intact minus resampled correctness; layer 0 resamples the first block's output."""
     import torch
 
-    from ..interventions import Site, capture, run
+    from ..evaluation import batches
+    from ..interventions import Intact, Site, run
 
     anatomy = subject.anatomy()
     encoded = (view.true if side == "true" else view.taught).rows(slice(min(limit, len(view))))
     n = len(encoded)
     other = torch.tensor(_derangement(n, subject.rng(f"position-{view.name}")), device=encoded.input_ids.device)
     sites = [Site(layer, "block") for layer in range(anatomy.n_layers)]
+    at = torch.stack([encoded.positions[name] for name in names], 1)
     out = np.zeros((n, len(sites), len(names)))
-    step = subject.batch_size
+    parts = batches(n, subject.batch_size)
     with torch.inference_mode():
-        states: list[torch.Tensor] = []
-        intact = []
-        for start in range(0, n, step):
-            part = encoded.rows(slice(start, start + step))
-            logits, found = capture(anatomy, part.input_ids, sites)
-            intact.append(part.correct(logits))
-            states.append(torch.stack([found[s] for s in sites], 1))
-        everything, right = torch.cat(states), torch.cat(intact).double().cpu().numpy()
-        for layer, site in enumerate(sites):
-            for k, name in enumerate(names):
-                hits = []
-                for start in range(0, n, step):
-                    rows = slice(start, start + step)
-                    part = encoded.rows(rows)
-                    at, source = part.positions[name], other[rows]
-                    donor = everything[source, layer, encoded.positions[name][source]]
-                    index = torch.arange(len(part), device=at.device)
-
-                    def edit(
-                        state: torch.Tensor,
-                        index: torch.Tensor = index,
-                        at: torch.Tensor = at,
-                        donor: torch.Tensor = donor,
-                    ) -> torch.Tensor:
-                        changed = state.clone()
-                        changed[index, at] = donor
-                        return changed
-
-                    hits.append(part.correct(run(anatomy, part.input_ids, {site: edit})))
-                out[:, layer, k] = right - torch.cat(hits).double().cpu().numpy()
+        read: list[Tensor] = []
+        for rows in parts:
+            intact = Intact(anatomy, encoded.input_ids[rows], sites)
+            index = torch.arange(rows.stop - rows.start, device=at.device).unsqueeze(1)
+            read.append(torch.stack([intact.states[site][index, at[rows]] for site in sites], 1))
+        donors = torch.cat(read)  # (n, layers, positions, width)
+        for rows in parts:
+            part = encoded.rows(rows)
+            if len(parts) > 1:  # else it is the one that was just made
+                intact = Intact(anatomy, part.input_ids)
+            right = part.correct(intact.logits).double()
+            for layer, site in enumerate(sites):
+                for k in range(len(names)):
+                    edits = {site: _put_in(donors[other[rows], layer, k], at[rows, k])}
+                    hits = part.correct(run(anatomy, part.input_ids, edits, intact)).double()
+                    out[rows, layer, k] = (right - hits).cpu().numpy()
     return out
+
+
+def _put_in(donor: Tensor, at: Tensor) -> Edit:
+    """Another state (batch, width) at one position (batch,) of each example."""
+    import torch
+
+    def edit(state: Tensor) -> Tensor:
+        changed = state.clone()
+        changed[torch.arange(len(at), device=at.device), at] = donor
+        return changed
+
+    return edit
 
 
 def _derangement(n: int, rng: np.random.Generator) -> NDArray[np.int64]:

@@ -7,8 +7,9 @@ compared with a control task of the same shape (Hewitt and Liang, 2019) and with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -93,8 +94,8 @@ class Probe(Diagnostic[ProbeOptions]):
         names = [n for n in views["fit"].places if all(n in v.places for v in views.values())]
         targets = _targets(subject, views, self.options.intermediates)
         anatomy = subject.anatomy()
-        trained = _fit_and_read(anatomy, subject, views, names, targets)
-        floor = _fit_and_read(subject.random_anatomy(), subject, views, names, targets)
+        trained = _fit_and_read(subject.states, subject, views, names, targets)
+        floor = _fit_and_read(_reading(subject.random_anatomy(), subject), subject, views, names, targets)
         layers = anatomy.n_layers
         details: dict[str, Any] = {"layers": list(range(1, layers + 1)), "positions": names, "targets": {}}
         picked: dict[str, int] = {}
@@ -218,39 +219,50 @@ def _answer_tokens(subject: Subject, view: View) -> tuple[Tensor, Tensor]:
     return position, view.true.targets[rows, position]
 
 
+def _reading(anatomy: Anatomy, subject: Subject) -> Callable[[View, Tensor], Iterator[Tensor]]:
+    """As ``Subject.states``, of another model."""
+    from ..interventions import BlockStates
+
+    @cache
+    def of(ids: Tensor) -> BlockStates:
+        return BlockStates(anatomy, ids, batch_size=subject.batch_size)
+
+    return lambda view, positions: of(view.true.input_ids).at(positions)
+
+
 def _fit_and_read(
-    anatomy: Anatomy, subject: Subject, views: Mapping[str, View], names: Sequence[str], targets: Mapping[str, _Target]
+    states: Callable[[View, Tensor], Iterator[Tensor]],
+    subject: Subject,
+    views: Mapping[str, View],
+    names: Sequence[str],
+    targets: Mapping[str, _Target],
 ) -> dict[str, _Read]:
     """Fit probes for all targets at all sites and score them on every view."""
     import torch
 
-    from ..interventions import Site, states_at
     from ..linear import fit_probes
 
-    sites = [Site(layer, "block") for layer in range(anatomy.n_layers)]
-
-    def states(view: View, positions: Tensor) -> Tensor:
-        found = states_at(anatomy, view.true.input_ids, sites, positions, batch_size=subject.batch_size)
-        return found.flatten(1, 2)
-
+    places = {
+        key: torch.stack([*(view.places[n] for n in names), _answer_tokens(subject, view)[0]], 1)
+        for key, view in views.items()
+    }
     read: dict[str, _Read] = {name: _Read({}, {}) for name in targets}
-    groups: list[tuple[list[str], dict[str, Tensor]]] = []
-    named = {key: torch.stack([view.places[n] for n in names], 1) for key, view in views.items()}
-    groups.append(([t for t in targets if t != ANSWER], named))
-    groups.append(([ANSWER], {key: _answer_tokens(subject, view)[0][:, None] for key, view in views.items()}))
-    for chosen, positions in groups:
+    # read together, as one run of the model gives all; answers have a place of their own
+    for chosen, columns in (([t for t in targets if t != ANSWER], slice(-1)), ([ANSWER], slice(-1, None))):
         if not chosen:
             continue
-        device = views["fit"].true.input_ids.device
         wanted: dict[str, tuple[Tensor, int]] = {}
         for name in chosen:
+            device = views["fit"].true.input_ids.device
             wanted[name] = (targets[name].labels["fit"].to(device), targets[name].classes)
             wanted[f"{name} control"] = (targets[name].control["fit"].to(device), targets[name].classes)
-        probes = fit_probes(states(views["fit"], positions["fit"]), wanted)
-        for key, view in views.items():
-            if key == "fit":
-                continue
-            _score(probes, states(view, positions[key]), {n: targets[n] for n in chosen}, key, read)
+        found = {
+            key: torch.stack([layer[:, columns] for layer in states(view, places[key])], 1).flatten(1, 2)
+            for key, view in views.items()
+        }
+        probes = fit_probes(found.pop("fit"), wanted)
+        for key, x in found.items():
+            _score(probes, x, {n: targets[n] for n in chosen}, key, read)
     return read
 
 

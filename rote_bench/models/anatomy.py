@@ -8,7 +8,7 @@ be proved on the model at hand is reported as not supported, with the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from . import columns
 from .parts import BlockParts, find_parts
+from .prefix import Recording, check_prefix, recording
 from .probe import Call, Check, Probe, edited, recorded
 
 PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
@@ -81,7 +82,18 @@ class Anatomy:
     @classmethod
     def opaque(cls, model: Any, reason: str) -> Anatomy:
         """A model into which nothing can look: answers only."""
-        names = ("causal", "right_padding", "no_op", "last_block", "parts_sum", "mlp", "heads", "units", "lens")
+        names = (
+            "causal",
+            "right_padding",
+            "no_op",
+            "last_block",
+            "parts_sum",
+            "mlp",
+            "heads",
+            "units",
+            "lens",
+            "prefix",
+        )
         checks = {name: Check(False, reason) for name in names}
         return cls(model, Structure((), (), 0, None, None, None, 1.0, None, checks, {}))
 
@@ -115,6 +127,10 @@ class Anatomy:
             raise ValueError(f"layer {layer + 1} has no {part}")
         module: nn.Module = self._modules[path]
         return module
+
+    def recording(self) -> AbstractContextManager[Recording]:
+        """Record what blocks and parts return in the next run, to be lent where the proof ``prefix`` holds."""
+        return recording(self._modules, self.structure.blocks, self.structure.parts)
 
     def input_width(self, layer: int, part: str) -> int:
         """The number of inputs of a part's projection: all heads together, or the MLP units."""
@@ -180,6 +196,7 @@ def _find(model: Any) -> Structure:
         ok = found == len(blocks)
         checks[part] = Check(ok, f"found in {found} of {len(blocks)} blocks" if found else f"no {what}s found")
     norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks)
+    checks["prefix"] = check_prefix(probe, modules, blocks, parts)
     read = {path for p in parts for path in (p.heads, p.units) if path is not None}
     return Structure(
         tuple(blocks),

@@ -37,8 +37,8 @@ def test_a_circuit_of_all_nodes_is_the_model_and_of_none_is_nothing(fda: Subject
     nodes = _Nodes(fda, fda.anatomy(), ["heads", "units"])
     problem = _problem(fda.noisy).part(slice(0, 24))
     for resample in (False, True):
-        everything = nodes.faithfulness(problem, np.ones(nodes.count, dtype=bool), resample=resample)
-        nothing = nodes.faithfulness(problem, np.zeros(nodes.count, dtype=bool), resample=resample)
+        everything = nodes.faithfulness(problem, [np.ones(nodes.count, dtype=bool)], resample=resample)
+        nothing = nodes.faithfulness(problem, [np.zeros(nodes.count, dtype=bool)], resample=resample)
         assert everything.mean() == pytest.approx(1, abs=1e-4)
         assert nothing.mean() == pytest.approx(0, abs=1e-4)
 
