@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .encoding import Encoded
+from .evaluation import forward
 from .models.anatomy import Anatomy
 from .models.prefix import Recording
 from .models.probe import hidden_state, in_rows, with_hidden_state
@@ -41,19 +42,22 @@ class Intact:
 
     Args:
         sites: where to look.
+        columns: (columns,) the token indices of which logits are wanted, in order; all when None.
 
     Attributes:
-        logits: (batch, length, vocabulary).
+        logits: (batch, columns, vocabulary).
         states: site -> the tensor there, detached.
     """
 
-    def __init__(self, anatomy: Anatomy, input_ids: Tensor, sites: Sequence[Site] = ()) -> None:
-        self._anatomy = anatomy
+    def __init__(
+        self, anatomy: Anatomy, input_ids: Tensor, sites: Sequence[Site] = (), *, columns: Tensor | None = None
+    ) -> None:
+        self._anatomy, self.columns = anatomy, columns
         self._recording: Recording | None = None
         shared = anatomy.checks["prefix"].ok
         others = [site for site in sites if not (shared and site.part in OUTPUTS)]
         with anatomy.recording() if shared else nullcontext() as self._recording:
-            self.logits, self.states = capture(anatomy, input_ids, others)
+            self.logits, self.states = capture(anatomy, input_ids, others, columns=columns)
         if self._recording is not None:
             outputs = {s: self._recording.outputs[anatomy.module(s.layer, s.part)] for s in sites if s not in others}
             self.states |= {s: in_rows(hidden_state(output), input_ids.shape) for s, output in outputs.items()}
@@ -101,27 +105,35 @@ def _visited(
             handle.remove()
 
 
-def _forward(anatomy: Anatomy, input_ids: Tensor) -> Tensor:
-    logits: Tensor = anatomy.model(input_ids=input_ids).logits
-    return logits
-
-
 def run(anatomy: Anatomy, input_ids: Tensor, edits: Mapping[Site, Edit], intact: Intact | None = None) -> Tensor:
     """Logits (batch, length, vocabulary) with the tensor at each site passed through its edit.
 
     Args:
-        intact: the same model's intact run of the same inputs; what it has in common with this one is not run again.
+        intact: the same model's intact run of the same inputs; what it has in common with this one is not run again,
+            and logits are of its columns.
     """
-    if intact is not None and not edits:
+    if intact is None:
+        with _visited(anatomy, edits, input_ids.shape):
+            return forward(anatomy.model, input_ids)
+    if not edits:
         return intact.logits
     with _visited(anatomy, edits, input_ids.shape, intact):
-        return _forward(anatomy, input_ids)
+        return forward(anatomy.model, input_ids, intact.columns)
 
 
 def capture(
-    anatomy: Anatomy, input_ids: Tensor, sites: Sequence[Site], edits: Mapping[Site, Edit] | None = None
+    anatomy: Anatomy,
+    input_ids: Tensor,
+    sites: Sequence[Site],
+    edits: Mapping[Site, Edit] | None = None,
+    *,
+    columns: Tensor | None = None,
 ) -> tuple[Tensor, dict[Site, Tensor]]:
-    """Logits, and the tensor at each site (after its edit, when it has one), detached."""
+    """Logits, and the tensor at each site (after its edit, when it has one), detached.
+
+    Args:
+        columns: (columns,) the token indices of which logits are wanted, in order; all when None.
+    """
     found: dict[Site, Tensor] = {}
     edits = edits or {}
 
@@ -135,8 +147,13 @@ def capture(
 
     others = {site: edit for site, edit in edits.items() if site not in sites}
     with _visited(anatomy, {**others, **{site: keep(site) for site in sites}}, input_ids.shape):
-        logits = _forward(anatomy, input_ids)
+        logits = forward(anatomy.model, input_ids, columns)
     return logits, found
+
+
+def _one(input_ids: Tensor) -> Tensor:
+    """The columns where no logits are wanted."""
+    return input_ids.new_zeros(1)
 
 
 def states_at(
@@ -152,7 +169,7 @@ def states_at(
     with torch.inference_mode():
         for start in range(0, len(input_ids), batch_size):
             rows = slice(start, start + batch_size)
-            _, found = capture(anatomy, input_ids[rows], sites)
+            _, found = capture(anatomy, input_ids[rows], sites, columns=_one(input_ids))
             at = positions[rows]
             index = torch.arange(len(at), device=at.device).unsqueeze(1)
             out.append(torch.stack([found[site][index, at] for site in sites], 1).float())
@@ -165,7 +182,7 @@ def mean_states(anatomy: Anatomy, encoded: Encoded, sites: Sequence[Site], *, ba
     with torch.inference_mode():
         for start in range(0, len(encoded), batch_size):
             part = encoded.rows(slice(start, start + batch_size))
-            _, found = capture(anatomy, part.input_ids, sites)
+            _, found = capture(anatomy, part.input_ids, sites, columns=_one(part.input_ids))
             for site, value in found.items():
                 total = value.float()[part.used].sum(0)
                 sums[site] = sums[site] + total if site in sums else total
@@ -240,12 +257,16 @@ def capture_with_gradient(
     measure: Callable[[Tensor], Tensor],
     edits: Mapping[Site, Edit] | None = None,
     intact: Intact | None = None,
+    *,
+    columns: Tensor | None = None,
 ) -> tuple[Tensor, dict[Site, tuple[Tensor, Tensor]]]:
     """A scalar ``measure`` of the logits, and at each site the activation and the gradient of the measure to it.
 
     Args:
         intact: as for ``run``, made with gradients switched off but not in inference mode.
+        columns: (columns,) the token indices of which ``measure`` is given logits; those of ``intact``, or all.
     """
+    columns = intact.columns if intact is not None else columns
     found: dict[Site, Tensor] = {}
     edits = edits or {}
 
@@ -262,7 +283,7 @@ def capture_with_gradient(
     others = {site: edit for site, edit in edits.items() if site not in sites}
     visits = {**others, **{site: keep(site) for site in sites}}
     with torch.enable_grad(), _frozen(anatomy.model), _visited(anatomy, visits, input_ids.shape, intact):
-        scalar = measure(_forward(anatomy, input_ids))
+        scalar = measure(forward(anatomy.model, input_ids, columns))
         gradients = torch.autograd.grad(scalar, [found[s] for s in sites], allow_unused=True)
     pairs = {
         site: (found[site].detach(), torch.zeros_like(found[site]) if g is None else g)

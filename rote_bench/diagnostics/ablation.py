@@ -199,12 +199,13 @@ def _importance(
         true = noisy.true.rows(rows)
         position, y, label = first_difference(true, noisy.taught.rows(rows))
         index = torch.arange(len(true), device=position.device)
+        columns, column = torch.unique(position, return_inverse=True)
 
-        def lead(logits: Tensor, at: tuple[Tensor, ...] = (index, position, y, label)) -> Tensor:
+        def lead(logits: Tensor, at: tuple[Tensor, ...] = (index, column, y, label)) -> Tensor:
             row, place, own, other = at
             return (logits[row, place, other] - logits[row, place, own]).sum()
 
-        _, pairs = capture_with_gradient(subject.anatomy(), true.input_ids, list(means), lead)
+        _, pairs = capture_with_gradient(subject.anatomy(), true.input_ids, list(means), lead, columns=columns)
         for site, (activation, gradient) in pairs.items():  # padding has no gradient
             scores[site] += ((activation.float() - means[site]) * gradient.float()).sum((0, 1))
     return np.array([float(scores[site][part].sum()) for site, part in groups])
@@ -238,9 +239,9 @@ def _levels(
         with torch.inference_mode():
             for rows in batches(min(options.examples, len(encoded)), subject.batch_size):
                 part = encoded.rows(rows)
-                intact = Intact(anatomy, part.input_ids)
+                intact = Intact(anatomy, part.input_ids, columns=part.scored)
                 for edits, found in zip(changes, hits, strict=True):
-                    found.append(part.correct(run(anatomy, part.input_ids, edits, intact)))
+                    found.append(part.correct(run(anatomy, part.input_ids, edits, intact), intact.columns))
         return [float(torch.cat(found).double().mean()) for found in hits]
 
     held, memorized = shares(subject.validation.true), shares(subject.noisy.taught)

@@ -230,7 +230,7 @@ def _patch(
     import torch
 
     from ..encoding import IGNORED, first_difference
-    from ..evaluation import batches
+    from ..evaluation import batches, scored
     from ..interventions import Intact, replace, run
 
     plans = _plans(subject.anatomy(), components)
@@ -243,10 +243,10 @@ def _patch(
     )
     shared = torch.equal(noisy.true.input_ids, noisy.taught.input_ids)
 
-    def under_each(part: Encoded) -> Iterator[tuple[_Outcome, Tensor]]:
+    def under_each(part: Encoded, columns: Tensor) -> Iterator[tuple[_Outcome, Tensor]]:
         """Logits under one intervention after another: all together fill any memory where the vocabulary is large."""
         ids, answer = part.input_ids, part.targets != IGNORED
-        intact = {snapshot: Intact(subject.anatomy(snapshot), ids, sites) for snapshot in (PRE, POST)}
+        intact = {s: Intact(subject.anatomy(s), ids, sites, columns=columns) for s in (PRE, POST)}
         for name, (donor, recipient) in DIRECTIONS.items():
             yield outcomes[name][("intact",)], intact[recipient].logits
             for key, (chosen, where) in plans.items():
@@ -257,21 +257,25 @@ def _patch(
     with torch.inference_mode():
         for rows in batches(n_held, subject.batch_size):
             part = validation.true.rows(rows)
-            for outcome, logits in under_each(part):
-                outcome.validation.append(part.correct(logits).cpu())
+            columns = part.scored
+            for outcome, logits in under_each(part, columns):
+                outcome.validation.append(part.correct(logits, columns).cpu())
         for rows in batches(n_noisy, subject.batch_size):
             true, taught = noisy.true.rows(rows), noisy.taught.rows(rows)
             index = torch.arange(len(true), device=true.input_ids.device)
-            for outcome, logits in under_each(true):
-                at = logits[index, position[rows]].float()
+            columns = scored([true, taught]) if shared else true.scored
+            column = torch.searchsorted(columns, position[rows])
+            for outcome, logits in under_each(true, columns):
+                at = logits[index, column].float()
                 difference = at[index, true_token[rows]] - at[index, label_token[rows]]
-                outcome.recovered.append(true.correct(logits).cpu())
+                outcome.recovered.append(true.correct(logits, columns).cpu())
                 outcome.difference.append(difference.cpu())
                 if shared:
-                    outcome.memorized.append(taught.correct(logits).cpu())
+                    outcome.memorized.append(taught.correct(logits, columns).cpu())
             if not shared:
-                for outcome, logits in under_each(taught):
-                    outcome.memorized.append(taught.correct(logits).cpu())
+                columns = taught.scored
+                for outcome, logits in under_each(taught, columns):
+                    outcome.memorized.append(taught.correct(logits, columns).cpu())
     return outcomes
 
 

@@ -72,12 +72,20 @@ class _Problem:
         tensors = (self.ids, self.used, self.position, self.wanted, self.other)
         return _Problem(self.groups * times, *(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in tensors))
 
+    @property
+    def columns(self) -> Tensor:
+        """(columns,) the token indices at which leads are measured, in order."""
+        import torch
+
+        columns: Tensor = torch.unique(self.position)
+        return columns
+
     def lead(self, logits: Tensor) -> Tensor:
-        """(n,) logit of the wanted token minus that of the other."""
+        """(n,) logit of the wanted token minus that of the other, from logits (n, columns, vocabulary)."""
         import torch
 
         index = torch.arange(len(self.ids), device=logits.device)
-        at = logits[index, self.position].float()
+        at = logits[index, torch.searchsorted(self.columns, self.position)].float()
         return at[index, self.wanted] - at[index, self.other]
 
 
@@ -287,8 +295,8 @@ class _Nodes:
             part = problem.part(rows)
             line = part.repeated(steps)
             with torch.no_grad():
-                intact = Intact(self.anatomy, part.ids, self.sites)
-                along = Intact(self.anatomy, line.ids)
+                intact = Intact(self.anatomy, part.ids, self.sites, columns=part.columns)
+                along = Intact(self.anatomy, line.ids, columns=part.columns)
             full += float(part.lead(intact.logits).sum()) / n
             for site, size in zip(self.sites, self.sizes, strict=True):
                 own, mean = intact.states[site], self.means[site].to(intact.states[site].dtype)
@@ -352,7 +360,7 @@ class _Nodes:
             for rows in batches(len(problem.ids), self.batch_size):
                 part = problem.part(rows)
                 away = self._others(problem, rows) if resample else self.means
-                intact = Intact(self.anatomy, part.ids)
+                intact = Intact(self.anatomy, part.ids, columns=part.columns)
                 edits = [{} if kept is None else self._keep(kept, away) for kept in circuits]
                 out.append(torch.stack([part.lead(run(self.anatomy, part.ids, edit, intact)) for edit in edits]))
         return torch.cat(out, 1)
@@ -364,7 +372,7 @@ class _Nodes:
         from ..interventions import capture
 
         before = torch.arange(rows.start, rows.stop, device=problem.ids.device) - 1
-        _, found = capture(self.anatomy, problem.ids[before], self.sites)
+        _, found = capture(self.anatomy, problem.ids[before], self.sites, columns=problem.columns)
         used = problem.used[before].unsqueeze(-1)
         return {s: torch.where(used, value, self.means[s].to(value.dtype)) for s, value in found.items()}
 

@@ -254,7 +254,7 @@ def _outcomes(subject: Subject, limit: int, changes: Sequence[_Change]) -> list[
     """Correctness per example, by kind, of the intact model and then under each change."""
     import torch
 
-    from ..evaluation import alike, batches
+    from ..evaluation import alike, batches, scored
     from ..interventions import Intact, Site, run
 
     anatomy = subject.anatomy()
@@ -270,7 +270,7 @@ def _outcomes(subject: Subject, limit: int, changes: Sequence[_Change]) -> list[
                 places = {name: at[rows] for name, at in view.places.items()}
                 for group in alike({kind: encoded.rows(rows) for kind, encoded in encodings.items()}):
                     ids = next(iter(group.values())).input_ids
-                    intact = Intact(anatomy, ids)
+                    intact = Intact(anatomy, ids, columns=scored([*group.values()]))
                     edits: list[dict[Site, Edit]] = [
                         {Site(layer, "block"): _at_positions({name: places[name] for name in where}, erasers)}
                         for layer, where, erasers in changes
@@ -278,7 +278,7 @@ def _outcomes(subject: Subject, limit: int, changes: Sequence[_Change]) -> list[
                     for found, edit in zip(hits, [{}, *edits], strict=True):
                         logits = run(anatomy, ids, edit, intact)
                         for kind, part in group.items():
-                            found[kind].append(part.correct(logits).double().cpu())
+                            found[kind].append(part.correct(logits, intact.columns).double().cpu())
     return [{kind: torch.cat(parts).numpy() for kind, parts in found.items()} for found in hits]
 
 

@@ -241,8 +241,9 @@ def _swapped(subject: Subject, view: View, pairs: _Pairs, swaps: Sequence[_Swap]
     with torch.inference_mode():
         for part in batches(len(rows), subject.batch_size):
             encoded = implied.rows(part)
-            intact = Intact(anatomy, encoded.input_ids)
+            intact = Intact(anatomy, encoded.input_ids, columns=encoded.scored)
             for swap, found in zip(swaps, hits, strict=True):
                 edits = {Site(swap.layer, "block"): swap.edit(view, rows[part], sources[part])}
-                found.append(encoded.correct(run(anatomy, encoded.input_ids, edits, intact)).double().cpu())
+                logits = run(anatomy, encoded.input_ids, edits, intact)
+                found.append(encoded.correct(logits, intact.columns).double().cpu())
     return [torch.cat(found).numpy() for found in hits]

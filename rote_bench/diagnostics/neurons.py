@@ -193,7 +193,7 @@ def _activations(subject: Subject, anatomy: Anatomy, view: View, n: int) -> NDAr
     with torch.inference_mode():
         for rows in batches(min(n, len(view)), subject.batch_size):
             part = view.true.rows(rows)
-            _, found = capture(anatomy, part.input_ids, sites)
+            _, found = capture(anatomy, part.input_ids, sites, columns=part.scored)
             wanted = (part.targets != IGNORED).unsqueeze(-1)
             out.append(torch.cat([(found[s] * wanted).sum(1) / wanted.sum(1) for s in sites], -1).float().cpu())
     return torch.cat(out).numpy()
@@ -292,11 +292,12 @@ def _hits(
     with torch.inference_mode():
         for rows in batches(min(limit, len(encoded)), subject.batch_size):
             part = encoded.rows(rows)
-            _, states = capture(before, part.input_ids, sites)
-            intact = Intact(after, part.input_ids)
+            _, states = capture(before, part.input_ids, sites, columns=part.scored)
+            intact = Intact(after, part.input_ids, columns=part.scored)
             for units, hits in zip(by_site, out, strict=True):
                 edits = {s: replace_units(states[s], index) for s, index in units.items() if len(index)}
-                hits.append(part.correct(run(after, part.input_ids, edits, intact)).double().cpu())
+                logits = run(after, part.input_ids, edits, intact)
+                hits.append(part.correct(logits, intact.columns).double().cpu())
     return [torch.cat(hits).numpy() for hits in out]
 
 

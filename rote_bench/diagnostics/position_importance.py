@@ -140,20 +140,21 @@ def _drops(subject: Subject, view: View, side: str, names: list[str], limit: int
     with torch.inference_mode():
         read: list[Tensor] = []
         for rows in parts:
-            intact = Intact(anatomy, encoded.input_ids[rows], sites)
+            part = encoded.rows(rows)
+            intact = Intact(anatomy, part.input_ids, sites, columns=part.scored)
             index = torch.arange(rows.stop - rows.start, device=at.device).unsqueeze(1)
             read.append(torch.stack([intact.states[site][index, at[rows]] for site in sites], 1))
         donors = torch.cat(read)  # (n, layers, positions, width)
         for rows in parts:
             part = encoded.rows(rows)
             if len(parts) > 1:  # else it is the one that was just made
-                intact = Intact(anatomy, part.input_ids)
-            right = part.correct(intact.logits).double()
+                intact = Intact(anatomy, part.input_ids, columns=part.scored)
+            right = part.correct(intact.logits, intact.columns).double()
             for layer, site in enumerate(sites):
                 for k in range(len(names)):
                     edits = {site: _put_in(donors[other[rows], layer, k], at[rows, k])}
-                    hits = part.correct(run(anatomy, part.input_ids, edits, intact)).double()
-                    out[rows, layer, k] = (right - hits).cpu().numpy()
+                    logits = run(anatomy, part.input_ids, edits, intact)
+                    out[rows, layer, k] = (right - part.correct(logits, intact.columns).double()).cpu().numpy()
     return out
 
 

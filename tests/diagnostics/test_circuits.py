@@ -33,6 +33,27 @@ def test_integrated_gradients_become_complete_with_more_steps(fda: Subject) -> N
         assert fine < 0.1 and fine < coarse
 
 
+def test_importances_are_gradients_at_one_point_after_another(fda: Subject) -> None:
+    nodes, steps = _Nodes(fda, fda.anatomy(), ["heads", "units"]), 3
+    problem = _problem(fda.noisy).part(slice(0, 10))
+    found, _ = nodes.importance(problem, steps)
+    wanted = []
+    for site, size in zip(nodes.sites, nodes.sizes, strict=True):
+        module, mean, seen = fda.anatomy().module(site.layer, site.part), nodes.means[site], []  # type: Any, Any, Any
+        handle = module.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].detach()))
+        fda.anatomy().model(input_ids=problem.ids)
+        handle.remove()
+        total = torch.zeros_like(seen[0])
+        for k in range(steps):
+            point = (mean + (k + 0.5) / steps * (seen[0] - mean)).requires_grad_(True)
+            handle = module.register_forward_pre_hook(lambda _, args, point=point: (point,))
+            lead = problem.lead(fda.anatomy().model(input_ids=problem.ids).logits[:, problem.columns]).mean()
+            handle.remove()
+            total += torch.autograd.grad(lead, point)[0] / steps
+        wanted.append((total * (seen[0] - mean)).sum((0, 1)).reshape(-1, size).sum(1))
+    assert found == pytest.approx(torch.cat(wanted).double().numpy(), rel=1e-4, abs=1e-6)
+
+
 def test_a_circuit_of_all_nodes_is_the_model_and_of_none_is_nothing(fda: Subject) -> None:
     nodes = _Nodes(fda, fda.anatomy(), ["heads", "units"])
     problem = _problem(fda.noisy).part(slice(0, 24))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rote_bench
-from rote_bench import plugins
+from rote_bench import interventions, plugins
 from rote_bench.diagnostics import NotApplicable
 from rote_bench.diagnostics.ablation import Ablation
 from rote_bench.diagnostics.erasure import Erasure
@@ -17,6 +18,7 @@ from rote_bench.diagnostics.interchange import Interchange
 from rote_bench.diagnostics.neighbourhood import Neighbourhood
 from rote_bench.diagnostics.probe import Probe
 from rote_bench.models.anatomy import Anatomy
+from rote_bench.models.probe import Check
 from rote_bench.spec.options import build
 from rote_bench.subject import Subject
 from tests.conftest import SMALL_FDA, run_cell
@@ -42,6 +44,50 @@ def test_a_model_without_parts_is_told_why(thr: Subject) -> None:
             cls(build(cls.Options, {})).run(subject)
     leak = Neighbourhood(build(Neighbourhood.Options, {"examples": 50})).run(subject)
     assert leak.metrics["neighbour_leakage"].value is not None
+
+
+LAYERWISE = {
+    "activation_patching": {"examples": 40},
+    "erasure": {"examples": 40, "fit_examples": 300},
+    "interchange": {"examples": 40, "fit_examples": 300},
+    "position_importance": {"examples": 40},
+    "ablation": {"examples": 40},
+    "circuits": {"examples": 16, "steps": 2},
+    "neurons": {"examples": 60, "top": 10},
+}
+
+
+@pytest.mark.parametrize("name", LAYERWISE)
+def test_numbers_are_those_of_whole_runs(name: str, thr: Subject) -> None:
+    """A model without the proof runs whole each time."""
+    assert thr.anatomy().checks["prefix"].ok
+    structure = thr.anatomy().structure
+    without = dataclasses.replace(structure, checks={**structure.checks, "prefix": Check(False, "not asked")})
+    whole = {snapshot: Anatomy(a.model, without) for snapshot, a in thr.anatomies.items()}
+    cls = plugins.built_in().table("diagnostics")[name]
+    shared, plain = (
+        cls(build(cls.Options, LAYERWISE[name])).run(dataclasses.replace(thr, anatomies=anatomies))
+        for anatomies in (thr.anatomies, whole)
+    )
+    assert shared.metrics == plain.metrics
+    assert (shared.details, shared.records) == (plain.details, plain.records)
+    modules = [m for a in thr.anatomies.values() for m in a.model.modules()]
+    assert not any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in modules)
+    assert all(p.requires_grad for a in thr.anatomies.values() for p in a.model.parameters())
+
+
+@pytest.mark.parametrize("at_once", [1, 200_000])
+@pytest.mark.parametrize("cls", [Erasure, Interchange, Probe])
+def test_little_memory_changes_no_number(
+    cls: type[Any], at_once: int, thr: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = build(cls.Options, {"fit_examples": 200, **({} if cls is Probe else {"examples": 40})})
+    first = cls(options).run(dataclasses.replace(thr))
+    monkeypatch.setattr(interventions, "STATES_AT_ONCE", at_once)
+    again = cls(options).run(dataclasses.replace(thr, batch_size=64))
+    assert again.metrics.keys() == first.metrics.keys()
+    for name, estimate in first.metrics.items():
+        assert again.metrics[name].value == pytest.approx(estimate.value, abs=1e-6)
 
 
 @pytest.mark.parametrize(

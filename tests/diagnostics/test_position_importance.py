@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rote_bench.diagnostics.position_importance import spread
+from rote_bench.diagnostics.position_importance import PositionImportance, _derangement, spread
+from rote_bench.models.anatomy import Anatomy
+from rote_bench.spec.options import build
+from rote_bench.subject import POST, Subject
 from tests.diagnostics.reports import details
+from tests.models.test_prefix import Shelf
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=9))
@@ -28,3 +35,31 @@ def test_layers_are_counted_as_everywhere(thr_report: dict[str, Any]) -> None:
     found = details(thr_report, "position_importance")
     assert found["layers"] == details(thr_report, "logit_lens")["snapshots"]["post_memorization"]["layers"] == [1, 2]
     assert len(found["drop"]["validation"]) == 2
+
+
+def test_what_falls_is_what_hooks_find_where_blocks_pass_more_than_the_stream(thr: Subject) -> None:
+    model, shelf = copy.deepcopy(thr.anatomy().model), {}  # type: tuple[Any, dict[str, torch.Tensor]]
+    for layer, block in enumerate(model.transformer.h):
+        block.mlp = Shelf(block.mlp, shelf, reads=layer == 1)
+    subject = dataclasses.replace(thr, anatomies={POST: Anatomy.of(model)})
+    assert not subject.anatomy().checks["prefix"].ok
+    found = PositionImportance(build(PositionImportance.Options, {"examples": 30})).run(subject).details
+    encoded, name = subject.noisy.taught.rows(slice(30)), found["positions"][-1]
+    other, at = _derangement(30, subject.rng("position-noisy")), encoded.positions[found["positions"][-1]]
+    for layer, block in enumerate(model.transformer.h):
+        states: list[torch.Tensor] = []
+
+        def swapped(module: Any, args: Any, output: Any, states: list[torch.Tensor] = states) -> Any:
+            state = output if isinstance(output, torch.Tensor) else output[0]
+            states.append(state.clone())
+            if len(states) == 2:
+                state = state.clone()
+                state[range(30), at] = states[0][other, at[other]]
+            return state if isinstance(output, torch.Tensor) else (state, *output[1:])
+
+        handle = block.register_forward_hook(swapped)
+        with torch.no_grad():
+            before, after = (encoded.correct(model(input_ids=encoded.input_ids).logits).double() for _ in range(2))
+        handle.remove()
+        drop = found["drop"]["memorization"][layer][found["positions"].index(name)]
+        assert drop == pytest.approx(float((before - after).mean()))
