@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -62,12 +62,14 @@ class Intact:
             outputs = {s: self._recording.outputs[anatomy.module(s.layer, s.part)] for s in sites if s not in others}
             self.states |= {s: in_rows(hidden_state(output), input_ids.shape) for s, output in outputs.items()}
 
-    def before(self, sites: Iterable[Site]) -> AbstractContextManager[None]:
-        """Within it, what ran before the first of some sites returns what it did, without running."""
-        chosen = {(self._anatomy.module(site.layer, site.part), site.part in OUTPUTS) for site in sites}
-        if self._recording is None or not chosen:
+    def before(self, visits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
+        """Within it, what ran before the first visit, or is replaced, returns what it did, without running."""
+        if self._recording is None or not visits:
             return nullcontext()
-        return self._recording.lent(next(event for event in self._recording.events if event in chosen))
+        modules = {site: self._anatomy.module(site.layer, site.part) for site in visits}
+        chosen = {(module, site.part in OUTPUTS) for site, module in modules.items()}
+        replaced = [modules[s] for s, v in visits.items() if isinstance(v, _Replaced) and s.part in OUTPUTS]
+        return self._recording.lent(next(event for event in self._recording.events if event in chosen), replaced)
 
 
 @contextmanager
@@ -292,10 +294,20 @@ def capture_with_gradient(
     return scalar.detach(), pairs
 
 
+@dataclass(frozen=True)
+class _Replaced:
+    """An edit that does not look at what it replaces, which therefore need not be computed."""
+
+    values: Tensor
+
+    def __call__(self, state: Tensor) -> Tensor:
+        return self.values.clone()
+
+
 def replace(values: Tensor, where: Tensor | None = None) -> Edit:
     """Put ``values`` in, everywhere or where the (batch, length) mask is true."""
     if where is None:
-        return lambda _: values.clone()
+        return _Replaced(values)
     mask = where.unsqueeze(-1)
     return lambda state: torch.where(mask, values, state)
 

@@ -6,7 +6,7 @@ A run that changes something at one layer repeats everything before it. Modules 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .parts import BlockParts
-from .probe import Check, Probe, edited
+from .probe import Check, Probe, edited, hidden_state
 
 Event = tuple[nn.Module, bool]  # a module, and whether it returned (True) or was called (False)
 
@@ -35,22 +35,26 @@ class Recording:
     outputs: dict[nn.Module, Any] = field(default_factory=dict)
 
     @contextmanager
-    def lent(self, event: Event) -> Iterator[None]:
+    def lent(self, event: Event, replaced: Iterable[nn.Module] = ()) -> Iterator[None]:
         """Until an event, modules return what they returned before, without running.
 
         These are the blocks that returned by then, and the parts that did after the last of them. Only what these
         last ones give is read by what runs, and by some changed in place.
+
+        Args:
+            replaced: modules that need not run later either, as something else takes the place of what they return.
         """
         before = [module for module, returned in self.events[: self.events.index(event) + 1] if returned]
         last = max((i for i, module in enumerate(before) if module in self.blocks), default=0)
-        chosen = [(m, i >= last) for i, m in enumerate(before) if i >= last or m in self.blocks]
+        chosen = {m: i >= last for i, m in enumerate(before) if i >= last or m in self.blocks}
+        chosen |= dict.fromkeys(replaced, True)
 
         def returning(output: Any, read: bool) -> Callable[..., Any]:
             return lambda *args, **kwargs: _copied(output) if read else output
 
-        own = [(module, module.__dict__.get("forward")) for module, _ in chosen]
+        own = [(module, module.__dict__.get("forward")) for module in chosen]
         try:
-            for module, read in chosen:
+            for module, read in chosen.items():
                 module.forward = returning(self.outputs[module], read)
             yield
         finally:
@@ -104,7 +108,7 @@ def check_prefix(
     """Whether a model gives the very same logits when any number of its first modules are lent what they returned.
 
     Another input runs in between, so that nothing that modules keep to themselves can help. The longest prefix comes
-    first: no run may refresh what a shorter one lacks.
+    first: no run may refresh what a shorter one lacks. In the end all blocks, mixers or MLPs are replaced at once.
     """
 
     def same(ids: Tensor, other: Tensor, *, changed: bool) -> bool:
@@ -119,13 +123,22 @@ def check_prefix(
                 with found.lent((module, True)):
                     if not torch.equal(probe.run(ids), wanted):
                         return False
+        for paths in filter(None, kinds) if changed else ():
+            values = {modules[path]: hidden_state(found.outputs[modules[path]]).flip(-1) for path in paths}
+            with edited({module: lambda _, value=value: value.clone() for module, value in values.items()}):  # type: ignore[misc]
+                wanted = probe.run(ids)
+                probe.run(other)
+                with found.lent(next(e for e in found.events if e[0] in values), values):
+                    if not torch.equal(probe.run(ids), wanted):
+                        return False
         return True
 
+    kinds = [blocks, [p.mixer for p in parts if p.mixer], [p.mlp for p in parts if p.mlp]]
     ids, other = (torch.cat(pair)[:3, :4] for pair in ((probe.ids, probe.other), (probe.other, probe.ids)))
     try:
         ok = same(probe.ids, probe.other, changed=False) and same(ids, other, changed=True)
     except Exception as error:  # an architecture's own code may ask more of a block than what it returns
         return Check(False, " ".join(f"{type(error).__name__}: {error}".split())[:200])
     if ok:
-        return Check(True, "what ran before a change need not run again")
+        return Check(True, "what ran before a change, or is replaced, need not run again")
     return Check(False, "later blocks depend on more of earlier ones than what those return")
