@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..interventions import Edit, Site
+    from ..interventions import Edit, Intact, Site
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
 
@@ -258,6 +258,53 @@ def _problem(view: View) -> _Problem:
     return _Problem([view.labelled.examples[i].group for i in rows], true.input_ids, true.used, position, wanted, other)
 
 
+def _whole(site: Site) -> Site:
+    """The part that a site's projection belongs to."""
+    from ..interventions import Site
+
+    return Site(site.layer, {"heads": "mixer", "units": "mlp"}[site.part])
+
+
+@dataclass(frozen=True)
+class _Onward:
+    """Runs that go on from values at a site; ``entry`` is that site, or the part whose output is their projection."""
+
+    anatomy: Anatomy
+    site: Site
+    entry: Site
+
+    def _enter(self, values: Tensor) -> Tensor:
+        if self.entry == self.site:
+            return values
+        entered: Tensor = self.anatomy.module(self.site.layer, self.site.part)(values)
+        return entered
+
+    def lead(self, problem: _Problem, values: Tensor, intact: Intact) -> Tensor:
+        """(n,) the lead."""
+        import torch
+
+        from ..interventions import replace, run
+
+        with torch.no_grad():
+            return problem.lead(run(self.anatomy, problem.ids, {self.entry: replace(self._enter(values))}, intact))
+
+    def gradient(self, problem: _Problem, values: Tensor, intact: Intact) -> Tensor:
+        """(n, length, width) of the summed lead to the values."""
+        import torch
+
+        from ..interventions import capture_with_gradient, replace
+
+        with torch.enable_grad():
+            start = values.detach().requires_grad_(True)
+            entered = self._enter(start)
+        edits = {self.entry: replace(entered.detach())}
+        _, pairs = capture_with_gradient(
+            self.anatomy, problem.ids, [self.entry], lambda logits: problem.lead(logits).sum(), edits, intact
+        )
+        gradient = pairs[self.entry][1]
+        return gradient if self.entry == self.site else torch.autograd.grad(entered, start, gradient)[0]
+
+
 class _Nodes:
     """All heads and units of a model with their mean activations over the task."""
 
@@ -286,7 +333,7 @@ class _Nodes:
         import torch
 
         from ..evaluation import batches
-        from ..interventions import Intact, capture_with_gradient, replace, run
+        from ..interventions import Intact
 
         n, full = len(problem.ids), 0.0
         scores = {site: np.zeros(self._count(site)) for site in self.sites}
@@ -295,32 +342,33 @@ class _Nodes:
             part = problem.part(rows)
             line = part.repeated(steps)
             with torch.no_grad():
-                intact = Intact(self.anatomy, part.ids, self.sites, columns=part.columns)
+                intact = Intact(self.anatomy, part.ids, [*self.sites, *map(_whole, self.sites)], columns=part.columns)
                 along = Intact(self.anatomy, line.ids, columns=part.columns)
             full += float(part.lead(intact.logits).sum()) / n
             for site, size in zip(self.sites, self.sizes, strict=True):
                 own, mean = intact.states[site], self.means[site].to(intact.states[site].dtype)
                 shares = (torch.arange(steps, device=own.device, dtype=own.dtype) + 0.5) / steps
                 points = mean + shares.view(-1, 1, 1, 1) * (own - mean)
-                _, pairs = capture_with_gradient(
-                    self.anatomy,
-                    line.ids,
-                    [site],
-                    lambda x, line=line: line.lead(x).sum() / n,  # type: ignore[misc]
-                    {site: replace(points.flatten(0, 1))},
-                    along,
-                )
-                gradient = pairs[site][1].float().view(steps, *own.shape).mean(0)
-                found = gradient * (own - mean).float()
+                onward = self._onward(site, intact)
+                gradient = onward.gradient(line, points.flatten(0, 1), along) / n
+                found = gradient.float().view(steps, *own.shape).mean(0) * (own - mean).float()
                 scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
-                with torch.no_grad():
-                    logits = run(self.anatomy, part.ids, {site: replace(mean.expand_as(own))}, intact)
-                ablated[site] += float(part.lead(logits).sum()) / n
+                ablated[site] += float(onward.lead(part, mean.expand_as(own), intact).sum()) / n
         gaps = [
             abs(float(scores[s].sum()) - (full - ablated[s])) / max(abs(full), abs(full - ablated[s]))
             for s in self.sites
         ]
         return np.concatenate(list(scores.values())), max(gaps)
+
+    def _onward(self, site: Site, intact: Intact) -> _Onward:
+        """The way on from a site, past its part where that only goes through the projection."""
+        import torch
+
+        with torch.no_grad():
+            projected = self.anatomy.module(site.layer, site.part)(intact.states[site])
+        whole = intact.states[_whole(site)]
+        ends = projected.shape == whole.shape and torch.equal(projected, whole)
+        return _Onward(self.anatomy, site, _whole(site) if ends else site)
 
     def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
         """(nodes,) the given share of nodes with the largest absolute importance."""
