@@ -261,6 +261,7 @@ def sweep_cells(
         KeyboardInterrupt: once the cells have saved their state.
     """
     from .machine import check_writable
+    from .pipeline.identity import sources
     from .sweep import cells, cluster, conduct, definition, local, record
     from .sweep.board import Board
 
@@ -278,7 +279,7 @@ def sweep_cells(
     def pool() -> conduct.Pool:
         if executor == "ray":
             return cluster.Cluster(workers=workers, address=address, jobs=jobs)
-        return local.Local(workers=workers, device=wanted.run.device)
+        return local.Local(workers=workers, device=wanted.run.device, code=sources(registry))
 
     with Board(wanted.title, quiet=quiet) as board:
         states = conduct.conduct(jobs, pool, board, registry, lambda states: record.keep(wanted, output, states))

@@ -150,6 +150,13 @@ def code_of(spec: TaskSpec, registry: Registry) -> dict[str, str]:
     return {name: _digest(sources) for name, sources in sorted(files.items())}
 
 
+def sources(registry: Registry) -> list[Path]:
+    """The files of this package, and of all that plugins register."""
+    things = (thing for kind in registry.tables.values() for thing in kind.values())
+    registered = {Path(inspect.getfile(thing if inspect.isclass(thing) else type(thing))) for thing in things}
+    return sorted({*PACKAGE.rglob("*.py"), *registered})
+
+
 def _digest(files: list[Path]) -> str:
     hasher = hashlib.sha256()
     for file in files:

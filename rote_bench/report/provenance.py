@@ -91,7 +91,7 @@ def environment(
 
 
 def peak_memory_bytes() -> int:
-    """The largest resident size that this process has had; 0 where the system does not say."""
+    """The largest resident size of this process, since ``machine.forget_peak``; 0 where the system does not say."""
     try:
         import resource
     except ImportError:  # not a POSIX system

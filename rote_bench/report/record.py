@@ -354,7 +354,8 @@ class Timings:
         figures: drawing.
         total: of all calls that made the cell.
         cpu_seconds: processor time of the cell in the last call, without the start of the process.
-        peak_memory_bytes: largest resident size of the process.
+        peak_memory_bytes: largest resident size of the process; where it ran other cells of a sweep before, since it
+            began with this one, and on systems other than Linux since its start.
     """
 
     data: float = field(metadata=COUNT)

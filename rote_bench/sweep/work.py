@@ -1,4 +1,4 @@
-"""What a worker does: run one cell, say how far it is, hand back what became of it. Executors call ``perform``."""
+"""What a worker does: run cells, say how far they are, hand back what became of each. Executors call ``perform``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NoReturn
+from queue import SimpleQueue
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UserError
+from ..machine import forget_peak, hand_back, keep_memory
 from ..pipeline.lock import alone
 from ..progress import Progress
 from ..training.curve import Evaluation
 from .cells import Job
+
+if TYPE_CHECKING:
+    from ..plugins import Registry
 
 LOG = "run.log"
 PROGRESS = ".progress.json"
@@ -70,22 +76,21 @@ class Reported(Progress):
 
 
 def perform(job: Job) -> Outcome:
-    """Run a cell in this process; whatever happens to it is an outcome."""
-    from ..machine import keep_memory
+    """Run a cell in this process, which is left as it was; whatever happens to the cell is an outcome."""
+    from ..pipeline.process import undisturbed
     from ..pipeline.runner import run_cell
-    from ..plugins import load
     from ..report.write import load_report
 
     keep_memory()
     try:
         twin = None if job.twin is None else load_report(job.twin)
-        with alone(job.folder, PATIENCE):  # one that a killed sweep left soon ends by itself
+        with alone(job.folder, PATIENCE), undisturbed():  # one that a killed sweep left soon ends by itself
             run_cell(
                 job.spec,
                 job.model,
                 job.rate,
                 settings=job.settings,
-                registry=load(job.plugins),
+                registry=_registry(job.plugins),
                 progress=Reported(job.folder),
                 twin=twin,
             )
@@ -101,37 +106,90 @@ def perform(job: Job) -> Outcome:
     return Outcome("done")
 
 
-def _stop(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+@lru_cache(maxsize=1)
+def _registry(plugins: tuple[str, ...]) -> Registry:
+    """Plugins, loaded once in a process: what they register elsewhere cannot be registered twice."""
+    from ..plugins import load
+
+    return load(plugins)
 
 
-def _watch_parent() -> None:
-    """Stop this process as an interrupt would once the sweep is gone, which closes the other end of standard input."""
-    sys.stdin.buffer.read()
+class _Stop:
+    """SIGTERM interrupts the cell that runs, and keeps later ones from beginning."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.running = False
+
+    def __call__(self, number: int, frame: Any) -> None:
+        self.asked = True
+        if self.running:
+            self.running = False  # so that no second interrupt hits what heeds the first
+            raise KeyboardInterrupt
+
+
+def send(job: Job, stream: IO[bytes]) -> None:
+    """Hand a job to a worker, through its standard input."""
+    content = pickle.dumps(job)
+    stream.write(b"%d\n" % len(content) + content)
+    stream.flush()
+
+
+def _receive(stream: IO[bytes], jobs: SimpleQueue[bytes | None]) -> None:
+    """Queue what is sent, until the other end is closed: by a sweep that needs no more cells, or by one that is gone.
+
+    A cell that runs then is stopped as by an interrupt.
+    """
+    while header := stream.readline():
+        jobs.put(stream.read(int(header)))
+    jobs.put(None)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
     os._exit(EXIT_CODES["interrupted"])
 
 
+def _next(job: Job, stop: _Stop) -> Outcome:
+    """Run the next cell of this worker; all that is written on the way goes to the cell's log."""
+    log = os.open(job.folder / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    os.dup2(log, 1)  # whatever a plugin prints belongs into the log
+    os.dup2(log, 2)
+    if log not in (1, 2):  # which a plugin may have closed
+        os.close(log)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    forget_peak()
+    signal.signal(signal.SIGTERM, stop)
+    outcome = Outcome("interrupted", "interrupted before it began")
+    try:
+        stop.running = True
+        if not stop.asked:
+            outcome = perform(job)
+        stop.running = False
+    except KeyboardInterrupt:  # between the lines of this function
+        pass
+    hand_back()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    return outcome
+
+
 def main() -> NoReturn:
-    """A worker process: the job comes through standard input, the outcome goes to standard output.
+    """A worker process: jobs come through standard input one after the other, outcomes go to standard output.
 
     The terminal's interrupt reaches every process of the sweep; only the sweep itself heeds it, and tells its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _stop)
-    answer = os.dup(1)
-    os.dup2(2, 1)  # whatever a plugin prints belongs into the log
-    outcome = Outcome("interrupted", "interrupted before it began")
-    try:
-        job: Job = pickle.load(sys.stdin.buffer)  # from the process that started this one
-        threading.Thread(target=_watch_parent, daemon=True).start()
-        outcome = perform(job)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late to stop
-    except KeyboardInterrupt:  # between the lines of this function
-        pass
-    with os.fdopen(answer, "w", encoding="utf-8") as file:
-        json.dump(asdict(outcome), file)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(EXIT_CODES[outcome.state])  # the watching thread holds standard input, which an orderly exit waits for
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop)
+    jobs: SimpleQueue[bytes | None] = SimpleQueue()
+    with open(os.devnull, "rb") as nothing:  # jobs are not for those who read standard input
+        source = os.fdopen(os.dup(0), "rb")
+        os.dup2(nothing.fileno(), 0)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    threading.Thread(target=_receive, args=(source, jobs), daemon=True).start()
+    while (content := jobs.get()) is not None:
+        outcome = _next(pickle.loads(content), stop)  # from the process that started this one
+        json.dump(asdict(outcome) | {"exit_code": EXIT_CODES[outcome.state]}, answers)
+        answers.write("\n")
+        answers.flush()
+    os._exit(0)  # the listening thread holds standard input, which an orderly exit waits for
