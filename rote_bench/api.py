@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -194,6 +194,7 @@ def run_cells(
     """
     from .pipeline.cell import cell_folder
     from .pipeline.process import undisturbed
+    from .pipeline.request import recall
     from .pipeline.runner import expand, run_cell
     from .pipeline.settings import Settings
     from .pipeline.twins import twins_first
@@ -206,28 +207,41 @@ def run_cells(
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     registry.provider(model)
     asked = expand(spec, noise_rates, seeds, registry, limit=settings.limit)
-    cells = twins_first(asked, settings, also=twin)
-    faults = check_drawable(spec, registry, [rate for _, rate in cells])
-    if faults:
-        raise Faults(faults)
     if single and len(asked) > 1:
         raise UserError(
             f"{task} names {len(asked)} noise rates", where="run()", hint="give one, or a list, as noise_rate"
         )
+    cells = twins_first(asked, settings, also=twin)
     done: dict[tuple[Seeds, float], record.Report] = {}
-    with undisturbed():
-        try:
-            for cell, rate in cells:
-                first = done.get((cell.seeds, 0.0)) if rate else None
-                found = run_cell(cell, model, rate, settings=settings, registry=registry, progress=progress, twin=first)
-                if found is not None:  # a process that only helps to train has no report
-                    done[cell.seeds, rate] = found
-        except Exception:
-            if rate == 0 and len(done) < len(cells) - 1:
-                progress.warn("the cell at noise rate 0 failed, so that those that take over its schedule are not run")
-            raise
-        finally:
-            leave()
+
+    def known(run: Callable[..., record.Report | None], cell: TaskSpec, rate: float) -> bool:
+        first = done.get((cell.seeds, 0.0)) if rate else None
+        found = run(cell, model, rate, settings=settings, registry=registry, progress=progress, twin=first)
+        if found is not None:
+            done[cell.seeds, rate] = found
+        return found is not None
+
+    def waits(cell: TaskSpec, rate: float) -> bool:
+        """Whether a twin comes first that is yet to be run, and so what is asked of the cell is not known."""
+        return rate > 0 and (cell, 0.0) in cells and (cell.seeds, 0.0) not in done
+
+    left = [(cell, rate) for cell, rate in cells if waits(cell, rate) or not known(recall, cell, rate)]
+    faults = check_drawable(spec, registry, [rate for _, rate in left]) if left else []
+    if faults:
+        raise Faults(faults)
+    if left:
+        with undisturbed():
+            try:
+                for cell, rate in left:
+                    known(run_cell, cell, rate)  # a process that only helps to train has no report
+            except Exception:
+                if rate == 0 and any(other for _, other in left):
+                    progress.warn(
+                        "the cell at noise rate 0 failed, so that those that take over its schedule are not run"
+                    )
+                raise
+            finally:
+                leave()
     return [
         Report(done[cell.seeds, rate], cell_folder(settings.output_path, cell, model, rate))
         for cell, rate in asked

@@ -72,8 +72,13 @@ def identify(
     device: str,
     precision: str,
     processes: int,
+    request: str | None,
 ) -> Identity:
-    """The identity of a cell whose examples and model have been made."""
+    """The identity of a cell whose examples and model have been made.
+
+    Args:
+        request: what the request that made them hashes to, kept beside.
+    """
     parts = planned_parts(spec, model_name, rate, settings, registry, schedule)
     parts["task"]["data"] = data.fingerprint()
     parts["model"] |= {
@@ -88,7 +93,7 @@ def identify(
     parts["precision"] = precision
     parts["device"] = device.partition(":")[0]
     parts["way"] = None if not settings.train else "alone" if processes == 1 else "distributed"
-    return Identity(digest(parts), parts, code_of(spec, registry), None)
+    return Identity(digest(parts), parts, code_of(spec, registry), request)
 
 
 # What ``planned_parts`` lacks: known once examples and model are made.

@@ -27,6 +27,7 @@ from .cell import Cell, cell_folder
 from .diagnose import diagnose, draw_figures
 from .identity import differing, identify, other_code
 from .lock import alone
+from .request import asked, recall
 from .settings import Settings
 from .twins import schedule_of, stands, told
 
@@ -59,6 +60,9 @@ def run_cell(
         UserError: when the input cannot be run, or another cell's report stands in the folder.
         KeyboardInterrupt: after saving the state from which the next run goes on.
     """
+    known = recall(spec, model_name, rate, settings=settings, registry=registry, progress=progress, twin=twin)
+    if known is not None:
+        return known
     processes, wanted = join(settings.device)
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     progress.quiet = progress.quiet or not processes.first
@@ -99,6 +103,8 @@ class _Made:
 def _make(cell: Cell, wanted: str, schedule: record.Schedule) -> _Made:
     spec, settings = cell.spec, cell.settings
     provider = cell.registry.provider(cell.model_name)
+    # before anything is read: what changes meanwhile then makes another request
+    request = asked(spec, cell.model_name, cell.rate, settings, cell.registry, schedule)
     task, data = stages.make_examples(cell)
     from transformers.utils import logging as transformers_logging
 
@@ -123,6 +129,7 @@ def _make(cell: Cell, wanted: str, schedule: record.Schedule) -> _Made:
         device=device,
         precision=precision,
         processes=cell.processes.count,
+        request=None if request is None else request.hash(loaded.weights),
     )
     threads = choose_threads(settings.threads, loaded.model)
     facts = build.Facts(

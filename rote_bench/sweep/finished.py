@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..pipeline.identity import NOT_PLANNED, differing, planned_parts
+from ..pipeline.request import asked, made_by, surroundings
 from ..pipeline.twins import schedule_of, stands
 from ..report import record, write
 from ..splits import make_data, make_noise, make_task
@@ -53,21 +54,28 @@ def _task(job: Job) -> str:
 class Finished:
     """Looks whether cells are done, making each set of examples once.
 
-    A report counts when everything that decides its numbers agrees and is known without the model. Pretrained weights
-    and models of plugins may have changed under the same name: their cells go to a worker, which compares all of it.
+    A report counts when it was made by the same request, or when everything that decides its numbers agrees and is
+    known without the model. Pretrained weights and models of plugins may have changed under the same name: their cells
+    go to a worker, which compares all of it.
     """
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
+        self.around = surroundings()
         self.fingerprints: dict[tuple[Any, ...], str] = {}
 
     def __call__(self, job: Job, report: record.Report, twin: record.Report | None = None) -> bool:
-        if job.settings.overwrite or report.status != "success" or report.model.source != "scratch":
+        if job.settings.overwrite or report.status != "success":
             return False
         if job.twin is not None and twin is None:  # what its schedule is to be, its twin will tell
             return False
         schedule = schedule_of(job.spec, job.rate, job.settings, twin)
-        planned = planned_parts(job.spec, job.model, job.rate, job.settings, self.registry, schedule)
+        given = (job.spec, job.model, job.rate, job.settings, self.registry, schedule)
+        if made_by(report, asked(*given, around=self.around)):
+            return True
+        if report.model.source != "scratch":
+            return False
+        planned = planned_parts(*given)
         apart = set(differing(planned, report.identity.parts)) - NOT_PLANNED
         if apart and not stands(apart, report, twin):
             return False

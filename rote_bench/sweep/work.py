@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +26,7 @@ from .cells import Job
 
 if TYPE_CHECKING:
     from ..plugins import Registry
+    from ..report.record import Report
 
 LOG = "run.log"
 PROGRESS = ".progress.json"
@@ -78,22 +79,23 @@ class Reported(Progress):
 def perform(job: Job) -> Outcome:
     """Run a cell in this process, which is left as it was; whatever happens to the cell is an outcome."""
     from ..pipeline.process import undisturbed
+    from ..pipeline.request import recall
     from ..pipeline.runner import run_cell
     from ..report.write import load_report
 
     keep_memory()
     try:
         twin = None if job.twin is None else load_report(job.twin)
-        with alone(job.folder, PATIENCE), undisturbed():  # one that a killed sweep left soon ends by itself
-            run_cell(
-                job.spec,
-                job.model,
-                job.rate,
-                settings=job.settings,
-                registry=_registry(job.plugins),
-                progress=Reported(job.folder),
-                twin=twin,
-            )
+        with alone(job.folder, PATIENCE):  # one that a killed sweep left soon ends by itself
+            registry, progress = _registry(job.plugins), Reported(job.folder)
+
+            def known(run: Callable[..., Report | None]) -> bool:
+                given = {"settings": job.settings, "registry": registry, "progress": progress, "twin": twin}
+                return run(job.spec, job.model, job.rate, **given) is not None
+
+            if not known(recall):
+                with undisturbed():
+                    known(run_cell)
     except KeyboardInterrupt:
         return Outcome("interrupted", "interrupted; the same command goes on from here")
     except UserError as error:

@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..spec.model import Recipe, Schedule
     from .curve import Evaluation
 
@@ -66,6 +65,8 @@ class Batches:
         self._orders: dict[int, Tensor] = {}
 
     def _order(self, epoch: int) -> Tensor:
+        import torch
+
         if epoch not in self._orders:
             self._orders = {e: o for e, o in self._orders.items() if e == epoch - 1}
             generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
@@ -73,6 +74,8 @@ class Batches:
         return self._orders[epoch]
 
     def __getitem__(self, step: int) -> Tensor:
+        import torch
+
         position, parts, missing = step * self.size, [], self.size
         while missing:
             epoch, start = divmod(position, len(self.rows))
