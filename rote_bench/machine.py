@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -115,6 +116,12 @@ def _number(file: Path, key: str = "") -> int | None:
         return None
 
 
+def choose_cores(wanted: int | None) -> int:
+    """How many cores a cell may keep busy: as many as it was given threads, else all of the process."""
+    named = os.environ.get("OMP_NUM_THREADS")
+    return wanted or (max(1, int(named)) if named and named.isdecimal() else count_cores())
+
+
 def choose_threads(wanted: int | None, model: Any) -> int:
     """One thread for a small model, which more only slow down beside other work; all cores for a large one."""
     import torch
@@ -124,6 +131,24 @@ def choose_threads(wanted: int | None, model: Any) -> int:
     count = wanted or (int(named) if named and named.isdecimal() else 1 if parameters < LARGE else count_cores())
     torch.set_num_threads(max(1, count))
     return torch.get_num_threads()
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process so far, and of those of its children that have ended."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return time.process_time()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def resident_bytes(proc: Path = Path("/proc")) -> int:
+    """The resident size of this process; 0 where the system does not say."""
+    try:
+        return int((proc / "self" / "statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def keep_memory() -> None:

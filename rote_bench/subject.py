@@ -154,6 +154,12 @@ class Subject:
         """Held-out examples on which anything that must be chosen is chosen."""
         return self._view("selection", self.data.selection.take(range(min(self.cap, len(self.data.selection)))))
 
+    def encode_views(self) -> None:
+        """Encode the views now, for processes forked from this one that would each do it again."""
+        for view in (self.noisy, self.clean, self.validation, self.selection):
+            view.places  # noqa: B018
+            view.clusters  # noqa: B018
+
     def all_of(self, name: str) -> View:
         """All of the ``validation``, ``ood`` or ``noisy`` examples, without the cap."""
         if name in ("validation", "ood"):

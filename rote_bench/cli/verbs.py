@@ -40,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
-    settings = Settings.picked(vars(options))
+    settings = Settings.picked({**vars(options), "forks": True})
     keep_memory()
     reports = api.run_cells(
         options.task,

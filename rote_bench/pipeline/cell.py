@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..machine import cpu_seconds
 from ..progress import Progress
 from ..report.provenance import peak_memory_bytes
 from ..report.record import Timings
@@ -21,30 +22,44 @@ if TYPE_CHECKING:
     from ..spec.model import TaskSpec
 
 
+STAGES = ("data", "training", "evaluation", "diagnostics", "figures")
+
+
 @dataclass
 class Clock:
-    """Wall seconds by stage, and processor time since the cell began."""
+    """Wall and processor seconds by stage, and since the cell began.
 
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("data", "training", "evaluation", "diagnostics", "figures"), 0.0)
-    )
+    Attributes:
+        earlier, earlier_cpu: seconds of the calls before this one.
+        peak_bytes: what this process and its children held together at most, as far as it is more than its own peak.
+    """
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    cpu: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
     start: float = field(default_factory=time.monotonic)
-    start_cpu: float = field(default_factory=time.process_time)
+    start_cpu: float = field(default_factory=cpu_seconds)
     earlier: float = 0.0
+    earlier_cpu: float = 0.0
+    peak_bytes: int = 0
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        before = time.monotonic()
+        before, cpu = time.monotonic(), cpu_seconds()
         try:
             yield
         finally:
             self.seconds[name] += time.monotonic() - before
+            self.cpu[name] += cpu_seconds() - cpu
 
     def entry(self) -> Timings:
         """As the report holds them."""
-        total = self.earlier + time.monotonic() - self.start
-        cpu = time.process_time() - self.start_cpu
-        return Timings(**self.seconds, total=total, cpu_seconds=cpu, peak_memory_bytes=peak_memory_bytes())
+        return Timings(
+            **self.seconds,
+            total=self.earlier + time.monotonic() - self.start,
+            cpu_seconds=self.earlier_cpu + cpu_seconds() - self.start_cpu,
+            peak_memory_bytes=max(peak_memory_bytes(), self.peak_bytes),
+            cpu_by_stage=dict(self.cpu),
+        )
 
 
 def folder_name(text: str) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import random
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..diagnostics import NotApplicable
+from ..machine import choose_cores, cpu_seconds, memory_at_hand, resident_bytes
 from ..report import write
 from ..report.record import DiagnosticEntry, Metric
 from ..spec.options import build as build_options
 from .accept import Accepted, accept
+from .forks import in_children, possible
 
 if TYPE_CHECKING:
     from ..plugins import Registry
@@ -20,31 +26,102 @@ if TYPE_CHECKING:
     from ..subject import Subject
     from .cell import Cell
 
+Found: TypeAlias = "tuple[DiagnosticEntry, Mapping[str, Metric]]"
+
+ROOM = 0.8  # of the memory at hand, which children may fill
+WORKING = 300 << 20  # bytes that a diagnosis of a small model works on at most
+
 
 def diagnose(cell: Cell, subject: Subject) -> tuple[dict[str, DiagnosticEntry], dict[str, Metric]]:
-    """Run the diagnostics of the spec.
+    """Run the diagnostics of the spec, several at a time where ``at_once`` says so.
 
     Returns:
         What became of each, and all their metrics, by name.
     """
-    table, chosen = cell.registry.table("diagnostics"), cell.spec.diagnostics
-    owners = {measure.name: each.name for each in reversed(chosen) for measure in table[each.name].metrics}
-    entries: dict[str, DiagnosticEntry] = {}
-    metrics: dict[str, Metric] = {}
-    for number, each in enumerate(chosen, 1):
-        cell.progress.stage(f"diagnosing {number}/{len(chosen)}: {each.name}")
-        others = {metric: owner for metric, owner in owners.items() if owner != each.name}
-        entry, measured = _one(cell, subject, each, others)
-        entries[each.name] = entry
-        metrics |= measured
-    return entries, metrics
+    count = at_once(cell, subject)
+    found = _apart(cell, subject, count) if count > 1 else _in_turn(cell, subject)
+    entries = {each.name: entry for each, (entry, _) in zip(cell.spec.diagnostics, found, strict=True)}
+    return entries, {name: metric for _, measured in found for name, metric in measured.items()}
 
 
-def _one(
-    cell: Cell, subject: Subject, chosen: DiagnosticSpec, others: Mapping[str, str]
-) -> tuple[DiagnosticEntry, Mapping[str, Metric]]:
-    cls = cell.registry.table("diagnostics")[chosen.name]
-    before = time.monotonic()
+def at_once(cell: Cell, subject: Subject) -> int:
+    """How many diagnostics are run at a time, each in a forked child with one thread.
+
+    One, in this process, where forking is not possible or not allowed, where memory does not suffice for two, where
+    errors are wanted as they are raised, and where more than half of the cores would stand idle, which the threads of a
+    large model would use.
+    """
+    settings = cell.settings
+    if not settings.forks or settings.track or cell.progress.debug or subject.device != "cpu" or not possible():
+        return 1
+    cores, memory = choose_cores(settings.threads), memory_at_hand()
+    count = min(cores, len(cell.spec.diagnostics))
+    if memory is not None:
+        count = min(count, int(ROOM * memory) // need(subject.anatomy().model))
+    return count if count > 1 and 2 * count >= cores else 1
+
+
+def need(model: Any) -> int:
+    """Bytes that a child needs beside what it shares with this process: models of its own, and what it works on."""
+    weights: int = sum(p.numel() * p.element_size() for p in model.parameters())
+    return WORKING + 2 * weights
+
+
+def _in_turn(cell: Cell, subject: Subject) -> list[Found]:
+    found = []
+    for number, each in enumerate(cell.spec.diagnostics):
+        _say(cell, number)
+        found.append(_one(cell, subject, each))
+    return found
+
+
+def _apart(cell: Cell, subject: Subject, count: int) -> list[Found]:
+    """Each diagnostic in a child of its own, those that take longest first; what becomes of them, in the spec's order.
+
+    Args:
+        count: how many at a time.
+    """
+    chosen, table = cell.spec.diagnostics, cell.registry.table("diagnostics")
+    subject.encode_views()
+    here, shared = len(cell.warnings), resident_bytes()
+    begun: dict[int, float] = {}
+    found: dict[int, Found] = {}
+    said: dict[int, Sequence[str]] = {}
+    own: list[int] = []
+
+    def started(number: int) -> None:
+        begun[number] = time.monotonic()
+        _say(cell, number)
+
+    def work(number: int) -> tuple[Found, Sequence[str]]:
+        return _one(cell, subject, chosen[number]), cell.warnings[here:]
+
+    order = range(len(chosen))
+    for end in in_children({number: partial(work, number) for number in order}, count, started):
+        name, seconds = chosen[end.number].name, time.monotonic() - begun[end.number]
+        own.append(end.peak_bytes - shared)
+        if end.result is not None:
+            found[end.number], said[end.number] = end.result
+            continue
+        entry = DiagnosticEntry("failed", end.lost, table[name].version, seconds, (), {}, end.cpu_seconds)
+        found[end.number], said[end.number] = (entry, {}), [f"diagnostic {name} failed: {end.lost}"]
+        cell.progress.warn(said[end.number][0])
+    for number in range(len(chosen)):
+        cell.warnings += said[number]
+    cell.timings.peak_bytes = shared + sum(sorted(own)[-count:])
+    return [found[number] for number in range(len(chosen))]
+
+
+def _say(cell: Cell, number: int) -> None:
+    chosen = cell.spec.diagnostics
+    cell.progress.stage(f"diagnosing {number + 1}/{len(chosen)}: {chosen[number].name}")
+
+
+def _one(cell: Cell, subject: Subject, chosen: DiagnosticSpec) -> Found:
+    table = cell.registry.table("diagnostics")
+    cls = table[chosen.name]
+    others = {m.name: d.name for d in reversed(cell.spec.diagnostics) for m in table[d.name].metrics if d != chosen}
+    before, cpu = time.monotonic(), cpu_seconds()
     accepted = Accepted({}, {}, {})
 
     def entry(status: Literal["success", "failed", "not_applicable"], reason: str | None) -> DiagnosticEntry:
@@ -55,11 +132,13 @@ def _one(
             seconds=time.monotonic() - before,
             metrics=tuple(sorted(accepted.metrics)),
             details=accepted.details,
+            cpu_seconds=cpu_seconds() - cpu,
         )
 
     try:
-        diagnostic = cls(build_options(cls.Options, chosen.options), subject.spec.seeds.bootstrap)
-        found = accept(diagnostic, diagnostic.run(subject), subject, others)
+        with seeded(subject.spec.seeds.bootstrap, chosen.name):
+            diagnostic = cls(build_options(cls.Options, chosen.options), subject.spec.seeds.bootstrap)
+            found = accept(diagnostic, diagnostic.run(subject), subject, others)
         if found.records:
             write.write_table(cell.folder / f"{chosen.name}.parquet", found.records)
     except NotApplicable as error:
@@ -72,6 +151,29 @@ def _one(
         return entry("failed", reason), {}
     accepted = found
     return entry("success", None), accepted.metrics
+
+
+@contextmanager
+def seeded(seed: int, name: str) -> Iterator[None]:
+    """Begin the generators that all code of the process shares anew, and put them back as they were.
+
+    What is built in draws from generators of its own. A stranger that draws from these finds them the same whichever
+    diagnostics went before, and whether they went before or ran beside it.
+    """
+    import numpy as np
+    import torch
+
+    start = zlib.crc32(f"{seed} {name}".encode())
+    plain, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(start)
+            random.seed(start)
+            np.random.seed(start)
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(array)
 
 
 def draw_figures(

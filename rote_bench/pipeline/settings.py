@@ -30,6 +30,9 @@ class Settings:
         threads: of the processor; None chooses by the model's size.
         trust_remote_code: let code that comes with weights run.
         compile: let torch.compile make the training steps; it takes a minute or two before the first one.
+        forks: let diagnostics run in forked children, one for each core, where that is possible. For a process that is
+            rote-bench's own, as the command line's: a fork of somebody else's, a notebook's say, can stand still for
+            ever when one of its threads held a lock.
         track: ``tensorboard`` or ``trackio``: where to write the curves while they are made; decides no number.
 
     Raises:
@@ -48,6 +51,7 @@ class Settings:
     trust_remote_code: bool = False
     compile: bool = False
     track: str | None = None
+    forks: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "output_path", Path(self.output_path))

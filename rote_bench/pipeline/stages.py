@@ -167,6 +167,9 @@ def learn(
     cell.timings.seconds["training"] += trained.seconds - trained.evaluation_seconds
     cell.timings.seconds["evaluation"] += trained.evaluation_seconds
     cell.timings.earlier += trained.earlier_seconds
+    cell.timings.cpu["training"] += trained.cpu - trained.evaluation_cpu
+    cell.timings.cpu["evaluation"] += trained.evaluation_cpu
+    cell.timings.earlier_cpu += trained.earlier_cpu
     return trained
 
 

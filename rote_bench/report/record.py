@@ -16,6 +16,7 @@ from ..spec.model import Seeds
 SCHEMA_VERSION: Final = 2
 SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 COUNT = {"min": 0}
+OPTIONAL = "optional"  # marks a field with a default, which reports made before it lack
 PRE, POST = "pre_memorization", "post_memorization"
 
 Status = Literal["success", "failed", "interrupted"]
@@ -268,6 +269,7 @@ class DiagnosticEntry:
         seconds: wall time.
         metrics: names of its metrics.
         details: plain data from which its figure is drawn and its metrics are found again.
+        cpu_seconds: processor time, its threads together; null where it was not kept.
     """
 
     status: Literal["success", "failed", "not_applicable"]
@@ -276,6 +278,7 @@ class DiagnosticEntry:
     seconds: float = field(metadata=COUNT)
     metrics: tuple[str, ...]
     details: JsonObject
+    cpu_seconds: float | None = field(default=None, metadata={**COUNT, OPTIONAL: True})
 
 
 @dataclass(frozen=True)
@@ -344,7 +347,7 @@ class Environment:
 
 @dataclass(frozen=True)
 class Timings:
-    """Wall seconds by stage.
+    """Wall seconds by stage, processor time and memory.
 
     Attributes:
         data: making examples and loading the model.
@@ -353,9 +356,13 @@ class Timings:
         diagnostics: all of them.
         figures: drawing.
         total: of all calls that made the cell.
-        cpu_seconds: processor time of the cell in the last call, without the start of the process.
-        peak_memory_bytes: largest resident size of the process; where it ran other cells of a sweep before, since it
-            began with this one, and on systems other than Linux since its start.
+        cpu_seconds: processor time of the cell, its threads and children together, without the start of the process;
+            of all calls that made the cell as far as they left a state of training to go on from.
+        peak_memory_bytes: largest resident size of the process, or of it and those of its children that ran at the same
+            time, what they share counted once: then an upper bound, as each counts at its largest. In a process that
+            ran other cells of a sweep before, since it began with this one, and on systems other than Linux since its
+            start.
+        cpu_by_stage: the stages named above -> their part of the processor time; empty where it was not kept.
     """
 
     data: float = field(metadata=COUNT)
@@ -366,6 +373,7 @@ class Timings:
     total: float = field(metadata=COUNT)
     cpu_seconds: float = field(metadata=COUNT)
     peak_memory_bytes: int = field(metadata=COUNT)
+    cpu_by_stage: Mapping[str, float] = field(default_factory=dict, metadata={**COUNT, OPTIONAL: True})
 
 
 @dataclass(frozen=True)

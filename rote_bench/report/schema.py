@@ -35,13 +35,13 @@ def _of_class(cls: type, definitions: dict[str, Any]) -> dict[str, Any]:
     said = {option.name: option.description for option in describe(cls)}
     properties = {}
     for f in dataclasses.fields(cls):
-        limits = {_BOUNDS.get(key, key): value for key, value in f.metadata.items()}
+        limits = {_BOUNDS.get(key, key): value for key, value in f.metadata.items() if key != record.OPTIONAL}
         properties[f.name] = {**_of_type(hints[f.name], limits, definitions), "description": said[f.name]}
     return {
         "description": " ".join((cls.__doc__ or "").partition("Attributes:")[0].split()),
         "type": "object",
         "additionalProperties": False,
-        "required": list(properties),
+        "required": [f.name for f in dataclasses.fields(cls) if record.OPTIONAL not in f.metadata],
         "properties": properties,
         **getattr(cls, "SCHEMA", {}),
     }
@@ -87,8 +87,10 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        readers = [(f.name, _reader(hints[f.name])) for f in dataclasses.fields(kind)]
-        return lambda data: kind(**{name: make(data[name]) for name, make in readers})  # type: ignore[operator]
+        readers = [(f.name, _reader(hints[f.name]), record.OPTIONAL in f.metadata) for f in dataclasses.fields(kind)]
+        return lambda data: kind(  # type: ignore[operator]
+            **{name: make(data[name]) for name, make, optional in readers if name in data or not optional}
+        )
     if origin in (Union, types.UnionType):
         (inner,) = {_reader(part) for part in arguments if part is not type(None)} or {as_read}
         return as_read if inner is as_read else lambda data: None if data is None else inner(data)

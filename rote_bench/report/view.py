@@ -119,7 +119,10 @@ def render(
     stages = ", ".join(f"{k} {getattr(timings, k):.0f}" for k in STAGES)
     console.print()
     console.print(
-        Text(f"{timings.total:.0f} s ({stages}), {timings.peak_memory_bytes / 2**20:.0f} MiB at the most"),
+        Text(
+            f"{timings.total:.0f} s ({stages}), {timings.cpu_seconds:.0f} s of processor time,"
+            f" {timings.peak_memory_bytes / 2**20:.0f} MiB at the most"
+        ),
         soft_wrap=True,
     )
     return out.getvalue()

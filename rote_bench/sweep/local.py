@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..machine import count_cores, memory_at_hand
+from ..pipeline.forks import death
 from .cells import Job
 from .work import LOG, Outcome, send
 
@@ -78,7 +78,7 @@ class _Worker:
         except (Empty, ValueError):
             self.end()
             code = self.process.returncode
-            return Outcome("failed", _death(code), code, lost=True)
+            return Outcome("failed", f"{death(code)} before it had a report", code, lost=True)
 
     def end(self) -> None:
         """Close its standard input, upon which it ends."""
@@ -245,15 +245,6 @@ def _stamps(files: Iterable[Path]) -> tuple[Any, ...]:
             known = file.stat()
             found.append((file, known.st_mtime_ns, known.st_size))
     return tuple(found)
-
-
-def _death(code: int) -> str:
-    """How a process ended that did not say so itself."""
-    if code >= 0:
-        return f"its process ended with exit code {code} before it had a report"
-    name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else f"signal {-code}"
-    memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-    return f"its process was ended by {name}{memory}"
 
 
 def visible_devices(device: str) -> Sequence[str]:

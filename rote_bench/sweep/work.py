@@ -11,7 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -76,8 +76,12 @@ class Reported(Progress):
         os.replace(partial, self.file)
 
 
-def perform(job: Job) -> Outcome:
-    """Run a cell in this process, which is left as it was; whatever happens to the cell is an outcome."""
+def perform(job: Job, *, forks: bool = False) -> Outcome:
+    """Run a cell in this process, which is left as it was; whatever happens to the cell is an outcome.
+
+    Args:
+        forks: as ``Settings.forks``.
+    """
     from ..pipeline.process import undisturbed
     from ..pipeline.request import recall
     from ..pipeline.runner import run_cell
@@ -90,7 +94,8 @@ def perform(job: Job) -> Outcome:
             registry, progress = _registry(job.plugins), Reported(job.folder)
 
             def known(run: Callable[..., Report | None]) -> bool:
-                given = {"settings": job.settings, "registry": registry, "progress": progress, "twin": twin}
+                settings = replace(job.settings, forks=forks)
+                given = {"settings": settings, "registry": registry, "progress": progress, "twin": twin}
                 return run(job.spec, job.model, job.rate, **given) is not None
 
             if not known(recall):
@@ -164,7 +169,7 @@ def _next(job: Job, stop: _Stop) -> Outcome:
     try:
         stop.running = True
         if not stop.asked:
-            outcome = perform(job)
+            outcome = perform(job, forks=True)
         stop.running = False
     except KeyboardInterrupt:  # between the lines of this function
         pass

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from ..encoding import IGNORED, Encoded
 from ..evaluation import autocast, forward
+from ..machine import cpu_seconds
 from .curve import Evaluation, Levels
 from .distributed import Processes
 from .optimizers import make_optimizer
@@ -48,6 +49,7 @@ class Trained:
         seconds: wall time of the loop, evaluations included, over all resumed parts.
         evaluation_seconds: the part of it spent on evaluations.
         earlier_seconds: the part of it spent before this call, which went on from a saved state.
+        cpu, evaluation_cpu, earlier_cpu: the same in seconds of processor time.
     """
 
     curve: Sequence[Evaluation]
@@ -60,6 +62,9 @@ class Trained:
     seconds: float
     evaluation_seconds: float
     earlier_seconds: float
+    cpu: float = 0.0
+    evaluation_cpu: float = 0.0
+    earlier_cpu: float = 0.0
 
     @property
     def snapshots(self) -> dict[str, int]:
@@ -194,7 +199,7 @@ def train(
         at.running.clear()
         if not math.isfinite(mean_loss):
             raise FloatingPointError(f"the loss is not finite at step {at.step}; lower the learning rate")
-        before = time.monotonic()
+        before, cpu = time.monotonic(), cpu_seconds()
         levels: Levels | None = None
         if processes.first:
             with autocast(device, precision):
@@ -202,6 +207,7 @@ def train(
         levels = processes.agree(levels)
         assert levels is not None  # the first process measured them
         at.evaluating += time.monotonic() - before
+        at.evaluating_cpu += cpu_seconds() - cpu
         point = Evaluation(
             step=at.step,
             examples_seen=at.step * size,
@@ -242,6 +248,9 @@ def train(
         seconds=at.seconds,
         evaluation_seconds=at.evaluating,
         earlier_seconds=at.earlier,
+        cpu=at.cpu,
+        evaluation_cpu=at.evaluating_cpu,
+        earlier_cpu=at.earlier_cpu,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..machine import cpu_seconds
 from .curve import Evaluation
 
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
@@ -139,6 +140,7 @@ class Standing:
         running: losses of the steps since the last evaluation.
         evaluating: seconds spent on evaluations, in all calls.
         earlier: seconds spent before this call.
+        evaluating_cpu, earlier_cpu: the same in seconds of processor time.
         stop_reason: why training ends, once it does; ``budget`` until then.
     """
 
@@ -149,12 +151,19 @@ class Standing:
     running: list[Tensor] = field(default_factory=list)
     evaluating: float = 0.0
     earlier: float = 0.0
+    evaluating_cpu: float = 0.0
+    earlier_cpu: float = 0.0
     stop_reason: Literal["memorized", "budget"] = "budget"
     start: float = field(default_factory=time.monotonic)
+    start_cpu: float = field(default_factory=cpu_seconds)
 
     @property
     def seconds(self) -> float:
         return self.earlier + time.monotonic() - self.start
+
+    @property
+    def cpu(self) -> float:
+        return self.earlier_cpu + cpu_seconds() - self.start_cpu
 
 
 class SavedState:
@@ -199,6 +208,8 @@ class SavedState:
             running=list(state["running"]),
             evaluating=state["evaluating"],
             earlier=state["seconds"],
+            evaluating_cpu=state.get("evaluating_cpu", 0.0),
+            earlier_cpu=state.get("cpu", 0.0),
             stop_reason=state.get("stop_reason", "budget"),
         )
 
@@ -219,6 +230,8 @@ class SavedState:
             "running": at.running,
             "evaluating": at.evaluating,
             "seconds": at.seconds,
+            "evaluating_cpu": at.evaluating_cpu,
+            "cpu": at.cpu,
             "stop_reason": at.stop_reason,
         }
         _write(state, self.path)

@@ -47,8 +47,24 @@ def test_the_schema_is_valid_and_says_what_every_field_is() -> None:
     assert {c.__name__ for c in classes(record.Report, set())} == {"Report", *made["$defs"]}
     for part in parts:
         assert part["additionalProperties"] is False and part["description"]
-        assert part["required"] == list(part["properties"])
         assert all(field["description"] for field in part["properties"].values())
+    lacking = {
+        f"{name}.{field}"
+        for name, part in {"Report": made, **made["$defs"]}.items()
+        for field in part["properties"]
+        if field not in part["required"]
+    }
+    assert lacking == {"DiagnosticEntry.cpu_seconds", "Timings.cpu_by_stage"}
+
+
+def test_a_report_from_before_processor_time_was_kept_is_read(thr_report: dict[str, Any]) -> None:
+    del thr_report["timings"]["cpu_by_stage"]
+    for entry in thr_report["diagnostics"].values():
+        del entry["cpu_seconds"]
+    assert faults(thr_report) == []
+    report = read(thr_report)
+    assert report.timings.cpu_by_stage == {}
+    assert {entry.cpu_seconds for entry in report.diagnostics.values()} == {None}
 
 
 def test_what_is_written_is_what_was_read(thr_report: dict[str, Any], fda_report: dict[str, Any]) -> None:
