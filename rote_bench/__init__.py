@@ -46,6 +46,8 @@ __all__ = [
     "compare",
     "data",
     "dataset",
+    "expect_cells",
+    "expect_sweep",
     "export_data",
     "hookimpl",
     "listing",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
-from .errors import Faults, UserError
-from .plugins import Registry
+from .errors import UserError
+from .planning import Overrides, cells_of, expect_cells, expect_sweep, load_task, require_drawable, sweep_of
 from .plugins import load as load_plugins
 from .progress import Progress
 from .reading import Report, compare, load_report, plot, show, show_data
@@ -32,6 +31,8 @@ __all__ = [
     "compare",
     "data",
     "dataset",
+    "expect_cells",
+    "expect_sweep",
     "export_data",
     "listing",
     "load_report",
@@ -47,37 +48,6 @@ __all__ = [
     "sweep_cells",
     "validate",
 ]
-
-
-Overrides = Sequence[str] | Mapping[str, Any]
-
-
-def load_task(
-    task: str | Path,
-    *,
-    profile: str | None = None,
-    overrides: Overrides = (),
-    plugins: Sequence[str | Path] = (),
-    registry: Registry | None = None,
-) -> TaskSpec:
-    """A task file as a validated ``TaskSpec``.
-
-    Args:
-        overrides: ``["training.max_steps=60"]``, or ``{"training.max_steps": 60}``.
-
-    Raises:
-        UserError: with every fault, its file and line.
-    """
-    from .spec.loader import load_task as load
-
-    return load(task, registry or load_plugins(plugins), profile=profile, overrides=_as_texts(overrides))
-
-
-def _as_texts(overrides: Overrides) -> list[str]:
-    """Overrides as the command line has them."""
-    if not isinstance(overrides, Mapping):
-        return list(overrides)
-    return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
 
 
 @overload
@@ -195,23 +165,19 @@ def run_cells(
     from .pipeline.cell import cell_folder
     from .pipeline.process import undisturbed
     from .pipeline.request import recall
-    from .pipeline.runner import expand, run_cell
+    from .pipeline.runner import run_cell
     from .pipeline.settings import Settings
-    from .pipeline.twins import twins_first
-    from .spec.preflight import check_drawable
     from .training.distributed import leave
 
     settings = replace(settings or Settings(), **options)
     progress = progress or Progress()
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
-    registry.provider(model)
-    asked = expand(spec, noise_rates, seeds, registry, limit=settings.limit)
+    asked, cells = cells_of(spec, model, noise_rates, seeds, registry, settings, twin=twin)
     if single and len(asked) > 1:
         raise UserError(
             f"{task} names {len(asked)} noise rates", where="run()", hint="give one, or a list, as noise_rate"
         )
-    cells = twins_first(asked, settings, also=twin)
     done: dict[tuple[Seeds, float], record.Report] = {}
 
     def known(run: Callable[..., record.Report | None], cell: TaskSpec, rate: float) -> bool:
@@ -226,9 +192,7 @@ def run_cells(
         return rate > 0 and (cell, 0.0) in cells and (cell.seeds, 0.0) not in done
 
     left = [(cell, rate) for cell, rate in cells if waits(cell, rate) or not known(recall, cell, rate)]
-    faults = check_drawable(spec, registry, [rate for _, rate in left]) if left else []
-    if faults:
-        raise Faults(faults)
+    require_drawable(spec, [rate for _, rate in left], registry)
     if left:
         with undisturbed():
             try:
@@ -274,28 +238,22 @@ def sweep_cells(
         UserError: when the input is wrong, with every fault; nothing has been run then.
         KeyboardInterrupt: once the cells have saved their state.
     """
-    from .machine import check_writable
-    from .pipeline.identity import sources
-    from .sweep import cells, cluster, conduct, definition, local, record
+    from .sweep import conduct, record
     from .sweep.board import Board
 
-    if executor not in ("local", "ray"):
-        raise UserError(f"unknown executor {executor!r}", where="--executor", hint="local or ray")
-    if workers is not None and workers < 1:
-        raise UserError(f"must be at least 1, not {workers}", where="--workers")
-    if address is not None and executor != "ray":
-        raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
-    registry, output = load_plugins(plugins), Path(output_path).absolute()
-    wanted = definition.load(Path(file))
-    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, overwrite=overwrite, workers=workers)
-    check_writable(output)
-
-    def pool() -> conduct.Pool:
-        if executor == "ray":
-            return cluster.Cluster(workers=workers, address=address, jobs=jobs)
-        return local.Local(workers=workers, device=wanted.run.device, code=sources(registry))
-
+    registry = load_plugins(plugins)
+    wanted, jobs, pool = sweep_of(
+        file,
+        output_path,
+        registry,
+        executor=executor,
+        workers=workers,
+        address=address,
+        plugins=plugins,
+        overwrite=overwrite,
+    )
     with Board(wanted.title, quiet=quiet) as board:
+        output = Path(output_path).absolute()
         states = conduct.conduct(jobs, pool, board, registry, lambda states: record.keep(wanted, output, states))
     return record.entry(wanted, states)
 

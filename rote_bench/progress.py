@@ -90,6 +90,10 @@ class Progress:
         """A line that stays even when quiet."""
         self._line(f"warning: {text}")
 
+    def expect(self, seconds: float, text: str) -> None:
+        """What is to come will take so many seconds; the text says it in words."""
+        self.say(f"expected: {text}")
+
     def stage(self, name: str) -> None:
         """A new stage begins."""
         self._last_stage = name

@@ -144,6 +144,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         help="write the curves there while they are made; needs the package of that name",
     )
     run.add_argument("--trust-remote-code", action="store_true", help="let code that comes with the weights run")
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what time and memory each cell is expected to take, from a few timed steps; train and write nothing",
+    )
     run.add_argument("--quiet", action="store_true", help="print nothing but warnings")
     run.add_argument("--json", action="store_true", help="print the report as JSON")
 
@@ -197,6 +202,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     sweep.add_argument("--workers", type=int, metavar="N", help="cells at a time (default: as many as fit)")
     sweep.add_argument("--address", metavar="A", help="with --executor ray: of a cluster that runs already")
     sweep.add_argument("--overwrite", action="store_true", help="run again what is done")
+    sweep.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what the cells are expected to take, from a few timed steps of each kind",
+    )
     sweep.add_argument("--quiet", action="store_true", help="print nothing but failures")
     sweep.add_argument("--json", action="store_true", help="print what became of each cell as JSON")
 

@@ -40,20 +40,27 @@ def _run(options: argparse.Namespace) -> int:
     from ..progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
-    settings = Settings.picked({**vars(options), "forks": True})
     keep_memory()
-    reports = api.run_cells(
-        options.task,
-        model=options.model,
-        noise_rates=options.noise_rate,
-        seeds=options.seed,
-        profile=options.profile,
-        overrides=options.set,
-        plugins=options.plugin,
-        twin=options.twin,
-        progress=progress,
-        settings=settings,
-    )
+    given: dict[str, Any] = {
+        "model": options.model,
+        "noise_rates": options.noise_rate,
+        "seeds": options.seed,
+        "profile": options.profile,
+        "overrides": options.set,
+        "plugins": options.plugin,
+        "twin": options.twin,
+        "settings": Settings.picked({**vars(options), "forks": True}),
+    }
+    if options.dry_run:
+        from ..pipeline.expect import table
+
+        cells = api.expect_cells(options.task, progress=Progress(quiet=True, debug=options.debug), **given)
+        if options.json:
+            _dump([{"folder": str(f), "expected": None if each is None else each.plain()} for f, each in cells.items()])
+        elif not options.quiet:
+            _say(table(cells))
+        return DONE
+    reports = api.run_cells(options.task, progress=progress, **given)
     if not reports:  # a process that only helped to train
         return DONE
     if options.json:
@@ -227,6 +234,8 @@ def _new(options: argparse.Namespace) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     from .. import api
 
+    if options.dry_run:
+        return _expect_sweep(options)
     result = api.sweep_cells(
         options.sweep_file,
         output_path=options.output_path,
@@ -244,6 +253,29 @@ def _sweep(options: argparse.Namespace) -> int:
 
         _say(closing(result, options.output_path))
     return DONE if result["complete"] else INCOMPLETE
+
+
+def _expect_sweep(options: argparse.Namespace) -> int:
+    from .. import api
+    from ..sweep.foresee import plain, table
+
+    if options.executor != "local":
+        raise UserError(
+            "what a cluster takes is not told from here", where="--dry-run", hint="leave out --executor ray"
+        )
+    found, seconds = api.expect_sweep(
+        options.sweep_file,
+        output_path=options.output_path,
+        workers=options.workers,
+        plugins=options.plugin,
+        overwrite=options.overwrite,
+        quiet=options.quiet or options.json,
+    )
+    if options.json:
+        _dump(plain(found, seconds))
+    elif not options.quiet:
+        _say(table(found, seconds))
+    return DONE
 
 
 def _schema(options: argparse.Namespace) -> int:

@@ -78,6 +78,10 @@ class Diagnostic(ABC, Generic[OptionsT]):
     Subclasses set ``name``, ``version`` (raise it whenever numbers change), ``description``, ``metrics``, what they
     measure, and ``Options``, a frozen dataclass whose fields are the keys that a task file may set.
 
+    ``passes`` says about how often it sends its examples through the model, so often and so often again for each layer,
+    other work counted alike; ``needs_noise`` whether it declines without wrong labels. What a run is expected to take
+    follows from them, no number does.
+
     Args:
         seed: of everything random in it, the ``bootstrap`` seed of the cell.
     """
@@ -87,6 +91,8 @@ class Diagnostic(ABC, Generic[OptionsT]):
     description: ClassVar[str] = ""
     metrics: ClassVar[tuple[Measure, ...]] = ()
     Options: ClassVar[type] = NoOptions
+    passes: ClassVar[tuple[float, float]] = (10, 10)
+    needs_noise: ClassVar[bool] = True
 
     def __init__(self, options: OptionsT, seed: int = 0) -> None:
         self.options = options

@@ -60,6 +60,7 @@ class Ablation(Diagnostic[AblationOptions]):
         ),
     )
     Options: ClassVar[type] = AblationOptions
+    passes = (2, 23)
 
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:

@@ -99,6 +99,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         ),
     )
     Options: ClassVar[type] = ActivationPatchingOptions
+    passes = (2, 30)
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:

@@ -66,6 +66,8 @@ class Interchange(Diagnostic[InterchangeOptions]):
         ),
     )
     Options: ClassVar[type] = InterchangeOptions
+    passes = (30, 8)
+    needs_noise = False
 
     def run(self, subject: Subject) -> Result:
         import torch

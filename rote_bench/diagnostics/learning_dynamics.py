@@ -99,6 +99,8 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
         ),
     )
     Options: ClassVar[type] = LearningDynamicsOptions
+    passes = (0, 0)
+    needs_noise = False
 
     def run(self, subject: Subject) -> Result:
         if not subject.curve:

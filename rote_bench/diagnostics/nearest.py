@@ -53,6 +53,8 @@ class Nearest(Diagnostic[NearestOptions]):
         for k in NEIGHBOURS
     )
     Options: ClassVar[type] = NearestOptions
+    passes = (5, 0)
+    needs_noise = False
 
     def run(self, subject: Subject) -> Result:
         train, held = subject.data.train, subject.data.validation

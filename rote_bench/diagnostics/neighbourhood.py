@@ -68,6 +68,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         ),
     )
     Options: ClassVar[type] = NeighbourhoodOptions
+    passes = (18, 0)
 
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:

@@ -73,6 +73,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
         ),
     )
     Options: ClassVar[type] = NeuronsOptions
+    passes = (8, 5)
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:

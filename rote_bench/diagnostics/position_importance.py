@@ -54,6 +54,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
         Measure("position_spread_validation", "the same for held-out answers", "validation", SHARE),
     )
     Options: ClassVar[type] = PositionImportanceOptions
+    passes = (2, 6)
 
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:

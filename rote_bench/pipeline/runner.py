@@ -29,13 +29,17 @@ from .identity import differing, identify, other_code
 from .lock import alone
 from .request import asked, recall
 from .settings import Settings
-from .twins import schedule_of, stands, told
+from .twins import schedule_of, stands, told, waits
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
     from ..plugins import Registry
     from ..spec.model import TaskSpec
     from ..splits import Data
+    from ..subject import Subject
+    from .expect import Expected
+
+EVENT = record.Schedule("event", None)
 
 
 def run_cell(
@@ -165,8 +169,53 @@ def _write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
     write.save_report(cell.folder / write.FILE, report)
 
 
-def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
-    from ..measurement import evaluate
+def foresee(
+    spec: TaskSpec,
+    model_name: str,
+    rate: float,
+    *,
+    settings: Settings,
+    registry: Registry,
+    progress: Progress,
+    twin: record.Report | None = None,
+) -> Expected | record.Report:
+    """What a cell will take, or its report where it is done already; nothing is trained and nothing written.
+
+    Args:
+        twin: as for ``run_cell``. A cell that waits for a twin that is not done is expected to wait for its own event.
+
+    Raises:
+        UserError: as ``run_cell``.
+    """
+    from .expect import expect
+
+    folder = cell_folder(settings.output_path, spec, model_name, rate)
+    cell = Cell(spec, model_name, rate, settings, registry, progress, folder)
+    check_writable(cell.folder)
+    waiting = twin is None and waits(spec, rate, settings)
+    made = _make(cell, settings.device, EVENT if waiting else schedule_of(spec, rate, settings, twin))
+    done = finished(cell, made.facts.identity, twin)
+    if done is not None:
+        return done
+    subject, identity = _subject(cell, made), _trained_by(made.facts.identity)
+    trains = settings.train and made.loaded.trainable
+    return expect(
+        cell,
+        subject,
+        stages.lesson(subject) if trains else None,
+        precision=made.facts.environment.precision,
+        settle=made.schedule.step,
+        identity=identity,
+    )
+
+
+def _trained_by(identity: record.Identity) -> str:
+    """The hash of what decides a training."""
+    return digest({key: value for key, value in identity.parts.items() if key != "diagnostics"})
+
+
+def _subject(cell: Cell, made: _Made) -> Subject:
+    """What will be diagnosed, with one snapshot: the model as it is now."""
     from ..models.anatomy import Anatomy
     from ..subject import Subject
 
@@ -178,7 +227,7 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
     facts.model = build.with_anatomy(facts.model, anatomy)
     batch_size = cell.settings.batch_size or choose_batch_size(loaded.model)
     facts.environment = replace(facts.environment, batch_size=batch_size)
-    subject = Subject(
+    return Subject(
         cell.spec,
         made.task,
         made.data,
@@ -190,12 +239,17 @@ def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
         batch_size=batch_size,
         warn=cell.warn,
     )
-    trained = None
+
+
+def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
+    from ..measurement import evaluate
+
+    facts, loaded = made.facts, made.loaded
+    subject = _subject(cell, made)
+    anatomy, trained = subject.anatomy(), None
     if cell.settings.train and loaded.trainable:
-        decided = {k: v for k, v in facts.identity.parts.items() if k != "diagnostics"}
-        trained = stages.learn(
-            cell, subject, loaded, facts.environment.precision, digest(decided), settle=made.schedule.step
-        )
+        identity, precision = _trained_by(facts.identity), facts.environment.precision
+        trained = stages.learn(cell, subject, loaded, precision, identity, settle=made.schedule.step)
         if not cell.processes.first:
             return None
         subject.curve = trained.curve

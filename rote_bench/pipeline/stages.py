@@ -16,6 +16,9 @@ from .cell import Cell
 from .interrupts import interruptible
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..encoding import Encoded
     from ..models.load import LoadedModel
     from ..splits import Data
     from ..subject import Subject
@@ -111,30 +114,24 @@ def learn(
     Args:
         settle: the step after which the learning rate falls; None waits for the recipe's event.
     """
-    import torch
-
-    from ..encoding import concatenate, encode
     from ..measurement import curves
     from ..models.compiling import compiled
     from ..training.loop import train
     from ..training.tracking import following
     from ..training.trial import try_compiled
+    from .expect import expect
 
-    data, recipe = subject.data, cell.spec.training
-    encoded = encode(subject.tokenizer, data.train.examples, data.train.labels, named=False)
-    rows = torch.arange(len(encoded))
-    if len(data.facts):
-        facts = encode(subject.tokenizer, data.facts.examples, named=False)
-        encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
-        every_fact = torch.arange(len(rows), len(encoded))
-        rows = torch.cat([rows, *[every_fact] * recipe.facts_repeat])
-    encoded = encoded.to(subject.device)
+    recipe = cell.spec.training
+    encoded, rows = lesson(subject)
     call = None
     if cell.settings.compile:
         cell.progress.stage("compiling")
         call = compiled(loaded.model)
         size = min(recipe.batch_size, len(rows))
         try_compiled(loaded.model, call, encoded, size, precision, processes=cell.processes)
+    if cell.processes.count == 1 and not cell.progress.quiet:
+        found = expect(cell, subject, (encoded, rows), precision=precision, settle=settle, identity=identity_hash)
+        cell.progress.expect(found.total, str(found))
     cell.progress.stage("training")
     records: list[Mapping[str, float | None]] = []
 
@@ -171,6 +168,23 @@ def learn(
     cell.timings.cpu["evaluation"] += trained.evaluation_cpu
     cell.timings.earlier_cpu += trained.earlier_cpu
     return trained
+
+
+def lesson(subject: Subject) -> tuple[Encoded, Tensor]:
+    """What is trained on: the encoded rows with the labels taught, then the facts; and the indices of a pass."""
+    import torch
+
+    from ..encoding import concatenate, encode
+
+    data = subject.data
+    encoded = encode(subject.tokenizer, data.train.examples, data.train.labels, named=False)
+    rows = torch.arange(len(encoded))
+    if len(data.facts):
+        facts = encode(subject.tokenizer, data.facts.examples, named=False)
+        encoded = concatenate([encoded, facts], subject.tokenizer.pad_token_id or 0)
+        every_fact = torch.arange(len(rows), len(encoded))
+        rows = torch.cat([rows, *[every_fact] * subject.spec.training.facts_repeat])
+    return encoded.to(subject.device), rows
 
 
 def clear(cell: Cell) -> None:

@@ -27,6 +27,7 @@ class State:
         since: when it began to run, on the monotonic clock; None while it waits.
         seconds: what it took.
         predicted: seconds that it is expected to take in all; None when nothing is known.
+        expected: the same as its own process says once it has timed a few steps.
         skipped: it was done before.
     """
 
@@ -36,6 +37,7 @@ class State:
     since: float | None = None
     seconds: float | None = None
     predicted: float | None = None
+    expected: float | None = None
     skipped: bool = False
     reason: str | None = None
     exit_code: int | None = None

@@ -68,7 +68,7 @@ def conduct(
         KeyboardInterrupt: after all workers have stopped; the same sweep goes on from there.
     """
     states = [State(job) for job in jobs]
-    known = _look_back(states, board, registry)
+    known, foreseen = look_back(states, board, registry), list[Took]()
     waiting = [each for each in states if each.state == "waiting"]
     record(states)
     if not waiting:
@@ -98,10 +98,10 @@ def conduct(
                         _leave_out(each, waiting, board)
                     record(states)
                 for each in states:
-                    if each.state == "running":
-                        _look(each)
+                    if each.state == "running" and (seconds := _look(each)) is not None:
+                        foreseen.append(Took.of(each.job, seconds))
                     if each.state in ("waiting", "running"):
-                        each.predicted = predict(each.job, known)
+                        each.predicted = predict(each.job, known) or predict(each.job, foreseen)
                 board.show(states, share)
             if interrupts:
                 raise KeyboardInterrupt
@@ -111,7 +111,7 @@ def conduct(
     return states
 
 
-def _look_back(states: Sequence[State], board: Board, registry: Registry) -> list[Took]:
+def look_back(states: Sequence[State], board: Board, registry: Registry) -> list[Took]:
     """Find out which cells are done, and what they took."""
     finished, known = Finished(registry), list[Took]()
     done: dict[Path, Report] = {}
@@ -157,13 +157,20 @@ def _start(each: State, pool: Pool, board: Board) -> None:
     board.changed(each)
 
 
-def _look(each: State) -> None:
-    """What a running cell is doing, by the small file that it writes."""
+def _look(each: State) -> float | None:
+    """What a running cell is doing, by the small file that it writes.
+
+    Returns:
+        The seconds that it expects to take in all, once when it has timed its first steps.
+    """
     try:
         said = json.loads((each.job.folder / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # it has not begun, or has just ended
-        return
+        return None
     each.where = said["stage"] + (f" {said['step']}/{said['steps']}" if "step" in said else "")
+    new = each.expected is None
+    each.expected = said.get("expected")
+    return each.expected if new else None
 
 
 def _end(each: State, outcome: Outcome, known: list[Took]) -> None:

@@ -33,6 +33,11 @@ class Took:
     size: float | None
     seconds: float
 
+    @classmethod
+    def of(cls, job: Job, seconds: float) -> Took:
+        """Of a cell that took so many seconds."""
+        return cls(job.name.partition("/")[0], job.model, job.size, seconds)
+
 
 def report_of(job: Job) -> record.Report | None:
     """The report in the cell's folder, or None when there is none that can be used."""
@@ -44,11 +49,7 @@ def report_of(job: Job) -> record.Report | None:
 
 def took(job: Job, report: record.Report) -> Took:
     """What a cell took by its report."""
-    return Took(_task(job), job.model, job.size, report.timings.total)
-
-
-def _task(job: Job) -> str:
-    return job.name.partition("/")[0]
+    return Took.of(job, report.timings.total)
 
 
 class Finished:
@@ -96,7 +97,7 @@ def predict(job: Job, known: Sequence[Took]) -> float | None:
     Those of the same model say it best, else those of the nearest size, in proportion to the parameters; None when
     nothing is known.
     """
-    same = [each for each in known if each.task == _task(job)]
+    same = [each for each in known if each.task == Took.of(job, 0).task]
     own = [each.seconds for each in same if each.model == job.model]
     if own:
         return median(own)

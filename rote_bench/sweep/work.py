@@ -59,6 +59,12 @@ class Reported(Progress):
         self.every = 10.0
         self.file = folder / PROGRESS
         self._written = -1e9
+        self._began = time.monotonic()
+        self._expected: float | None = None
+
+    def expect(self, seconds: float, text: str) -> None:
+        super().expect(seconds, text)
+        self._expected = time.monotonic() - self._began + seconds
 
     def stage(self, name: str) -> None:
         super().stage(name)
@@ -72,7 +78,8 @@ class Reported(Progress):
     def _write(self, content: Mapping[str, Any]) -> None:
         self._written = time.monotonic()
         partial = self.file.with_suffix(".partial")
-        partial.write_text(json.dumps(content), encoding="utf-8")
+        said = content if self._expected is None else {**content, "expected": self._expected}
+        partial.write_text(json.dumps(said), encoding="utf-8")
         os.replace(partial, self.file)
 
 

@@ -241,6 +241,16 @@ class SavedState:
         self.took = self.written - before
 
 
+def standing(path: Path, identity: str) -> tuple[int, list[Evaluation]]:
+    """How far a training has come by its file: steps and evaluations; none where there is no file of that training."""
+    if not path.is_file():
+        return 0, []
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if state["identity"] != identity:
+        return 0, []
+    return state["step"], [Evaluation.read(point) for point in state["curve"]]
+
+
 def _accelerators(model: torch.nn.Module) -> list[torch.device]:
     """The GPUs that hold the model, each of which has a generator of its own."""
     return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)

@@ -1,0 +1,197 @@
+"""What a command asks for, before any of it is run: tasks, cells, sweeps, and what they are expected to take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import Faults, UserError
+from .plugins import Registry
+from .plugins import load as load_plugins
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .pipeline.expect import Expected
+    from .pipeline.settings import Settings
+    from .report import record
+    from .spec.model import Seeds, TaskSpec
+    from .sweep.cells import Job
+    from .sweep.conduct import Pool
+    from .sweep.definition import Definition
+
+Overrides = Sequence[str] | Mapping[str, Any]
+
+
+def load_task(
+    task: str | Path,
+    *,
+    profile: str | None = None,
+    overrides: Overrides = (),
+    plugins: Sequence[str | Path] = (),
+    registry: Registry | None = None,
+) -> TaskSpec:
+    """A task file as a validated ``TaskSpec``.
+
+    Args:
+        overrides: ``["training.max_steps=60"]``, or ``{"training.max_steps": 60}``.
+
+    Raises:
+        UserError: with every fault, its file and line.
+    """
+    from .spec.loader import load_task as load
+
+    return load(task, registry or load_plugins(plugins), profile=profile, overrides=_as_texts(overrides))
+
+
+def _as_texts(overrides: Overrides) -> list[str]:
+    """Overrides as the command line has them."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
+
+
+def cells_of(
+    spec: TaskSpec,
+    model: str,
+    rates: Sequence[float],
+    seeds: Sequence[int],
+    registry: Registry,
+    settings: Settings,
+    *,
+    twin: bool,
+) -> tuple[list[tuple[TaskSpec, float]], list[tuple[TaskSpec, float]]]:
+    """The cells that were asked for, and those to run, twins first."""
+    from .pipeline.runner import expand
+    from .pipeline.twins import twins_first
+
+    registry.provider(model)
+    asked = expand(spec, rates, seeds, registry, limit=settings.limit)
+    return asked, twins_first(asked, settings, also=twin)
+
+
+def require_drawable(spec: TaskSpec, rates: Sequence[float], registry: Registry) -> None:
+    """See that the task can be made with each noise rate.
+
+    Raises:
+        Faults: every reason why it cannot.
+    """
+    from .spec.preflight import check_drawable
+
+    faults = check_drawable(spec, registry, rates) if rates else []
+    if faults:
+        raise Faults(faults)
+
+
+def expect_cells(
+    task: str | Path,
+    *,
+    model: str,
+    noise_rates: Sequence[float] = (),
+    seeds: Sequence[int] = (),
+    profile: str | None = None,
+    overrides: Overrides = (),
+    plugins: Sequence[str | Path] = (),
+    twin: bool = False,
+    progress: Progress | None = None,
+    settings: Settings | None = None,
+    **options: Any,
+) -> dict[Path, Expected | None]:
+    """What the same call of ``run_cells`` would take here, told from a few timed steps; nothing is kept or written.
+
+    Returns:
+        The folder of each cell, twins first -> what it would take; None where it is done already.
+
+    Raises:
+        UserError: as ``run_cells``.
+    """
+    from .pipeline.cell import cell_folder
+    from .pipeline.process import undisturbed
+    from .pipeline.runner import foresee
+    from .pipeline.settings import Settings
+    from .report import record
+
+    settings = replace(settings or Settings(), **options)
+    registry = load_plugins(plugins)
+    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
+    _, cells = cells_of(spec, model, noise_rates, seeds, registry, settings, twin=twin)
+    require_drawable(spec, [rate for _, rate in cells], registry)
+    done: dict[Seeds, record.Report] = {}
+    found: dict[Path, Expected | None] = {}
+    progress = progress or Progress()
+    with undisturbed():
+        for cell, rate in cells:
+            first = done.get(cell.seeds) if rate else None
+            each = foresee(cell, model, rate, settings=settings, registry=registry, progress=progress, twin=first)
+            if rate == 0 and isinstance(each, record.Report):
+                done[cell.seeds] = each
+            folder = cell_folder(settings.output_path, cell, model, rate)
+            found[folder] = None if isinstance(each, record.Report) else each
+    return found
+
+
+def expect_sweep(
+    file: str | Path,
+    *,
+    output_path: str | Path = "runs",
+    workers: int | None = None,
+    plugins: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> tuple[dict[str, Expected | None], float]:
+    """What the cells of a sweep file would take on this machine, told from a few timed steps of each kind of cell.
+
+    One cell is timed for every task and model, with wrong labels and without, as it would run alone; nothing is trained
+    or written.
+
+    Returns:
+        The folder of each cell below the output -> what it would take, None where it is done; and the seconds until
+        all of them are done.
+
+    Raises:
+        UserError: as ``sweep_cells``.
+    """
+    from .sweep.board import Board
+    from .sweep.foresee import foresee_all
+
+    registry = load_plugins(plugins)
+    wanted, jobs, pool = sweep_of(file, output_path, registry, workers=workers, plugins=plugins, overwrite=overwrite)
+    with Board(wanted.title, quiet=quiet) as board:
+        return foresee_all(jobs, pool(), board, registry)
+
+
+def sweep_of(
+    file: str | Path,
+    output_path: str | Path,
+    registry: Registry,
+    *,
+    executor: str = "local",
+    workers: int | None = None,
+    address: str | None = None,
+    plugins: Sequence[str | Path] = (),
+    overwrite: bool = False,
+) -> tuple[Definition, list[Job], Callable[[], Pool]]:
+    """A sweep file with its cells, and what opens the pool that runs them."""
+    from .machine import check_writable
+    from .pipeline.identity import sources
+    from .sweep import cells, cluster, definition, local
+
+    if executor not in ("local", "ray"):
+        raise UserError(f"unknown executor {executor!r}", where="--executor", hint="local or ray")
+    if workers is not None and workers < 1:
+        raise UserError(f"must be at least 1, not {workers}", where="--workers")
+    if address is not None and executor != "ray":
+        raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
+    output = Path(output_path).absolute()
+    wanted = definition.load(Path(file))
+    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, overwrite=overwrite, workers=workers)
+    check_writable(output)
+
+    def pool() -> Pool:
+        if executor == "ray":
+            return cluster.Cluster(workers=workers, address=address, jobs=jobs)
+        return local.Local(workers=workers, device=wanted.run.device, code=sources(registry))
+
+    return wanted, jobs, pool

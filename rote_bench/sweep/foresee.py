@@ -1,0 +1,70 @@
+"""What a sweep will take, before any of its cells is run."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..progress import Progress, duration
+from .board import Board, State, time_left
+from .conduct import look_back
+
+if TYPE_CHECKING:
+    from ..pipeline.expect import Expected
+    from ..plugins import Registry
+    from .cells import Job
+    from .conduct import Pool
+
+
+def foresee_all(
+    jobs: Sequence[Job], pool: Pool, board: Board, registry: Registry
+) -> tuple[dict[str, Expected | None], float]:
+    """Time a few steps of one cell for every task and model, with wrong labels and without.
+
+    Returns:
+        The name of each cell -> what it will take, None where it is done; and the seconds until all of them are done,
+        as many at a time as the pool runs.
+    """
+    from ..pipeline.expect import Expected
+    from ..pipeline.process import undisturbed
+    from ..pipeline.runner import foresee
+
+    states = [State(job) for job in jobs]
+    look_back(states, board, registry)
+    timed: dict[Hashable, Expected] = {}
+    found: dict[str, Expected | None] = {}
+    with undisturbed():
+        for each in states:
+            job, found[each.job.name] = each.job, None
+            if each.state == "done":
+                continue
+            key = (job.name.partition("/")[0], job.model, job.rate > 0)
+            if key not in timed:
+                board.say(f"timing {job.name}")
+                expected = foresee(
+                    job.spec,
+                    job.model,
+                    job.rate,
+                    settings=replace(job.settings, overwrite=True, forks=True),  # whether it is done is known
+                    registry=registry,
+                    progress=Progress(quiet=True),
+                )
+                assert isinstance(expected, Expected)
+                timed[key] = expected
+            found[job.name], each.predicted = timed[key], timed[key].total
+    seconds, _ = time_left(states, {job.name: pool.share(job) for job in jobs})
+    return found, seconds
+
+
+def plain(found: dict[str, Expected | None], seconds: float) -> dict[str, Any]:
+    """As JSON holds it."""
+    cells = [{"folder": name, "expected": None if each is None else each.plain()} for name, each in found.items()]
+    return {"seconds": round(seconds, 3), "cells": cells}
+
+
+def table(found: dict[str, Expected | None], seconds: float) -> str:
+    """A line for each cell and one for all."""
+    lines = [f"{name}: {'done already' if each is None else each}" for name, each in found.items()]
+    left = sum(each is not None for each in found.values())
+    return "\n".join([*lines, f"{left} cells to run: about {duration(seconds)} and 3 to 10 seconds a cell to start"])
