@@ -67,7 +67,7 @@ class LogitLens(Diagnostic[LogitLensOptions]):
         Measure("override_depth", "relative depth at which the wrong label takes over", "train_noisy", SHARE, column=6),
     )
     Options: ClassVar[type] = LogitLensOptions
-    passes = (4, 0)
+    passes = (3, 0)
 
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:

@@ -53,7 +53,7 @@ class Nearest(Diagnostic[NearestOptions]):
         for k in NEIGHBOURS
     )
     Options: ClassVar[type] = NearestOptions
-    passes = (5, 0)
+    passes = (3, 0)
     needs_noise = False
 
     def run(self, subject: Subject) -> Result:

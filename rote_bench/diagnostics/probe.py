@@ -79,7 +79,7 @@ class Probe(Diagnostic[ProbeOptions]):
         Measure("probe_control_noisy", "the same for a control task of random classes", "train_noisy", SHARE),
     )
     Options: ClassVar[type] = ProbeOptions
-    passes = (20, 4)
+    passes = (24, 5)
 
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Found: TypeAlias = "tuple[DiagnosticEntry, Mapping[str, Metric]]"
 
 ROOM = 0.8  # of the memory at hand, which children may fill
-WORKING = 300 << 20  # bytes that a diagnosis of a small model works on at most
+WORKING = 300 << 20  # bytes that a diagnosis works on at most, apart from models
 
 
 def diagnose(cell: Cell, subject: Subject) -> tuple[dict[str, DiagnosticEntry], dict[str, Metric]]:
@@ -67,6 +67,19 @@ def need(model: Any) -> int:
     return WORKING + 2 * weights
 
 
+def costs_of(cell: Cell, subject: Subject) -> list[float]:
+    """Of each diagnostic of the spec: what it takes, in examples sent through the model once."""
+    table, layers = cell.registry.table("diagnostics"), subject.anatomy().n_layers
+    found = []
+    for chosen in cell.spec.diagnostics:
+        cls = table[chosen.name]
+        options = build_options(cls.Options, chosen.options)
+        there = len(subject.noisy) if cls.needs_noise else subject.cap
+        fixed, of_each_layer = cls.passes
+        found.append(min(there, getattr(options, "examples", there)) * (fixed + of_each_layer * layers))
+    return found
+
+
 def _in_turn(cell: Cell, subject: Subject) -> list[Found]:
     found = []
     for number, each in enumerate(cell.spec.diagnostics):
@@ -96,7 +109,8 @@ def _apart(cell: Cell, subject: Subject, count: int) -> list[Found]:
     def work(number: int) -> tuple[Found, Sequence[str]]:
         return _one(cell, subject, chosen[number]), cell.warnings[here:]
 
-    order = range(len(chosen))
+    costs = costs_of(cell, subject)
+    order = sorted(range(len(chosen)), key=lambda number: -costs[number])
     for end in in_children({number: partial(work, number) for number in order}, count, started):
         name, seconds = chosen[end.number].name, time.monotonic() - begun[end.number]
         own.append(end.peak_bytes - shared)

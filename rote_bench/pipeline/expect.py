@@ -15,12 +15,11 @@ import torch
 from ..evaluation import matches
 from ..progress import duration
 from ..report.provenance import peak_memory_bytes
-from ..spec.options import build as build_options
 from ..training.curve import Levels
 from ..training.loop import train
 from ..training.schedule import evaluation_steps, last_step, settled_at
 from ..training.state import IN_MEMORY, standing
-from .diagnose import at_once
+from .diagnose import at_once, costs_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,10 +31,10 @@ if TYPE_CHECKING:
     from ..subject import Subject, View
     from .cell import Cell
 
-STEPS = 10
-BUDGET = 5.0  # seconds after which no more steps are timed, if there are two
+STEPS, SHARE = 10, 0.01  # of steps that are timed: so many at the most, and this part of a training
+BUDGET = 5.0  # seconds after which no more are timed, if there are two
 DRAWING = 0.4  # seconds that a figure and the files of a diagnostic take
-CHILD = 120 << 20  # bytes that a diagnostic beside others needs, apart from models
+WORKING = 120 << 20  # bytes that a diagnostic works on, apart from models
 
 
 @dataclass(frozen=True)
@@ -128,28 +127,14 @@ def expect(
     count = at_once(cell, subject)
     weights = sum(p.numel() * p.element_size() for p in anatomy.model.parameters())
     copies = IN_MEMORY if trained and len(subject.noisy) else 0  # beside the one that the timed steps were put back by
-    children = CHILD + 2 * weights if count > 1 else weights
     return Expected(
         training=trained * step + evaluations * once * each,
         at_most=at_most,
         diagnoses=max([sum(costs) / count, *costs]),
         rest=_asked(subject) * each + DRAWING * len(costs),
-        memory=peak_memory_bytes() + copies * weights + count * children,
+        memory=peak_memory_bytes() + copies * weights + count * (WORKING + 2 * weights),
         resumed=done,
     )
-
-
-def costs_of(cell: Cell, subject: Subject) -> list[float]:
-    """Of each diagnostic of the spec: what it takes, in examples sent through the model once."""
-    table, layers = cell.registry.table("diagnostics"), subject.anatomy().n_layers
-    found = []
-    for chosen in cell.spec.diagnostics:
-        cls = table[chosen.name]
-        options = build_options(cls.Options, chosen.options)
-        there = len(subject.noisy) if cls.needs_noise else subject.cap
-        fixed, of_each_layer = cls.passes
-        found.append(min(there, getattr(options, "examples", there)) * (fixed + of_each_layer * layers))
-    return found
 
 
 @contextmanager
@@ -175,10 +160,10 @@ def unchanged(model: Any) -> Iterator[None]:
 
 def _step(model: Any, data: Encoded, rows: Tensor, recipe: Recipe, *, seed: int, precision: str) -> float:
     """Seconds of a training step; the first one, which is slower, does not count."""
-    times = [time.monotonic()]
+    times, most = [time.monotonic()], min(STEPS, max(2, round(SHARE * recipe.max_steps)))
 
     def enough() -> bool:
-        return len(times) > STEPS or (len(times) > 2 and times[-1] - times[0] > BUDGET)
+        return len(times) > most or (len(times) > 2 and times[-1] - times[0] > BUDGET)
 
     def tick(*unused: object) -> None:
         if data.input_ids.is_cuda:
