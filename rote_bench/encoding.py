@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,10 +16,13 @@ from .errors import UserError
 from .tasks.example import Example, Span
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+# Words as WhitespaceSplit finds them: between Unicode's white space, to which Python adds four separators.
+WORD = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
 def build_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -174,48 +180,149 @@ def encode(
     answers = [e.answer for e in examples] if answers is None else answers
     plain = word_level(tokenizer)
     rendered = [_Rendered(e.prompt) if plain else _Rendered.as_text(e.prompt) for e in examples]
-    prompts = [r.text for r in rendered]
-    texts = [f"{p} {a if plain else _Rendered.as_text(a).text}" for p, a in zip(prompts, answers, strict=True)]
+    texts = [f"{r.text} {a if plain else _Rendered.as_text(a).text}" for r, a in zip(rendered, answers, strict=True)]
+    names = list(examples[0].positions) if named and examples else []
+    vocabulary = _plain_vocabulary(tokenizer, texts) if plain else None
+    if vocabulary is not None:
+        tokens = _look_up(vocabulary, examples, answers)
+    else:
+        tokens = _tokenize(tokenizer, examples, rendered, texts, whole=plain)
+    width = int(tokens.lengths.max()) - 1
+    if max_length is not None and width > max_length:
+        raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
+    bare = np.flatnonzero((tokens.starts == 0) | (tokens.starts >= tokens.lengths))
+    if len(bare):
+        raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[bare[0]]!r}")
+    return tokens.padded(width, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0, names)
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """The tokens of n texts.
+
+    Attributes:
+        ids: of all texts, one after the other.
+        lengths: (n,) tokens of each text.
+        starts: (n,) the first token of each answer.
+        locate: name -> the last token of each text's span of that name.
+    """
+
+    ids: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    locate: Callable[[str], list[int]]
+
+    @classmethod
+    def of(
+        cls, ids: Iterable[int], lengths: Sequence[int], starts: Sequence[int], locate: Callable[[str], list[int]]
+    ) -> _Tokens:
+        flat = np.fromiter(ids, dtype=np.int64, count=sum(lengths))
+        return cls(flat, np.array(lengths, dtype=np.int64), np.array(starts, dtype=np.int64), locate)
+
+    def padded(self, width: int, pad: int, names: Iterable[str]) -> Encoded:
+        """In rows of one width: inputs up to the last token, and each answer's tokens as targets one place earlier."""
+        count = len(self.lengths)
+        row = np.repeat(np.arange(count), self.lengths)
+        at = np.arange(len(self.ids)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        given, asked = at < self.lengths[row] - 1, at >= self.starts[row]
+        input_ids = np.full((count, width), pad, dtype=np.int64)
+        targets = np.full((count, width), IGNORED, dtype=np.int64)
+        input_ids[row[given], at[given]] = self.ids[given]
+        targets[row[asked], at[asked] - 1] = self.ids[asked]
+        positions = {"last": torch.from_numpy(self.starts - 1)}
+        positions |= {name: torch.tensor(self.locate(name)) for name in names}
+        return Encoded(torch.from_numpy(input_ids), torch.from_numpy(targets), positions)
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase,
+    examples: Sequence[Example],
+    rendered: Sequence[_Rendered],
+    texts: Sequence[str],
+    *,
+    whole: bool,
+) -> _Tokens:
+    """What a tokenizer makes of texts.
+
+    Args:
+        whole: a text begins with its first word, without a token in front.
+    """
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} cannot say which characters its tokens stand for",
             where="--model",
             hint="save a fast tokenizer (tokenizer.json) beside the weights",
         )
-    full: Any = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    lead = [] if plain else leading_tokens(tokenizer)
+    full: Any = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    lead = [] if whole else leading_tokens(tokenizer)
     ids: list[list[int]] = [[*lead, *row] for row in full["input_ids"]]
     offsets: list[list[tuple[int, int]]] = [[*[(0, 0)] * len(lead), *row] for row in full["offset_mapping"]]
     if tokenizer.unk_token_id is not None:
-        for text, row in zip(texts, ids, strict=True):
-            if tokenizer.unk_token_id in row:
-                raise UserError(f"the tokenizer does not know a word of {text!r}", hint="add it to the task's words()")
+        for text, tokens in zip(texts, ids, strict=True):
+            if tokenizer.unk_token_id in tokens:
+                raise _unknown(text)
     starts = [
-        next((i for i, (_, stop) in enumerate(row) if stop > len(p)), len(row))
-        for row, p in zip(offsets, prompts, strict=True)
+        next((i for i, (_, stop) in enumerate(row) if stop > len(r.text)), len(row))
+        for row, r in zip(offsets, rendered, strict=True)
     ]
-    lengths = [len(row) - 1 for row in ids]
-    width = max(lengths)
-    if max_length is not None and width > max_length:
-        raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
-    input_ids = torch.full((len(ids), width), pad, dtype=torch.long)
-    targets = torch.full((len(ids), width), IGNORED, dtype=torch.long)
-    for number, (tokens, start, length) in enumerate(zip(ids, starts, lengths, strict=True)):
-        if start == 0 or start > length:
-            raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[number]!r}")
-        input_ids[number, :length] = torch.tensor(tokens[:-1])
-        targets[number, start - 1 : length] = torch.tensor(tokens[start:])
-    positions = {"last": torch.tensor(starts) - 1}
-    if named and examples:
-        for name in examples[0].positions:
-            positions[name] = torch.tensor(
-                [
-                    _last_token(row, r.span(e.positions[name]), start)
-                    for row, r, e, start in zip(offsets, rendered, examples, starts, strict=True)
-                ]
-            )
-    return Encoded(input_ids, targets, positions)
+
+    def locate(name: str) -> list[int]:
+        texts = zip(offsets, rendered, examples, starts, strict=True)
+        return [_last_token(row, r.span(e.positions[name]), start) for row, r, e, start in texts]
+
+    return _Tokens.of(chain.from_iterable(ids), [len(row) for row in ids], starts, locate)
+
+
+def _plain_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> dict[str, int] | None:
+    """Word -> token, where looking words up is all that a word-level tokenizer does with these texts; None elsewhere.
+
+    So it is with those of ``build_tokenizer`` unless a text holds one of the special tokens, which are found within
+    words too.
+    """
+    core: Any = tokenizer.backend_tokenizer
+    looks_up = (
+        core.normalizer is None
+        and type(core.post_processor).__name__ in ("NoneType", "TemplateProcessing")  # which adds special tokens alone
+        and type(core.pre_tokenizer).__name__ == "WhitespaceSplit"
+        and tokenizer.unk_token is not None
+        and tokenizer.unk_token == core.model.unk_token
+    )
+    everything = "\n".join(texts)
+    if not looks_up or any(token.content in everything for token in core.get_added_tokens_decoder().values()):
+        return None
+    vocabulary: dict[str, int] = core.get_vocab(with_added_tokens=False)
+    vocabulary.pop(tokenizer.unk_token, None)
+    return vocabulary
+
+
+def _look_up(vocabulary: Mapping[str, int], examples: Sequence[Example], answers: Sequence[str]) -> _Tokens:
+    """What a word-level tokenizer makes of texts, ten times as fast as it would."""
+    ids: list[int] = []
+    lengths, starts = [], []
+    words, token = WORD.findall, vocabulary.__getitem__
+    for example, answer in zip(examples, answers, strict=True):
+        prompt, rest = words(example.prompt), words(answer)
+        try:
+            ids.extend(map(token, prompt))
+            ids.extend(map(token, rest))
+        except KeyError:
+            raise _unknown(f"{example.prompt} {answer}") from None
+        starts.append(len(prompt))
+        lengths.append(len(prompt) + len(rest))
+    return _Tokens.of(ids, lengths, starts, lambda name: [_last_word(e.prompt, e.positions[name]) for e in examples])
+
+
+def _unknown(text: str) -> UserError:
+    return UserError(f"the tokenizer does not know a word of {text!r}", hint="add it to the task's words()")
+
+
+def _last_word(prompt: str, span: Span) -> int:
+    """The index of the last word of a prompt that overlaps a character span."""
+    begun = list(WORD.finditer(prompt, 0, span[1]))  # the last of them may be cut
+    last = WORD.match(prompt, begun[-1].start()) if begun else None
+    if last is None or last.end() <= span[0]:
+        raise ValueError(f"no token overlaps the characters {span}")
+    return len(begun) - 1
 
 
 def _last_token(offsets: Sequence[tuple[int, int]], span: tuple[int, int], end: int) -> int:

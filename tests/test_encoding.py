@@ -9,7 +9,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from rote_bench.encoding import IGNORED, build_tokenizer, concatenate, encode, first_difference
 from rote_bench.errors import UserError
@@ -59,6 +60,144 @@ def test_a_word_that_the_tokenizer_does_not_know_is_refused() -> None:
     tokenizer = build_tokenizer(["a", "b"])
     with pytest.raises(UserError, match="does not know a word"):
         encode(tokenizer, [Example("a c", "b")])
+
+
+def one_by_one(tokenizer: Any, examples: list[Example], answers: list[str], lead: list[int]) -> Any:
+    """Rows, targets and positions, each text by the tokenizer itself; the name of the fault where there is one."""
+    rows = []
+    for example, answer in zip(examples, answers, strict=True):
+        said = tokenizer(f"{example.prompt} {answer}", add_special_tokens=False, return_offsets_mapping=True)
+        ids = lead + said["input_ids"]
+        spans = [(0, 0)] * len(lead) + [tuple(span) for span in said["offset_mapping"]]
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
+            return "unknown"
+        rows.append((ids, spans, sum(stop <= len(example.prompt) for _, stop in spans)))
+    if any(start in (0, len(ids)) for ids, _, start in rows):
+        return "nothing"
+    width = max(len(ids) for ids, _, _ in rows) - 1
+    inputs, targets = [], []
+    places: dict[str, list[int]] = {"last": [start - 1 for _, _, start in rows]}
+    for ids, _, start in rows:
+        missing = width + 1 - len(ids)
+        inputs.append([*ids[:-1], *[tokenizer.pad_token_id or 0] * missing])
+        targets.append([*[IGNORED] * (start - 1), *ids[start:], *[IGNORED] * missing])
+    for name in examples[0].positions:
+        found = []
+        for example, (_, spans, start) in zip(examples, rows, strict=True):
+            first, after = example.positions[name]
+            found.append([i for i, (a, b) in enumerate(spans[:start]) if a < after and b > first])
+        if not all(found):
+            return "nowhere"
+        places[name] = [each[-1] for each in found]
+    return inputs, targets, places
+
+
+SPACES = [
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\x0b",
+    "\x1c",
+    "\x1f",
+    "\x85",
+    "\xa0",
+    "\u2003",
+    "\u2028",
+    "\u3000",
+    "\u200b",
+    "\ufeff",
+]
+SYLLABLES = ["a", "b", "ä", "a\u0301", "ß", "\x00", "日本", "😀", "c", "A", "<end>", "<pad>", "<unk>", "<", "new"]
+
+
+def built(*pieces: str, change: Any = None) -> Any:
+    """A tokenizer of the project's kind over all words that pieces make; ``change`` makes it another one."""
+    whole = pre_tokenizers.WhitespaceSplit()
+    tokenizer = build_tokenizer(word for text in pieces for word, _ in whole.pre_tokenize_str(text))
+    if change is not None:
+        change(tokenizer)
+    return tokenizer
+
+
+def lowers(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+
+
+def splits_punctuation(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+
+
+def grows(tokenizer: Any) -> None:
+    tokenizer.add_tokens(["new"])
+
+
+def marks(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<end> $A <end>", special_tokens=[("<end>", 2)]
+    )
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_encoding_is_what_the_tokenizer_says_of_each_text(data: st.DataObject) -> None:
+    """Odd white space, special tokens within words, unknown and missing words, and tokenizers that do more."""
+    odd = st.lists(st.sampled_from(SYLLABLES + SPACES), max_size=6).map("".join)
+    ordinary = st.lists(st.sampled_from(["a", "b", "ä", "ab", "c"]), min_size=1, max_size=4).map(" ".join)
+    text = data.draw(st.sampled_from([odd, ordinary]))
+    examples = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        prompt, answer = data.draw(text), data.draw(text)
+        first, after = sorted(data.draw(st.tuples(st.integers(0, len(prompt)), st.integers(0, len(prompt)))))
+        examples.append(Example(prompt, answer, positions={"span": (first, after)}))
+    answers = [data.draw(text) for _ in examples]
+    known = [*(e.prompt for e in examples), *(e.answer for e in examples), *answers]
+    if data.draw(st.booleans()):
+        known = known[1:]
+    change = data.draw(st.sampled_from([None, None, None, lowers, splits_punctuation, grows, marks]))
+    tokenizer = built(*known, change=change)
+    for taught in (None, answers):
+        wanted = one_by_one(tokenizer, examples, taught or [e.answer for e in examples], [])
+        if isinstance(wanted, str):
+            said = {"unknown": "does not know a word", "nothing": "leaves no token", "nowhere": "no token overlaps"}
+            with pytest.raises((UserError, ValueError), match=said[wanted]):
+                encode(tokenizer, examples, taught)
+            continue
+        encoded = encode(tokenizer, examples, taught)
+        assert encoded.input_ids.tolist() == wanted[0] and encoded.targets.tolist() == wanted[1]
+        assert {name: at.tolist() for name, at in encoded.positions.items()} == wanted[2]
+        assert {encoded.input_ids.dtype, encoded.targets.dtype, *(v.dtype for v in encoded.positions.values())} == {
+            torch.int64
+        }
+        plain = encode(tokenizer, examples, taught, named=False)
+        assert torch.equal(plain.input_ids, encoded.input_ids) and list(plain.positions) == ["last"]
+
+
+@given(st.lists(st.lists(st.sampled_from(["ab", "ba", "abba", "b"]), min_size=2, max_size=5), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_tokens_below_words_are_encoded_behind_what_begins_every_text(texts: list[list[str]]) -> None:
+    vocabulary = {"<s>": 0, "a": 1, "b": 2, "Ġ": 3, "ab": 4, "Ġab": 5, "Ġb": 6}
+    core = Tokenizer(models.BPE(vocabulary, [("a", "b"), ("Ġ", "ab"), ("Ġ", "b")]))
+    core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    core.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", pad_token="<s>")
+    examples = []
+    for words in texts:
+        prompt = " ".join(words[:-1])
+        examples.append(Example(prompt, words[-1], positions={"first": (0, len(words[0]))}))
+    encoded = encode(tokenizer, examples)
+    inputs, targets, places = one_by_one(tokenizer, examples, [e.answer for e in examples], [0])
+    assert (encoded.input_ids.tolist(), encoded.targets.tolist()) == (inputs, targets)
+    assert {name: at.tolist() for name, at in encoded.positions.items()} == places
+
+
+def test_a_tokenizer_of_words_encodes_alike_when_it_was_saved(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(TASK.words())
+    tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    mine, theirs = encode(tokenizer, EXAMPLES), encode(again, EXAMPLES)
+    assert torch.equal(mine.input_ids, theirs.input_ids) and torch.equal(mine.targets, theirs.targets)
+    assert all(torch.equal(mine.positions[name], theirs.positions[name]) for name in mine.positions)
 
 
 def test_first_difference_finds_where_answers_part() -> None:
