@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUTPUT ?= runs
 
-.PHONY: help setup demo test test-full lint docs clean
+.PHONY: help setup demo test test-full bench lint docs clean
 
 help:
 	@echo "make demo         train and diagnose a small model on two-hop reasoning (minutes, no GPU needed)"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test         lint, type check and the quick tests"
 	@echo "make test-full    all tests, the slow ones too"
+	@echo "make bench        measure speed beside other libraries (some 20 minutes); writes benchmarks/README.md"
 	@echo "make docs         the pages that are made from the code"
 	@echo "make clean        remove the environment and the demo's output"
 
@@ -59,6 +60,15 @@ $(VENV)/.full: pyproject.toml constraints.txt | setup
 
 test-full: lint $(VENV)/.plugins $(VENV)/.full
 	@$(BIN)/python -m pytest -m 'slow or not slow'
+
+# the libraries to compare with
+$(VENV)/.peers: pyproject.toml constraints.txt | setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,peers]' \
+		|| { echo "the installation failed: pip's message above names the package; is a package index reachable?" >&2; exit 1; }
+	@touch $@
+
+bench: $(VENV)/.peers
+	@$(BIN)/python -m benchmarks.report
 
 docs: setup
 	@$(BIN)/python docs/generate.py

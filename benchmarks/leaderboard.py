@@ -1,89 +1,145 @@
-"""How long ``rote-bench leaderboard build`` takes on many reports, and how much memory.
+"""How long ``rote-bench leaderboard build`` takes on many reports with their answers, and how much memory.
 
-    python benchmarks/leaderboard.py REPORT [--reports 10000] [--models 200] [--folder DIR]
+    python -m benchmarks.leaderboard [REPORT] [--reports 1000 3000] [--models 100] [--folder DIR]
 
-Varies a finished report: models, noise rates and seeds of its own, with other held-out accuracies, and everything
-that must agree with them. Half of the cells are the twins at noise rate 0.
+Varies a finished report, of a small cell trained for this where none is given: models, noise rates and seeds of its
+own, with other held-out accuracies, the answers that go with them, and everything else that must agree. Half of the
+cells are the twins at noise rate 0.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import random
 import resource
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
+
+from benchmarks.timing import Table, arguments, children, finish
 from rote_bench.findings import decide
-from rote_bench.hashing import digest
+from rote_bench.hashing import digest, sha256
 from rote_bench.report import schema
-from rote_bench.report.record import Report
 from rote_bench.spec.model import Seeds
 from rote_bench.statistics import wilson
 
 RATES = (0.0, 0.05)
+SAMPLES = "samples.parquet"
+ELSE = "something else"  # what a model says that is neither answer nor label
 
 
-def varied(report: Report, model: str, rate: float, seed: int) -> Report:
-    """Another cell, and a sound one; what is not changed is shared with the given report."""
-    seeds = Seeds.all(seed)
-    old = report.identity.parts
-    named = {**schema.write(old["model"]), "name": model}
-    parts = {**old, "model": named, "noise_rate": rate, "seeds": asdict(seeds)}
-    given = report.metrics["validation_accuracy"]
-    wrong = random.Random(f"{model}-{rate}-{seed}").randint(0, given.n // 200) + (given.n // 200 if rate else 0)
-    e = wilson(given.n - wrong, given.n)
-    accuracy = replace(given, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-    metrics = {**report.metrics, "validation_accuracy": accuracy}
-    made = replace(
-        report,
-        seeds=seeds,
-        model=replace(report.model, name=model),
-        data=replace(report.data, noise_rate=rate),
-        task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
-        identity=replace(report.identity, hash=digest(parts), parts=parts),
-        metrics=metrics,
-    )
-    return replace(made, findings=decide(made))
+class Cells:
+    """Cells made of one: ``put`` writes the report of one, and the answers behind it.
+
+    Args:
+        folder: of the finished cell.
+        scratch: where files of answers are kept, one for each number of wrong ones.
+    """
+
+    def __init__(self, folder: Path, scratch: Path) -> None:
+        self.report = schema.read(json.loads((folder / "report.json").read_text(encoding="utf-8")))
+        self.samples = pyarrow.parquet.read_table(folder / SAMPLES)
+        self.scratch = scratch
+        self.answers = cache(self._answers)
+
+    def _answers(self, wrong: int) -> Path:
+        """The answers of the cell with so many of its right held-out ones made wrong, of those without a phantom."""
+        columns = self.samples.to_pydict()
+        at = [
+            row
+            for row, split in enumerate(columns["split"])
+            if split == "validation" and columns["is_answer"][row] and not columns["is_label"][row]
+        ]
+        for row in at[:wrong]:
+            columns["is_answer"][row], columns["prediction"][row] = False, ELSE
+        path = self.scratch / f"{wrong}-{SAMPLES}"
+        pyarrow.parquet.write_table(pyarrow.table(columns, schema=self.samples.schema), path)
+        return path
+
+    def put(self, folder: Path, model: str, rate: float, seed: int) -> None:
+        """Write another cell, and a sound one; what is not changed is shared with the given report."""
+        report, seeds = self.report, Seeds.all(seed)
+        old = report.identity.parts
+        named = {**schema.write(old["model"]), "name": model}
+        parts = {**old, "model": named, "noise_rate": rate, "seeds": asdict(seeds)}
+        given = report.metrics["validation_accuracy"]
+        wrong = random.Random(f"{model}-{rate}-{seed}").randint(0, given.n // 200) + (given.n // 200 if rate else 0)
+        answers = self.answers(wrong)
+        right = round((given.value or 0.0) * given.n) - wrong
+        e = wilson(right, given.n)
+        accuracy = replace(given, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+        kept = tuple(a for a in report.artifacts if a.path != SAMPLES)
+        (samples,) = (a for a in report.artifacts if a.path == SAMPLES)
+        made = replace(
+            report,
+            seeds=seeds,
+            model=replace(report.model, name=model),
+            data=replace(report.data, noise_rate=rate),
+            task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
+            identity=replace(report.identity, hash=digest(parts), parts=parts),
+            metrics={**report.metrics, "validation_accuracy": accuracy},
+            artifacts=(*kept, replace(samples, sha256=sha256(answers), bytes=answers.stat().st_size)),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SAMPLES).write_bytes(answers.read_bytes())
+        written = schema.write(replace(made, findings=decide(made)))
+        (folder / "report.json").write_text(json.dumps(written), encoding="utf-8")
+
+
+def trained(folder: Path) -> Path:
+    """A cell to vary: every diagnostic of the two-hop task, after a training that is no longer than it must be."""
+    command = [sys.executable, "-m", "rote_bench", "run", "thr", "--quick", "--model", "gpt2-nano", "--quiet"]
+    subprocess.run([*command, "--device", "cpu", "-o", str(folder)], check=True)
+    return next(folder.rglob("report.json")).parent
+
+
+def build(folder: Path, output: Path) -> tuple[float, float]:
+    """CPU seconds of a build, and MiB at the most in one process that has ended so far."""
+    command = [sys.executable, "-m", "rote_bench", "leaderboard", "build", str(folder), "-o", str(output), "--quiet"]
+    before = children()
+    subprocess.run(command, check=True)
+    return children() - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("report", type=Path)
-    parser.add_argument("--reports", type=int, default=10_000)
-    parser.add_argument("--models", type=int, default=200)
+    parser = arguments(__doc__, rounds=1)
+    parser.add_argument("report", type=Path, nargs="?", help="report.json of a finished cell, its answers beside it")
+    parser.add_argument("--reports", type=int, nargs="+", default=[1000, 3000])
+    parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--folder", type=Path, help="where the reports are made, and kept (default: a temporary one)")
     options = parser.parse_args()
-    report = schema.read(json.loads(options.report.read_text(encoding="utf-8")))
+    rows, seconds = [], {}
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary) / "reports"
-        seeds = -(-options.reports // (options.models * len(RATES)))
-        cells = [(m, rate, s) for m in range(options.models) for s in range(seeds) for rate in RATES]
-        for m, rate, seed in cells[: options.reports]:
-            path = folder / f"model-{m}" / f"noise-{rate:g}" / f"seed-{seed}" / "report.json"
-            if not path.is_file():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                made = schema.write(varied(report, f"model-{m}", rate, seed))
-                path.write_text(json.dumps(made), encoding="utf-8")
-        output = Path(temporary) / "board"
-        command = [sys.executable, "-m", "rote_bench", "leaderboard", "build", str(folder), "-o", str(output)]
-        before = time.perf_counter()
-        subprocess.run([*command, "--quiet"], check=True)
-        seconds = time.perf_counter() - before
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        board = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        print(f"{board['reports']} on {cores} cores")
-        print(f"{seconds:.1f} s, {used.ru_utime + used.ru_stime:.1f} s of processor time")
-        print(f"{used.ru_maxrss / 1024:.0f} MiB at the most in one process")
-        for file in sorted(output.iterdir()):
-            print(f"{file.name:18s} {file.stat().st_size / 2**20:7.1f} MiB")
+        place = Path(temporary)
+        cells = Cells(options.report.parent if options.report else trained(place / "cell"), place)
+        folder = options.folder or place / "reports"
+        for count in sorted(options.reports):
+            seeds = -(-count // (options.models * len(RATES)))
+            every = [(m, rate, s) for s in range(seeds) for m in range(options.models) for rate in RATES]
+            for m, rate, seed in every[:count]:
+                where = folder / f"model-{m}" / f"noise-{rate:g}" / f"seed-{seed}"
+                if not (where / "report.json").is_file():
+                    cells.put(where, f"model-{m}", rate, seed)
+            taken, memory = [], 0.0
+            for turn in range(options.rounds):
+                each, memory = build(folder, place / f"board-{count}-{turn}")
+                taken.append(each)
+            output = place / f"board-{count}-0"
+            board = json.loads((output / "leaderboard.json").read_text(encoding="utf-8"))
+            sizes = [f"{(output / name).stat().st_size / 2**20:.1f}" for name in ("index.html", "leaderboard.json")]
+            used = board["reports"]["counted"]
+            spent = " / ".join(f"{value:.1f}" for value in sorted(taken))
+            rows.append([f"{count}", f"{used}", spent, f"{1000 * min(taken) / count:.1f}", f"{memory:.0f}", *sizes])
+            seconds[f"{count} reports"] = taken
+    heads = ("reports", "counted", "CPU s", "ms a report", "MiB", "index.html, MiB", "leaderboard.json, MiB")
+    answers = f"{len(cells.samples)} answers each"
+    finish(options, Table(f"A leaderboard of {options.models} models, {answers}", heads, rows, seconds=seconds))
 
 
 if __name__ == "__main__":

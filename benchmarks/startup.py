@@ -1,39 +1,46 @@
-"""How long the command line takes to answer, as multiples of an empty Python process.
+"""How long the command line takes to answer, beside an empty Python process, and a finished cell that is run again.
 
-python benchmarks/startup.py [--rounds 11]
+python -m benchmarks.startup [--rounds 7]
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import subprocess
 import sys
-import time
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
-COMMANDS = {
-    "python -c pass": [sys.executable, "-c", "pass"],
-    "--help": [sys.executable, "-m", "rote_bench", "--help"],
-    "list tasks": [sys.executable, "-m", "rote_bench", "list", "tasks"],
-    "list models": [sys.executable, "-m", "rote_bench", "list", "models"],
-    "validate thr": [sys.executable, "-m", "rote_bench", "validate", "thr"],
-}
+from benchmarks.timing import arguments, children, comparison, finish, take_turns
+
+NOTHING = "python -c pass"
+COMMANDS = ("--help", "schema report", "list tasks", "list models", "data thr -n 1", "validate thr")
+SHORT = ("training.max_steps=20", "training.schedule={warmup: 2, anneal: 10}", "diagnostics=[learning_dynamics]")
+
+
+def call(command: Sequence[str]) -> None:
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=11)
-    rounds = parser.parse_args().rounds
-    seconds: dict[str, list[float]] = {name: [] for name in COMMANDS}
-    for _ in range(rounds + 1):
-        for name, command in COMMANDS.items():
-            before = time.perf_counter()
-            subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-            seconds[name].append(time.perf_counter() - before)
-    base = statistics.median(seconds["python -c pass"][1:])
-    for name, values in seconds.items():
-        median = statistics.median(values[1:])
-        print(f"{name:16s} {1000 * median:6.0f} ms   {median / base:5.1f} x")
+    options = arguments(__doc__, rounds=7).parse_args()
+    ours = [sys.executable, "-m", "rote_bench"]
+    calls: dict[str, Callable[[], None]] = {NOTHING: partial(call, [sys.executable, "-c", "pass"])}
+    calls |= {name: partial(call, [*ours, *name.split()]) for name in COMMANDS}
+    with tempfile.TemporaryDirectory() as temporary:
+        output = Path(temporary)
+        cell = [*ours, "run", "thr", "--model", "gpt2-nano", "-o", str(output), "--device", "cpu", "--quiet"]
+        cell += ["--limit", "200", *(word for chosen in SHORT for word in ("--set", chosen))]
+        call(cell)
+        report = next(output.rglob("report.json"))
+        calls["show REPORT"] = partial(call, [*ours, "show", str(report)])
+        calls["run of a finished cell"] = partial(call, cell)
+        before = report.stat().st_mtime_ns
+        seconds = take_turns(calls, options.rounds, clock=children)
+        if report.stat().st_mtime_ns != before:
+            raise SystemExit("the finished cell was trained again: its last line does not say what it should")
+    finish(options, comparison("Commands, each in a process of its own", seconds, NOTHING))
 
 
 if __name__ == "__main__":

@@ -1,34 +1,48 @@
-"""What each choice of the training step is worth, as ratios measured in one process.
+"""A training step beside other loops, and what each choice in it is worth.
 
-    python benchmarks/training_step.py [--model gpt2-nano] [--rounds 7]
+    python -m benchmarks.training_step [--model gpt2-nano] [--rounds 7] [--choices]
 
-Variants take turns, so that a change of the machine's speed during the run hits all of them alike; the median of the
-rounds is shown.
+The product's step with each of its optimizers, the Trainer of transformers, the loop of a tutorial, and the best plain
+loop that we can write for GPT-2, on the same weights, batch and arithmetic; with --choices also the choices that are
+made in the step. The share of the peak is that of the step's matrix products at the rate that benchmarks.peak reaches.
 """
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import loops, peak
+from benchmarks.timing import arguments, comparison, finish, take_turns
 from rote_bench import plugins
-from rote_bench.encoding import Encoded, build_tokenizer, encode
+from rote_bench.encoding import IGNORED, Encoded, build_tokenizer, encode
 from rote_bench.evaluation import autocast
 from rote_bench.machine import choose_precision, keep_memory
 from rote_bench.models.compiling import compiled
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.statespace import quicken
 from rote_bench.spec.loader import load_task
-from rote_bench.spec.options import build
+from rote_bench.splits import make_task
 from rote_bench.training.loop import answer_loss
 from rote_bench.training.optimizers import make_optimizer
+
+PRODUCT, ADAMW = "product, Muon", "product, AdamW"
+CHOICES: dict[str, dict[str, Any]] = {
+    "float32 arithmetic": {"precision": "float32"},
+    "bfloat16 arithmetic": {"precision": "bfloat16"},
+    "float32, Muon's bfloat16": {"precision": "float32", "muon": "bfloat16"},
+    "by torch.compile": {"by_compiler": True},
+    "transformers' own scan": {"general": True},
+    "torch.optim.Muon": {"optimizer": "torch"},
+    "GPT-2's own activation": {"activation": "gelu_new"},
+}
 
 
 def torch_muon(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
@@ -41,28 +55,33 @@ def torch_muon(model: torch.nn.Module) -> list[torch.optim.Optimizer]:
     ]
 
 
+def built(name: str, vocabulary: int, activation: str = "relu") -> Any:
+    """A model as the product trains it."""
+    request = ModelRequest(name, vocabulary, 16, pad_token_id=0, overrides={"activation": activation})
+    model = FromConfig().load(request).model.train()
+    quicken(model)
+    return model
+
+
 def variant(
-    model_name: str,
-    data: Encoded,
+    name: str,
+    batch: Encoded,
     vocabulary: int,
     *,
     precision: str,
-    optimizer: Any,
-    activation: str,
-    size: int,
+    optimizer: Any = "muon",
+    activation: str = "relu",
     muon: str | None = None,
     by_compiler: bool = False,
     general: bool = False,
 ) -> Callable[[], None]:
-    request = ModelRequest(model_name, vocabulary, 16, pad_token_id=0, overrides={"activation": activation})
-    model = FromConfig().load(request).model.train()
-    quicken(model)
+    """The product's step, with some of its choices made otherwise."""
+    model = built(name, vocabulary, activation)
     if optimizer == "torch":
         optimizers: list[Any] = torch_muon(model)
     else:
         kinds: dict[str, Any] = {"kind": optimizer, "precision": muon or precision}
         optimizers = [make_optimizer(model, muon_lr=1e-3, adam_lr=1e-3, weight_decay=0.01, **kinds)]
-    batch = data.rows(slice(size))
     network = compiled(model) if by_compiler else model
 
     def step() -> None:
@@ -94,51 +113,59 @@ def as_transformers_has_it(model: torch.nn.Module, step: Callable[[], None]) -> 
     return slow_step
 
 
+def operations(step: Callable[[], object]) -> float:
+    """Floating-point operations of the matrix products of a step."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return float(counter.get_total_flops())
+
+
+def alike(model: Any, batch: Encoded, precision: str) -> str:
+    """How far the plain loop's loss lies from the product's on the same weights."""
+    with torch.no_grad(), autocast("cpu", precision):
+        ours = float(answer_loss(model, batch))
+    wanted = batch.targets != IGNORED
+    with torch.no_grad():
+        logits = loops.Plain(model, getattr(torch, precision))(batch.input_ids, wanted.int().argmax(1))
+    theirs = float(torch.nn.functional.cross_entropy(logits.float(), batch.targets[wanted]))
+    return f"The plain loop's first loss differs from the product's by {abs(ours - theirs):.1e} of {ours:.2f}."
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=7)
     parser.add_argument("--model", default="gpt2-nano")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=512, help="questions a step (default: %(default)s)")
+    parser.add_argument("--choices", action="store_true", help="also what is chosen in the product's step")
     options = parser.parse_args()
     keep_memory()
-    torch.set_num_threads(options.threads)
-    registry = plugins.load()
-    spec = load_task("thr", registry)
-    cls = registry.table("tasks")[spec.generator]
-    task = cls(build(cls.Parameters, spec.parameters), 0)
+    torch.set_num_threads(1)
+    registry = plugins.built_in()
+    task = make_task(load_task("thr", registry), registry)
     tokenizer = build_tokenizer(task.words())
-    data = encode(tokenizer, [task.example(i) for i in range(512)], named=False)
-    chosen: dict[str, Any] = {
-        "precision": choose_precision("auto", "cpu"),
-        "optimizer": "muon",
-        "activation": "relu",
-        "size": 512,
+    batch = encode(tokenizer, [task.example(i) for i in range(options.batch)], named=False)
+    precision = choose_precision("auto", "cpu")
+    model = built(options.model, len(tokenizer))
+    product = partial(variant, options.model, batch, len(tokenizer))
+    steps: dict[str, Callable[[], object]] = {
+        PRODUCT: product(precision=precision),
+        ADAMW: product(precision=precision, optimizer="adamw"),
+        "Trainer of transformers": loops.trainer(model, batch, precision),
+        "a tutorial's loop": loops.tutorial(model, batch, precision),
     }
-    variants: dict[str, dict[str, Any]] = {
-        "as shipped": {},
-        "float32 arithmetic": {"precision": "float32"},
-        "bfloat16 arithmetic": {"precision": "bfloat16"},
-        "float32, Muon's bfloat16": {"precision": "float32", "muon": "bfloat16"},
-        "by torch.compile": {"by_compiler": True},
-        "transformers' own scan": {"general": True},
-        "torch.optim.Muon": {"optimizer": "torch"},
-        "AdamW alone": {"optimizer": "adamw"},
-        "GPT-2's own activation": {"activation": "gelu_new"},
-    }
-    steps = {n: variant(options.model, data, len(tokenizer), **{**chosen, **v}) for n, v in variants.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for round_ in range(options.rounds + 2):
-        for name, step in steps.items():
-            before = time.perf_counter()
-            step()
-            if round_ >= 2:
-                seconds[name].append(time.perf_counter() - before)
-    base = statistics.median(seconds["as shipped"])
-    print(f"{options.model}, {chosen['precision']} as shipped, 512 questions a step, {options.threads} thread(s),")
-    print(f"median of {options.rounds} rounds")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"  {name:24s} {1000 * median:8.1f} ms   {median / base:5.2f} x")
+    note = ""
+    if model.config.model_type == "gpt2":
+        steps["best plain loop"] = loops.plain(model, batch, precision)
+        note = alike(model, batch, precision) + " "
+    if options.choices:
+        steps |= {name: product(**{"precision": precision, **choice}) for name, choice in CHOICES.items()}
+    most = peak.reached(peak.rates(3), precision)
+    seconds = take_turns(steps, options.rounds, warmup=2)
+    counted = {name: operations(steps[name]) for name in (PRODUCT, ADAMW)}
+    shares = {name: f"{flops / statistics.median(seconds[name]) / most:.0%}" for name, flops in counted.items()}
+    note += f"Peak just before: {most / 1e9:.0f} GFLOP a CPU second in {precision}."
+    shape = " x ".join(map(str, batch.input_ids.shape))
+    title = f"A training step of {options.model}, {shape} tokens, {precision}, one thread"
+    finish(options, comparison(title, seconds, PRODUCT, note, {"share of the peak": shares}))
 
 
 if __name__ == "__main__":

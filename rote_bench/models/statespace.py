@@ -2,7 +2,8 @@
 
 Without the kernels of accelerators transformers computes a selective scan by a loop that keeps every product of it in
 memory, and a short depthwise convolution as a general one. The functions here give the same numbers to rounding; a
-training step of Mamba takes a quarter to a third of the time (``benchmarks/training_step.py --model mamba-nano``).
+training step of Mamba takes a quarter to a third of the time (``python -m benchmarks.training_step --model mamba-nano
+--choices``).
 """
 
 from __future__ import annotations
