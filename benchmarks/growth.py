@@ -85,17 +85,21 @@ def measure(sizes: Sequence[Size], rounds: int, names: Sequence[str] = ()) -> di
 def table(title: str, found: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
     """A line for each diagnostic, a column for each size, and how much the largest takes of the smallest's."""
     first, *_, last = found
-    totals = {size: [sum(turn) for turn in zip(*taken.values(), strict=True)] for size, taken in found.items()}
-    columns = {size: {"all": totals[size], **taken} for size, taken in found.items()}
-    names = sorted(columns[last], key=lambda name: -statistics.median(columns[last][name]))
+    columns = {size: {**taken} for size, taken in found.items()}
+    common = [name for name in columns[last] if all(name in taken for taken in columns.values())]
+    names = sorted(common, key=lambda name: -statistics.median(columns[last][name]))
+    missing = sorted({name for taken in columns.values() for name in taken} - {*common})
+    note = f"Had nothing to do at some size: {', '.join(missing)}." if missing else ""
+    for taken in columns.values():
+        taken["all of these"] = [sum(turn) for turn in zip(*(taken[name] for name in names), strict=True)]
     rows = []
-    for name in names:
+    for name in ("all of these", *names):
         growth = [b / a for a, b in zip(columns[first][name], columns[last][name], strict=True)]
         medians = (statistics.median(columns[size][name]) for size in found)
         rows.append([name, *(f"{seconds:.2f}" for seconds in medians), spread(growth, 1)])
     heads = ("diagnostic", *found, f"x, {last} to {first}: least / median / most")
     kept = {f"{size}: {name}": values for size, taken in found.items() for name, values in taken.items()}
-    return Table(title, heads, rows, seconds=kept)
+    return Table(title, heads, rows, note, kept)
 
 
 def main() -> None:

@@ -16,7 +16,13 @@ from benchmarks.timing import arguments, children, comparison, finish, take_turn
 
 NOTHING = "python -c pass"
 COMMANDS = ("--help", "schema report", "list tasks", "list models", "data thr -n 1", "validate thr")
-SHORT = ("training.max_steps=20", "training.schedule={warmup: 2, anneal: 10}", "diagnostics=[learning_dynamics]")
+SHORT = (
+    "training.max_steps=20",
+    "training.evaluate_every=10",
+    "training.schedule.warmup=5",
+    "training.schedule.anneal=5",
+    "diagnostics=[learning_dynamics]",
+)
 
 
 def call(command: Sequence[str]) -> None:
@@ -32,7 +38,7 @@ def main() -> None:
         output = Path(temporary)
         cell = [*ours, "run", "thr", "--model", "gpt2-nano", "-o", str(output), "--device", "cpu", "--quiet"]
         cell += ["--limit", "200", *(word for chosen in SHORT for word in ("--set", chosen))]
-        call(cell)
+        subprocess.run(cell, check=True)
         report = next(output.rglob("report.json"))
         calls["show REPORT"] = partial(call, [*ours, "show", str(report)])
         calls["run of a finished cell"] = partial(call, cell)

@@ -77,9 +77,16 @@ def test_growth_has_a_line_for_every_diagnostic_that_ran() -> None:
     sizes = {"small": Size(1, 32, 12), "large": Size(2, 32, 12)}
     found = measure(list(sizes.values()), 1, ["logit_lens", "activation_patching", "learning_dynamics"])
     made = table("growth", {name: found[size] for name, size in sizes.items()})
-    assert {row[0] for row in made.rows} == {"all", *found[sizes["large"]]}
+    assert {row[0] for row in made.rows} == {"all of these", *found[sizes["large"]]}
     assert found[sizes["small"]].keys() == {"activation_patching", "logit_lens"}  # no curve was learned here
-    assert made.rows[0][0] == "all" and made.heads[1:3] == ("small", "large")
+    assert made.rows[0][0] == "all of these" and made.heads[1:3] == ("small", "large")
+
+
+def test_a_diagnostic_that_some_size_lacks_is_named_and_not_summed() -> None:
+    found = {"small": {"a": [1.0, 1.0]}, "large": {"a": [2.0, 3.0], "b": [9.0, 9.0]}}
+    made = table("growth", found)
+    assert made.rows == [[name, "1.00", "2.50", "2.0 / 2.5 / 3.0"] for name in ("all of these", "a")]
+    assert made.note == "Had nothing to do at some size: b." and "large: b" in made.seconds
 
 
 def test_the_cells_of_a_large_board_are_accepted_with_their_answers(thr_cell: Path, tmp_path: Path) -> None:
