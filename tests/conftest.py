@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from rote_bench import plugins
 from rote_bench.cli import main
 
 torch.set_num_threads(1)
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no clock
+settings.load_profile("unhurried")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what runs in its background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what is interrupted in tests must not inherit that
 os.environ["OMP_NUM_THREADS"] = "1"

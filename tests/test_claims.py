@@ -43,7 +43,7 @@ diagnostics: [learning_dynamics, logit_lens, probe, erasure, {circuits: {example
 KNOWN = """
 name: known
 generator: two_hop
-parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 12}
+parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 10}
 splits: {train: 0.8, selection: 0.08, validation: 0.12}
 noise: {rates: [0.05]}
 diagnostics: [learning_dynamics]
@@ -56,6 +56,9 @@ SHORT = {
     "training.evaluate_every": 10,
     "training.schedule.warmup": 5,
     "training.schedule.anneal": 5,
+    "model.layers": 1,
+    "model.width": 32,
+    "model.heads": 1,
     "diagnostics": ["learning_dynamics"],
 }
 Run = Callable[..., Report]

@@ -98,6 +98,8 @@ def survey(
     from .names import known_types
 
     found = []
+    gc.collect()
+    gc.freeze()  # what was there before is not looked through after each model
     for model_type in types if types is not None else known_types():
         name = f"{model_type}-{size}"
         progress(name)
@@ -107,6 +109,7 @@ def survey(
             result = {"name": name, "status": "refused", "reason": error.what, "parameters": None, "checks": {}}
         found.append({**result, "model_type": model_type})
         gc.collect()
+    gc.unfreeze()
     return found
 
 

@@ -29,6 +29,7 @@ def test_structured_noise_is_learned_and_not_memorised(tmp_path: Path) -> None:
     text = SMALL_FDA.replace(
         "noise: {rates: [0.05]}", "noise: {kind: structured, rates: [0.1], options: {feature: units_0}}"
     )
+    text = text.replace("max_steps: 500", "max_steps: 300").replace("anneal: 300", "anneal: 100")
     cell = run_cell(tmp_path, text[: text.index("diagnostics:")] + "diagnostics: [learning_dynamics]\n")
     report = json.loads((cell / "report.json").read_text())
     assert value(report, "memorization_rate") > 0.8

@@ -48,15 +48,26 @@ def test_differences_of_identity_are_named() -> None:
 
 def test_what_is_planned_and_what_is_known_later_make_up_all_parts(tmp_path: Path) -> None:
     registry = plugins.built_in()
-    report = rote_bench.run(tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / "runs", quiet=True)
-    planned = planned_parts(
-        load_task(tiny(tmp_path), registry), "gpt2-nano", 0.1, Settings(), registry, Schedule("event", None)
-    )
+    task = tiny(tmp_path, "")  # every diagnostic
+    report = rote_bench.run(task, model="gpt2-nano", output_path=tmp_path / "runs", quiet=True)
+    planned = planned_parts(load_task(task, registry), "gpt2-nano", 0.1, Settings(), registry, Schedule("event", None))
     parts = report.data["identity"]["parts"]
     assert set(differing(planned, parts)) <= NOT_PLANNED
     assert parts["versions"] == {name: room.version for name, room in ROOMS.items()}
     later = {path for path in NOT_PLANNED if path.partition(".")[2] not in parts.get(path.partition(".")[0], {path: 0})}
     assert {path for path in later if "." in path} == set()
+
+
+def identity(folder: Path, **options: Any) -> str:
+    """What a small cell hashes to."""
+    report = rote_bench.run(tiny(folder), model="gpt2-nano", output_path=folder / "runs", quiet=True, **options)
+    found: str = report.record.identity.hash
+    return found
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return identity(tmp_path_factory.mktemp("unchanged"))
 
 
 @pytest.mark.parametrize(
@@ -70,15 +81,12 @@ def test_what_is_planned_and_what_is_known_later_make_up_all_parts(tmp_path: Pat
     ],
     ids=str,
 )
-def test_whatever_decides_numbers_makes_another_cell(change: dict[str, Any], tmp_path: Path) -> None:
-    def identity(**options: Any) -> str:
-        report = rote_bench.run(
-            tiny(tmp_path), model="gpt2-nano", output_path=tmp_path / str(len(options)), quiet=True, **options
-        )
-        found: str = report.record.identity.hash
-        return found
+def test_whatever_decides_numbers_makes_another_cell(change: dict[str, Any], unchanged: str, tmp_path: Path) -> None:
+    assert identity(tmp_path, **change) != unchanged
 
-    assert identity(**change) != identity()
+
+def test_the_same_cell_in_another_folder_is_the_same(unchanged: str, tmp_path: Path) -> None:
+    assert identity(tmp_path) == unchanged
 
 
 def test_replaced_weights_behind_a_snapshot_are_another_cell(
@@ -147,28 +155,30 @@ def test_content_of_models_and_tokenizers_is_what_they_hold(thr_cell: Path) -> N
     assert of_tokenizer(tokenizers[0]) != of_tokenizer(tokenizers[1])
 
 
-def run_in(package: Path, task: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(package.parent), "ROTE_BENCH_PLUGINS": ""}
-    command = [sys.executable, "-m", "rote_bench", "run", str(task), "--model", "gpt2-nano", "-o", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=package.parent, check=False)
-
-
-def test_a_report_of_other_code_with_the_same_versions_says_so(tmp_path: Path) -> None:
+def test_a_report_of_other_code_with_the_same_versions_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """This package makes the report and finds it done; so does a copy with another optimizer, which says so."""
     copy = tmp_path / "copy" / "rote_bench"
     shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(PACKAGE.parent / "tasks", tmp_path / "copy" / "tasks")
-    task, out = tiny(tmp_path), tmp_path / "runs"
-    assert run_in(copy, task, out).returncode == 0
-    again = run_in(copy, task, out)
-    assert "already done" in again.stderr and "other code" not in again.stderr
+    arguments = ["run", str(tiny(tmp_path)), "--model", "gpt2-nano", "-o", str(tmp_path / "runs")]
+    assert main(arguments) == 0
+    capsys.readouterr()
+    assert main(arguments) == 0
+    again = capsys.readouterr().err
+    assert "already done" in again and "other code" not in again
     file = copy / "training" / "optimizers.py"
     text = file.read_text()
     assert '"momentum": 0.95' in text
     file.write_text(text.replace('"momentum": 0.95', '"momentum": 0.5'))
-    changed = run_in(copy, task, out)
+    environment = {**os.environ, "PYTHONPATH": str(copy.parent), "ROTE_BENCH_PLUGINS": ""}
+    command = [sys.executable, "-m", "rote_bench", *arguments]
+    changed = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=copy.parent, check=False)
     assert changed.returncode == 0
-    assert "already done" in changed.stderr
-    assert "made by other code of the same versions, in optimizer" in changed.stderr
+    said = " ".join(changed.stderr.split())
+    assert "already done" in said
+    assert "made by other code of the same versions, in optimizer;" in said
 
 
 def test_a_plugins_file_counts_with_its_content(tmp_path: Path) -> None:

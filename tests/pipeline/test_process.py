@@ -6,16 +6,11 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 CALLER = """
 import os, random, sys, warnings
 import matplotlib, torch, transformers
 from transformers.models.mamba import modeling_mamba
 from transformers.utils import logging
-if sys.argv[1] == "svg":
-    matplotlib.use("svg")
-    import matplotlib.pyplot
 from rote_bench.machine import choose_threads
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.statespace import quicken
@@ -37,8 +32,7 @@ def seen():
         "functions": [id(f) for f in vars(modeling_mamba).values() if callable(f)],
     }
 
-before = seen()
-try:
+def change(fails):
     with undisturbed():
         logging.set_verbosity_error()
         logging.disable_progress_bar()
@@ -51,21 +45,32 @@ try:
         os.environ["ROTE_BENCH_TEST"] = "1"
         del os.environ["ROTE_BENCH_GONE"]
         warnings.simplefilter("ignore")
-        changed = [name for name, value in seen().items() if value != before[name]]
-        if sys.argv[1] == "fails":
+        changed = {name for name, value in seen().items() if value != before[name]}
+        assert changed == {*before}, changed
+        if fails:
             raise ZeroDivisionError
-except ZeroDivisionError:
-    pass
-assert {*changed} == {*before}, changed
-after = seen()
-assert not [name for name in before if before[name] != after[name]], [n for n in before if before[n] != after[n]]
+
+for backend in ("unchosen", "svg"):
+    if backend == "svg":
+        matplotlib.use(backend)
+        import matplotlib.pyplot
+    before = seen()
+    assert ("matplotlib.pyplot" in sys.modules) == (backend == "svg")
+    for fails in (False, True):
+        try:
+            change(fails)
+            assert not fails
+        except ZeroDivisionError:
+            assert fails
+        after = seen()
+        left = [name for name in before if before[name] != after[name]]
+        assert not left, (backend, fails, left)
 """
 
 
-@pytest.mark.parametrize("how", ["svg", "unchosen", "fails"])
-def test_a_run_leaves_its_callers_process_as_it_was(how: str) -> None:
+def test_a_run_leaves_its_callers_process_as_it_was() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", CALLER, how],
+        [sys.executable, "-c", CALLER],
         env={**os.environ, "ROTE_BENCH_GONE": "1", "MPLBACKEND": ""},
         capture_output=True,
         text=True,

@@ -31,7 +31,7 @@ from rote_bench.models.anatomy import Anatomy
 from rote_bench.report.write import faults
 from rote_bench.tasks.example import Example
 from rote_bench.training import trial
-from tests.conftest import SMALL_THR
+from tests.conftest import SMALL_THR, run_cell
 
 TINY = """
 name: tiny
@@ -44,7 +44,10 @@ training: {batch_size: 32, max_steps: 12, evaluate_every: 4, precision: float32,
 """
 
 
-def tiny(folder: Path, extra: str = "") -> Path:
+CURVES = "diagnostics: [learning_dynamics, logit_lens]\n"  # for tests that look at no other diagnostic
+
+
+def tiny(folder: Path, extra: str = CURVES) -> Path:
     path = folder / "tiny.yaml"
     path.write_text(TINY + extra)
     return path
@@ -150,12 +153,13 @@ def test_artifacts_are_listed_with_their_hashes(thr_cell: Path, thr_report: dict
 
 
 def test_the_same_seeds_give_the_same_numbers_and_other_seeds_others(tmp_path: Path) -> None:
-    task = tiny(tmp_path)
+    task = tiny(tmp_path, "")  # every diagnostic
     first = rote_bench.run(task, model="gpt2-nano", output_path=tmp_path / "a", quiet=True)
     again = rote_bench.run(task, model="gpt2-nano", output_path=tmp_path / "b", quiet=True)
+    task = tiny(tmp_path)
     other = rote_bench.run(task, model="gpt2-nano", seed=1, output_path=tmp_path / "b", quiet=True)
     assert numbers(first.data) == numbers(again.data)
-    assert first.metrics != other.metrics
+    assert {name: first.metrics[name] for name in other.metrics} != other.metrics
     assert first.data["data"]["fingerprint"] != other.data["data"]["fingerprint"]
 
 
@@ -265,10 +269,30 @@ def test_a_run_that_fails_leaves_a_report_that_says_why(tmp_path: Path) -> None:
     assert main(arguments) == 0
 
 
+SHORT = SMALL_THR.replace("max_steps: 500", "max_steps: 160").replace("anneal: 200", "anneal: 50")
+SHORT = SHORT[: SHORT.index("diagnostics:")] + "diagnostics: [learning_dynamics, logit_lens, position_importance]\n"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The report of a run that nothing interrupts."""
+    report: dict[str, Any] = json.loads((run_cell(tmp_path_factory.mktemp("whole"), SHORT) / "report.json").read_text())
+    return report
+
+
+def weights(report: dict[str, Any]) -> dict[str, str]:
+    """File -> hash of each snapshot's weights."""
+    found = {a["path"]: a["sha256"] for a in report["artifacts"] if a["path"].endswith(".safetensors")}
+    assert len(found) == len(report["training"]["snapshots"]) > 0
+    return found
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path: Path, how: signal.Signals) -> None:
+def test_an_interrupted_run_goes_on_and_ends_the_same(
+    tmp_path: Path, how: signal.Signals, undisturbed: dict[str, Any]
+) -> None:
     task = tmp_path / "task.yaml"
-    task.write_text(SMALL_THR.replace("max_steps: 500", "max_steps: 160").replace("anneal: 200", "anneal: 50"))
+    task.write_text(SHORT)
     out = tmp_path / "broken"
     command = [sys.executable, "-m", "rote_bench", "run", str(task), "--model", "gpt2-nano", "-o", str(out)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ})
@@ -284,9 +308,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path: Path, how: signa
     else:
         assert not (dynamics.parent / "report.json").exists()
     assert main([*command[3:], "--quiet"]) == 0
-    assert main([*command[3:-1], str(tmp_path / "whole"), "--quiet"]) == 0
-    broken, whole = (json.loads(next(f.rglob("report.json")).read_text()) for f in (out, tmp_path / "whole"))
-    assert numbers(broken) == numbers(whole)
+    broken = json.loads((dynamics.parent / "report.json").read_text())
+    assert numbers(broken) == numbers(undisturbed) and weights(broken) == weights(undisturbed)
     seconds = broken["timings"]
     assert sum(seconds[stage] for stage in ("data", "training", "evaluation", "diagnostics")) < seconds["total"]
     assert not (dynamics.parent / "training-state.pt").exists()
@@ -306,7 +329,8 @@ def test_figures_are_drawn_again_from_the_report_alone(
 
 def test_no_train_diagnoses_given_snapshots(thr_cell: Path, tmp_path: Path) -> None:
     task = tmp_path / "task.yaml"
-    task.write_text(SMALL_THR)
+    kept = "diagnostics: [learning_dynamics, logit_lens, {activation_patching: {examples: 128}}]\n"
+    task.write_text(SMALL_THR[: SMALL_THR.index("diagnostics:")] + kept)
     folder = thr_cell / "checkpoints"
     report = rote_bench.run(
         task,

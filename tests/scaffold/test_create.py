@@ -25,18 +25,18 @@ SHORT = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_new_package_passes_its_own_tests(kind: str, tmp_path: Path) -> None:
+def test_a_new_package_passes_its_own_tests(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["new", kind, "my_thing", "--folder", str(tmp_path)]) == 0
     package = tmp_path / "my_thing"
     assert not [p for p in package.rglob("*") if p.is_file() and "$" in p.read_text()]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"],
-        cwd=package,
-        env={**__import__("os").environ, "PYTHONPATH": str(package)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
+    monkeypatch.chdir(package)
+    monkeypatch.syspath_prepend(package)
+    try:
+        assert pytest.main(["-q", "-W", "error", "-p", "no:cacheprovider"]) == pytest.ExitCode.OK
+    finally:
+        for name, module in list(sys.modules.items()):  # the next package has the same name
+            if (getattr(module, "__file__", None) or "").startswith(str(package)):
+                del sys.modules[name]
     lint = [
         sys.executable,
         "-m",

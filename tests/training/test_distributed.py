@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import rote_bench
 from rote_bench.training.distributed import Processes
 
 TASK = """
@@ -32,12 +33,10 @@ diagnostics: [learning_dynamics]
 """
 
 
-def launch(folder: Path, processes: int, *more: str) -> subprocess.Popen[str]:
-    (folder / "task.yaml").write_text(TASK)
-    arguments = ["run", str(folder / "task.yaml"), "--model", "gpt2-nano", "-o", str(folder / f"runs-{processes}")]
-    starter = ["-m", "rote_bench"]
-    if processes > 1:
-        starter = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *starter]
+def launch(task: Path, output: Path, *more: str) -> subprocess.Popen[str]:
+    """The run of a task by two processes."""
+    starter = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "rote_bench"]
+    arguments = ["run", str(task), "--model", "gpt2-nano", "-o", str(output)]
     return subprocess.Popen(
         [sys.executable, *starter, *arguments, "--device", "cpu", "--json", *more],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -53,15 +52,22 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_two_processes_follow_the_curve_of_one(tmp_path: Path) -> None:
-    one, two = launch(tmp_path, 1), launch(tmp_path, 2)
-    one.communicate(timeout=240)
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    path = tmp_path / "task.yaml"
+    path.write_text(TASK)
+    return path
+
+
+def test_two_processes_follow_the_curve_of_one(task: Path, tmp_path: Path) -> None:
+    two = launch(task, tmp_path / "two")
+    rote_bench.run(task, model="gpt2-nano", output_path=tmp_path / "one", device="cpu", quiet=True)
     out, errors = two.communicate(timeout=240)
     assert two.returncode == 0, errors
     report = json.loads(out)  # one report, from the first process alone
     assert report["environment"]["processes"] == 2
     assert report["training"]["effective_batch_size"] == 63
-    a, b = curve(tmp_path / "runs-1"), curve(tmp_path / "runs-2")
+    a, b = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert [r["step"] for r in a] == [r["step"] for r in b]
     assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b], rel=1e-3)
     assert a[0]["loss"] > 1.3 * a[-1]["loss"]
@@ -79,11 +85,12 @@ def test_parts_of_a_batch_are_disjoint_and_complete() -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_pair_goes_on(tmp_path: Path) -> None:
-    first = launch(tmp_path, 2, "--set", "training.max_steps=4000", "--set", "training.stop_at=null")
-    while not list((tmp_path / "runs-2").rglob("dynamics.jsonl")):
+def test_an_interrupted_pair_goes_on(task: Path, tmp_path: Path) -> None:
+    output = tmp_path / "runs"
+    first = launch(task, output, "--set", "training.max_steps=4000", "--set", "training.stop_at=null")
+    while not list(output.rglob("dynamics.jsonl")):
         assert first.poll() is None, first.communicate()
         time.sleep(1)
     os.killpg(first.pid, signal.SIGINT)
     first.communicate(timeout=120)
-    assert list((tmp_path / "runs-2").rglob("training-state.pt"))
+    assert list(output.rglob("training-state.pt"))

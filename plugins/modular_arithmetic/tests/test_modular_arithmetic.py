@@ -44,9 +44,14 @@ def test_a_modulus_that_is_no_prime_is_the_users_mistake(tmp_path: Path) -> None
 def test_its_task_file_is_valid_and_runs(tmp_path: Path) -> None:
     task = FILE.with_suffix(".yaml")
     assert rote_bench.validate([task], plugins=[FILE]) == []
-    overrides = ["training.max_steps=20", "training.evaluate_every=10", "training.schedule={warmup: 5, anneal: 10}"]
+    overrides = [
+        "model={layers: 2, width: 32, heads: 2, activation: relu}",
+        "training.max_steps=20",
+        "training.evaluate_every=10",
+        "training.schedule={warmup: 5, anneal: 10}",
+    ]
     report = rote_bench.run(
-        task, model="gpt2-nano", limit=300, overrides=overrides, plugins=[FILE], output_path=tmp_path, quiet=True
+        task, model="gpt2-nano", limit=100, overrides=overrides, plugins=[FILE], output_path=tmp_path, quiet=True
     )
     assert {d["status"] for d in report.data["diagnostics"].values()} <= {"success", "not_applicable"}
     assert report.data["task"]["name"] == "modular_arithmetic"

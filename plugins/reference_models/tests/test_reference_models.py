@@ -88,7 +88,8 @@ def test_a_nearest_neighbour_model_pays_for_every_wrong_label(tmp_path: Path) ->
 
 
 def test_a_planted_memory_is_found_where_it_was_put(tmp_path: Path) -> None:
-    report = run(tmp_path, "reference-planted", THR, 0.05)
+    text = THR[: THR.index("diagnostics:")] + "diagnostics: [{ablation: {examples: 64}}, probe]\n"
+    report = run(tmp_path, "reference-planted", text, 0.05)
     assert report.value("validation_accuracy") > 0.8
     assert report.value("memorization_rate") > 0.7
     planted = report.data["data"]["n_noisy"]
