@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .errors import UserError
@@ -219,6 +219,7 @@ def sweep_cells(
     output_path: str | Path = "runs",
     executor: str = "local",
     workers: int | None = None,
+    stack: int | Literal["auto"] | None = None,
     address: str | None = None,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -228,7 +229,9 @@ def sweep_cells(
 
     Args:
         executor: ``local`` or ``ray``.
-        workers: how many cells at a time; None as many as the machine holds.
+        workers: how many cells at a time, or stacks of them; None as many as the machine holds.
+        stack: how many cells of one task, recipe and architecture are trained as one at most; ``auto`` is as many as
+            fit on a GPU, and none on a processor; None leaves it to the file.
         address: of a running Ray cluster.
 
     Returns:
@@ -249,12 +252,21 @@ def sweep_cells(
         executor=executor,
         workers=workers,
         address=address,
+        stack=stack,
         plugins=plugins,
         overwrite=overwrite,
     )
+    output = Path(output_path).absolute()
     with Board(wanted.title, quiet=quiet) as board:
-        output = Path(output_path).absolute()
-        states = conduct.conduct(jobs, pool, board, registry, lambda states: record.keep(wanted, output, states))
+        states = conduct.conduct(
+            jobs,
+            pool,
+            board,
+            registry,
+            lambda states: record.keep(wanted, output, states),
+            stack=wanted.run.stack,
+            workers=workers,
+        )
     return record.entry(wanted, states)
 
 

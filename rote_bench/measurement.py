@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,40 +14,58 @@ from .training.curve import Levels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from .encoding import Encoded
     from .subject import Subject, View
 
 
-def curves(subject: Subject, model: Any, cap: int) -> Callable[[], Levels]:
-    """A function that measures all curves of the model at this moment.
+class Curves:
+    """What the curves of training are measured on, at most ``cap`` examples of each part.
 
     Held-out examples are halved between what is reported and what snapshots are chosen on, as the splits say.
+
+    Attributes:
+        parts: encodings of the same prompts with the answers that are looked for: of held-out examples those with true
+            answers and with phantom labels, of the clean ones and those on which snapshots are chosen the true ones,
+            and of mislabelled ones, where there are any, both.
     """
-    from .evaluation import matches
 
-    def part(view: View) -> tuple[Any, Any]:
-        rows = slice(min(cap, len(view)))
-        return view.true.rows(rows), view.taught.rows(rows)
+    def __init__(self, subject: Subject, cap: int) -> None:
+        def part(view: View) -> tuple[Encoded, Encoded]:
+            rows = slice(min(cap, len(view)))
+            return view.true.rows(rows), view.taught.rows(rows)
 
-    validation, noisy, clean = part(subject.validation), part(subject.noisy), part(subject.clean)
-    selection = part(subject.selection)
+        noisy = [part(subject.noisy)] if len(subject.noisy) else []
+        self.parts: Sequence[Sequence[Encoded]] = [
+            part(subject.validation),
+            part(subject.clean)[:1],
+            part(subject.selection)[:1],
+            *noisy,
+        ]
 
-    def measure() -> Levels:
-        on_validation, phantom = (_mean(hits) for hits in matches(model, validation, batch_size=subject.batch_size))
-        true = memorized = None
-        if len(subject.noisy):
-            true, memorized = (_mean(hits) for hits in matches(model, noisy, batch_size=subject.batch_size))
-        (on_clean,) = (_mean(hits) for hits in matches(model, clean[:1], batch_size=subject.batch_size))
-        (chosen_on,) = (_mean(hits) for hits in matches(model, selection[:1], batch_size=subject.batch_size))
+    def levels(self, hits: Sequence[Sequence[Any]]) -> Levels:
+        """The curves at one moment.
+
+        Args:
+            hits: for each of the parts' encodings, (n,) bool: the greedy answer is that encoding's answer.
+        """
+        (validation, phantom), (clean,), (selection,), *noisy = [[_mean(hit) for hit in part] for part in hits]
+        true, memorized = noisy[0] if noisy else (None, None)
         return Levels(
-            validation_accuracy=on_validation,
-            train_clean_accuracy=on_clean,
+            validation_accuracy=validation,
+            train_clean_accuracy=clean,
             memorization_rate=memorized,
             noisy_true_rate=true,
-            phantom_rate=phantom if len(subject.noisy) else None,
-            selection_accuracy=chosen_on,
+            phantom_rate=phantom if noisy else None,
+            selection_accuracy=selection,
         )
 
-    return measure
+
+def curves(subject: Subject, model: Any, cap: int) -> Callable[[], Levels]:
+    """A function that measures all curves of the model at this moment."""
+    from .evaluation import matches
+
+    asked = Curves(subject, cap)
+    return lambda: asked.levels([matches(model, part, batch_size=subject.batch_size) for part in asked.parts])
 
 
 def _mean(hits: Any) -> float:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import Faults, UserError
 from .plugins import Registry
@@ -170,6 +170,7 @@ def sweep_of(
     executor: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    stack: int | Literal["auto"] | None = None,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
 ) -> tuple[Definition, list[Job], Callable[[], Pool]]:
@@ -184,8 +185,12 @@ def sweep_of(
         raise UserError(f"must be at least 1, not {workers}", where="--workers")
     if address is not None and executor != "ray":
         raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
+    if isinstance(stack, int) and stack < 1:
+        raise UserError(f"must be at least 1, not {stack}", where="--stack")
     output = Path(output_path).absolute()
     wanted = definition.load(Path(file))
+    if stack is not None:
+        wanted = replace(wanted, run=replace(wanted.run, stack=None if stack == "auto" else stack))
     jobs = cells.plan(wanted, registry, output=output, plugins=plugins, overwrite=overwrite, workers=workers)
     check_writable(output)
 

@@ -30,6 +30,10 @@ def _batch_size(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
+def _stack(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
 def _snapshot(text: str) -> tuple[str, str]:
     name, equals, folder = text.partition("=")
     if not equals or name not in ("pre", "post") or not folder:
@@ -200,6 +204,12 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     sweep.add_argument("-o", "--output-path", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
     sweep.add_argument("--executor", default="local", choices=("local", "ray"), help="who runs cells (default: local)")
     sweep.add_argument("--workers", type=int, metavar="N", help="cells at a time (default: as many as fit)")
+    sweep.add_argument(
+        "--stack",
+        type=_stack,
+        metavar="N|auto",
+        help="train up to N cells of one architecture as one (default: as many as fit on a GPU, none on a processor)",
+    )
     sweep.add_argument("--address", metavar="A", help="with --executor ray: of a cluster that runs already")
     sweep.add_argument("--overwrite", action="store_true", help="run again what is done")
     sweep.add_argument(

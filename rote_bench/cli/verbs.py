@@ -241,6 +241,7 @@ def _sweep(options: argparse.Namespace) -> int:
         output_path=options.output_path,
         executor=options.executor,
         workers=options.workers,
+        stack=options.stack,
         address=options.address,
         plugins=options.plugin,
         overwrite=options.overwrite,

@@ -275,11 +275,16 @@ def _again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome
                 "train": parts.get("training") is not None,
                 "threads": environment.threads,
                 "compile": environment.compiled,
+                "stacked": report.training.way == "stacked",
             }
         )
         repeated = rerun(spec, report.model.name, report.data.noise_rate, settings)
     keys = ("torch", "transformers", "platform", "cpu", "device", "threads", "dtype", "precision", "deterministic")
     changed = [key for key in (*keys, "compiled") if getattr(environment, key) != getattr(repeated.environment, key)]
+    if report.training.way != repeated.training.way:
+        changed.append("way of training")
+    elif (report.training.stacked or 1) > 1:  # repeated in a stack of its own, where sums are rounded otherwise
+        changed.append(f"size of the stack (1 instead of {report.training.stacked})")
     exact = not changed and environment.deterministic
     note = "must be equal: same machine and versions"
     if not exact:

@@ -27,7 +27,7 @@ STAGES = ("data", "training", "evaluation", "diagnostics", "figures")
 
 @dataclass
 class Clock:
-    """Wall and processor seconds by stage, and since the cell began.
+    """Wall and processor seconds by stage, and since the cell began; of what it shares with others, its part.
 
     Attributes:
         earlier, earlier_cpu: seconds of the calls before this one.
@@ -41,6 +41,26 @@ class Clock:
     earlier: float = 0.0
     earlier_cpu: float = 0.0
     peak_bytes: int = 0
+    away: float = 0.0
+    away_cpu: float = 0.0
+    _since: tuple[float, float] | None = None
+
+    def pause(self) -> None:
+        """From here on the process works for other cells."""
+        if self._since is None:
+            self._since = time.monotonic(), cpu_seconds()
+
+    def resume(self, share: float = 0.0) -> None:
+        """It works for this one again.
+
+        Args:
+            share: the part of its work since ``pause`` that was for this cell all the same.
+        """
+        if self._since is not None:
+            wall, cpu = self._since
+            self.away += (1 - share) * (time.monotonic() - wall)
+            self.away_cpu += (1 - share) * (cpu_seconds() - cpu)
+            self._since = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -55,8 +75,8 @@ class Clock:
         """As the report holds them."""
         return Timings(
             **self.seconds,
-            total=self.earlier + time.monotonic() - self.start,
-            cpu_seconds=self.earlier_cpu + cpu_seconds() - self.start_cpu,
+            total=self.earlier + time.monotonic() - self.start - self.away,
+            cpu_seconds=self.earlier_cpu + cpu_seconds() - self.start_cpu - self.away_cpu,
             peak_memory_bytes=max(peak_memory_bytes(), self.peak_bytes),
             cpu_by_stage=dict(self.cpu),
         )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..hashing import canonical, digest
 from ..models.content import of_snapshot
 from ..plugins import BUILT_IN
-from ..report.record import Identity, Schedule
+from ..report.record import Identity, Schedule, Way
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -48,13 +48,25 @@ ROOMS: Mapping[str, Room] = {
     "evaluation": Room(3, ("evaluation.py", "measurement.py", "models/columns.py", "subject.py")),
     "interventions": Room(1, ("interventions.py", "models/prefix.py")),
     "linear": Room(1, ("linear.py",)),
-    "models": Room(1, ("models/load.py", "models/names.py", "models/sizing.py", "models/statespace.py")),
+    "models": Room(
+        1,
+        (
+            *("models/load.py", "models/names.py", "models/sizing.py"),
+            *("models/statespace.py", "models/stacking.py"),
+        ),
+    ),
     "noise": Room(2, ("noise.py",)),
-    "optimizer": Room(2, ("training/optimizers.py",)),
+    "optimizer": Room(2, ("training/optimizers.py", "training/side_by_side.py")),
     "schedule": Room(2, ("training/schedule.py",)),
     "splits": Room(2, ("splits.py",)),
     "statistics": Room(3, ("statistics.py", "contrasts.py")),
-    "training": Room(2, ("training/loop.py", "training/state.py", "training/distributed.py")),
+    "training": Room(
+        2,
+        (
+            *("training/loop.py", "training/course.py", "training/state.py", "training/distributed.py"),
+            *("training/stacked.py", "training/lessons.py", "training/replay.py"),
+        ),
+    ),
 }
 
 
@@ -71,7 +83,7 @@ def identify(
     config: Mapping[str, Any],
     device: str,
     precision: str,
-    processes: int,
+    way: Way | None,
     request: str | None,
 ) -> Identity:
     """The identity of a cell whose examples and model have been made.
@@ -92,7 +104,7 @@ def identify(
     }
     parts["precision"] = precision
     parts["device"] = device.partition(":")[0]
-    parts["way"] = None if not settings.train else "alone" if processes == 1 else "distributed"
+    parts["way"] = way
     return Identity(digest(parts), parts, code_of(spec, registry), request)
 
 

@@ -3,40 +3,30 @@ report is written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UserError
-from ..hashing import digest
-from ..machine import (
-    check_writable,
-    choose_batch_size,
-    choose_cap,
-    choose_device,
-    choose_precision,
-    choose_threads,
-)
+from ..machine import check_writable
 from ..progress import Progress
-from ..report import build, card, record, write
-from ..report.provenance import environment
+from ..report import record, write
 from ..training.distributed import join
 from . import stages
 from .cell import Cell, cell_folder
-from .diagnose import diagnose, draw_figures
-from .identity import differing, identify, other_code
+from .identity import differing, other_code
+from .learning import learn_alone, learn_together
 from .lock import alone
-from .request import asked, recall
+from .making import Made, make
+from .request import recall
 from .settings import Settings
 from .twins import schedule_of, stands, told, waits
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
+    from ..models.probe import Check
     from ..plugins import Registry
     from ..spec.model import TaskSpec
-    from ..splits import Data
-    from ..subject import Subject
     from .expect import Expected
 
 EVENT = record.Schedule("event", None)
@@ -67,6 +57,40 @@ def run_cell(
     known = recall(spec, model_name, rate, settings=settings, registry=registry, progress=progress, twin=twin)
     if known is not None:
         return known
+    cell, made = prepare(spec, model_name, rate, settings=settings, registry=registry, progress=progress, twin=twin)
+    with alone(cell.folder) if cell.processes.first else nullcontext():
+        done = finished(cell, made.facts.identity, twin)
+        if done is not None:
+            return done
+        if cell.processes.first:
+            stages.clear(cell)
+        if made.way != "stacked":
+            return learn_alone(cell, made)
+        (outcome,) = learn_together([(cell, made)])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def prepare(
+    spec: TaskSpec,
+    model_name: str,
+    rate: float,
+    *,
+    settings: Settings,
+    registry: Registry,
+    progress: Progress,
+    twin: record.Report | None = None,
+    stacks: Callable[[LoadedModel], Check] | None = None,
+) -> tuple[Cell, Made]:
+    """A cell with its examples and model, before anything is written.
+
+    Args:
+        stacks: as for ``make``.
+
+    Raises:
+        UserError: when the input cannot be run.
+    """
     processes, wanted = join(settings.device)
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     progress.quiet = progress.quiet or not processes.first
@@ -75,98 +99,7 @@ def run_cell(
     check_writable(cell.folder)
     with cell.timings.stage("data"):
         schedule = schedule_of(spec, rate, settings, twin) if processes.first else None
-        made = _make(cell, wanted, processes.agree(schedule) or record.Schedule(None, None))
-    with alone(cell.folder) if processes.first else nullcontext():
-        done = finished(cell, made.facts.identity, twin)
-        if done is not None:
-            return done
-        if processes.first:
-            stages.clear(cell)
-        try:
-            return _learn_and_diagnose(cell, made)
-        except UserError:
-            raise
-        except (KeyboardInterrupt, Exception) as error:  # whatever ends a run belongs into its report
-            if processes.first:
-                _write_ended(cell, made.facts, error)
-            raise
-
-
-@dataclass
-class _Made:
-    """Examples and model of a cell, and what is known about it before it runs."""
-
-    facts: build.Facts
-    schedule: record.Schedule
-    task: Any
-    data: Data
-    loaded: LoadedModel
-    tokenizer: Any
-
-
-def _make(cell: Cell, wanted: str, schedule: record.Schedule) -> _Made:
-    spec, settings = cell.spec, cell.settings
-    provider = cell.registry.provider(cell.model_name)
-    # before anything is read: what changes meanwhile then makes another request
-    request = asked(spec, cell.model_name, cell.rate, settings, cell.registry, schedule)
-    task, data = stages.make_examples(cell)
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    device = choose_device(wanted)
-    loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
-    precision = choose_precision(spec.training.precision, device)
-    if settings.train and loaded.source == "pretrained" and not loaded.trainable:
-        raise UserError("quantised weights cannot be trained", where="--model", hint="add --no-train")
-    model = build.model_entry(cell.model_name, loaded, remote_code=settings.trust_remote_code)
-    identity = identify(
-        spec,
-        cell.model_name,
-        cell.rate,
-        settings,
-        cell.registry,
-        schedule,
-        loaded=loaded,
-        data=data,
-        config=model.config,
-        device=device,
-        precision=precision,
-        processes=cell.processes.count,
-        request=None if request is None else request.hash(loaded.weights),
-    )
-    threads = choose_threads(settings.threads, loaded.model)
-    facts = build.Facts(
-        identity=identity,
-        task=record.Task(spec.name, spec.version, spec.content_hash(), spec.resolved()),
-        data=record.Data(data.counts(), data.fingerprint(), len(data.train.noisy), cell.rate, settings.limit),
-        model=model,
-        seeds=spec.seeds,
-        environment=environment(
-            device=device,
-            threads=threads,
-            dtype=settings.dtype,
-            precision=precision,
-            remote_code=settings.trust_remote_code,
-            processes=cell.processes.count,
-            compiled=settings.compile and settings.train,
-        ),
-    )
-    return _Made(facts, schedule, task, data, loaded, tokenizer)
-
-
-def _write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
-    """The report of a run that failed, or that was interrupted and goes on when it is started again."""
-    interrupted = isinstance(error, KeyboardInterrupt)
-    reason = "the same command goes on from here" if interrupted else f"{type(error).__name__}: {error}"
-    report = build.assemble(
-        facts,
-        status="interrupted" if interrupted else "failed",
-        error=" ".join(reason.split()),
-        timings=cell.timings.entry(),
-        warnings=cell.warnings,
-    )
-    write.save_report(cell.folder / write.FILE, report)
+        return cell, make(cell, wanted, processes.agree(schedule) or record.Schedule(None, None), stacks)
 
 
 def foresee(
@@ -193,98 +126,19 @@ def foresee(
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder)
     check_writable(cell.folder)
     waiting = twin is None and waits(spec, rate, settings)
-    made = _make(cell, settings.device, EVENT if waiting else schedule_of(spec, rate, settings, twin))
+    made = make(cell, settings.device, EVENT if waiting else schedule_of(spec, rate, settings, twin))
     done = finished(cell, made.facts.identity, twin)
     if done is not None:
         return done
-    subject, identity = _subject(cell, made), _trained_by(made.facts.identity)
-    trains = settings.train and made.loaded.trainable
+    subject = made.subject(cell)
     return expect(
         cell,
         subject,
-        stages.lesson(subject) if trains else None,
+        None if made.way is None else stages.lessons(subject, spec.training),
         precision=made.facts.environment.precision,
         settle=made.schedule.step,
-        identity=identity,
+        identity=made.decides_training,
     )
-
-
-def _trained_by(identity: record.Identity) -> str:
-    """The hash of what decides a training."""
-    return digest({key: value for key, value in identity.parts.items() if key != "diagnostics"})
-
-
-def _subject(cell: Cell, made: _Made) -> Subject:
-    """What will be diagnosed, with one snapshot: the model as it is now."""
-    from ..models.anatomy import Anatomy
-    from ..subject import Subject
-
-    facts, loaded = made.facts, made.loaded
-    if loaded.source == "plugin" and not hasattr(loaded.model, "get_input_embeddings"):
-        anatomy = Anatomy.opaque(loaded.model, "the plugin's model is no transformer")
-    else:
-        anatomy = Anatomy.of(loaded.model)
-    facts.model = build.with_anatomy(facts.model, anatomy)
-    batch_size = cell.settings.batch_size or choose_batch_size(loaded.model)
-    facts.environment = replace(facts.environment, batch_size=batch_size)
-    return Subject(
-        cell.spec,
-        made.task,
-        made.data,
-        made.tokenizer,
-        {record.POST: anatomy},
-        [],
-        facts.environment.device,
-        cap=choose_cap(loaded.model),
-        batch_size=batch_size,
-        warn=cell.warn,
-    )
-
-
-def _learn_and_diagnose(cell: Cell, made: _Made) -> record.Report | None:
-    from ..measurement import evaluate
-
-    facts, loaded = made.facts, made.loaded
-    subject = _subject(cell, made)
-    anatomy, trained = subject.anatomy(), None
-    if cell.settings.train and loaded.trainable:
-        identity, precision = _trained_by(facts.identity), facts.environment.precision
-        trained = stages.learn(cell, subject, loaded, precision, identity, settle=made.schedule.step)
-        if not cell.processes.first:
-            return None
-        subject.curve = trained.curve
-        subject.snapshots = trained.snapshots
-        subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
-        subject.anatomies = stages.snapshots(cell, anatomy, trained, made.tokenizer)
-    elif cell.settings.snapshots:
-        subject.anatomies = stages.given_snapshots(cell, anatomy, loaded)
-    with cell.timings.stage("evaluation"):
-        cell.progress.stage("evaluating")
-        measured, samples = evaluate(subject)
-        write.write_table(cell.folder / "samples.parquet", samples)
-    with cell.timings.stage("diagnostics"):
-        diagnostics, metrics = diagnose(cell, subject)
-    with cell.timings.stage("figures"):
-        cell.progress.stage("drawing")
-        figures = cell.folder / "figures"
-        draw_figures(diagnostics, cell.registry, figures, warn=cell.warn, debug=cell.progress.debug)
-    report = build.assemble(
-        facts,
-        status="success",
-        training=build.training_entry(
-            trained, cell.spec.training, made.schedule, subject, processes=cell.processes.count
-        ),
-        metrics={**build.headline(measured), **metrics},
-        diagnostics=diagnostics,
-        timings=cell.timings.entry(),
-        warnings=cell.warnings,
-    )
-    if trained is not None:
-        card.write_cards(cell.folder / "checkpoints", report, trained.curve)
-    report = replace(report, artifacts=build.artifacts(cell.folder))
-    write.save_report(cell.folder / write.FILE, report)
-    (cell.folder / "training-state.pt").unlink(missing_ok=True)
-    return report
 
 
 def finished(cell: Cell, identity: record.Identity, twin: record.Report | None = None) -> record.Report | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..spec.model import Recipe, Seeds
     from ..statistics import Estimate
     from ..subject import Subject
-    from ..training.loop import Trained
+    from ..training.course import Trained
 
 MEMORISED = 0.98  # of the wrong labels, after which further steps are counted
 # What a run keeps; its state, its log and its tracks are written while it goes on and are nobody's claim.
@@ -125,7 +125,7 @@ def with_anatomy(model: record.Model, anatomy: Anatomy) -> record.Model:
 
 
 def training_entry(
-    trained: Trained | None, recipe: Recipe, schedule: record.Schedule, subject: Subject, *, processes: int
+    trained: Trained | None, recipe: Recipe, schedule: record.Schedule, subject: Subject, *, way: record.Way | None
 ) -> record.Training:
     """The report's ``training``."""
     if trained is None:
@@ -149,7 +149,8 @@ def training_entry(
         settled_step=settled_at(trained.curve, recipe.schedule, schedule.step),
         final_rate=trained.curve[-1].lr,
         steps_after_98=None if memorised is None else trained.steps - memorised,
-        way="alone" if processes == 1 else "distributed",
+        way=way,
+        stacked=trained.stacked,
     )
 
 

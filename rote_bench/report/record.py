@@ -20,6 +20,7 @@ OPTIONAL = "optional"  # marks a field with a default, which reports made before
 PRE, POST = "pre_memorization", "post_memorization"
 
 Status = Literal["success", "failed", "interrupted"]
+Way = Literal["alone", "distributed", "stacked"]
 Verdict = Literal["replicated", "not_replicated", "inconclusive", "not_applicable"]
 
 
@@ -174,6 +175,7 @@ class Training:
         final_rate: learning rate of the last step, the one called `lr` in the curves.
         steps_after_98: steps after 98 % of the wrong labels were first given; null when they never were.
         way: whether the cell was trained alone, by several processes, or in a stack of cells.
+        stacked: how many cells were trained as one, this one counted; null for any other way.
     """
 
     optimizer: str | None
@@ -188,7 +190,8 @@ class Training:
     settled_step: int | None
     final_rate: float | None
     steps_after_98: int | None
-    way: Literal["alone", "distributed", "stacked"] | None
+    way: Way | None
+    stacked: int | None = field(default=None, metadata={"min": 1, OPTIONAL: True})
 
 
 NOT_TRAINED = Training(

@@ -40,6 +40,7 @@ class Job:
         gpus: how many, a share of one when below 1; None is one where there are any.
         size: rough number of parameters of a model made from scratch, else None.
         twin: folder of the cell at noise rate 0 that has to be done before, as this one takes over its schedule.
+        others: more cells, which one process trains as one with this one.
     """
 
     spec: TaskSpec
@@ -50,6 +51,12 @@ class Job:
     gpus: float | None = None
     size: float | None = None
     twin: Path | None = None
+    others: tuple[Job, ...] = ()
+
+    @property
+    def cells(self) -> tuple[Job, ...]:
+        """All cells of its stack, or itself."""
+        return (replace(self, others=()), *self.others)
 
     @property
     def folder(self) -> Path:
@@ -69,7 +76,7 @@ class Job:
     @property
     def memory(self) -> float:
         """Bytes that the cell is expected to need: the libraries, and weights, gradients, optimizer and copies."""
-        return GIB + 60 * (self.size or 0.0)
+        return GIB + 60 * sum(each.size or 0.0 for each in (self, *self.others))
 
 
 def plan(
@@ -90,12 +97,14 @@ def plan(
     """
     run, files = definition.run, tuple(str(Path(file).absolute()) for file in plugins)
     shared = {name: value for name, value in asdict(run).items() if name != "compile"}
+    several = run.stack is not None and run.stack > 1
     base = Settings.picked({**shared, "output_path": output.absolute(), "overwrite": overwrite})
 
     def job(spec: TaskSpec, model: str, rate: float) -> Job:
         size = approximate_size(model, spec.model)
         threads = run.threads_per_cell or _threads(size, workers)
-        settings = replace(base, threads=threads, compile=model in run.compile)
+        compiled = model in run.compile
+        settings = replace(base, threads=threads, compile=compiled, stacked=several and not compiled)
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
 
     faults: dict[str, UserError] = {}

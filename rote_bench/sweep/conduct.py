@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..pipeline.identity import code_of, other_code
 from .board import Board, State
 from .finished import Finished, Took, predict, report_of, took
+from .stacks import even, gathered
 from .work import LOG, PROGRESS, Outcome
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ LAST_LINES = 10  # of a log, for a cell that died without a report
 
 class Pool(Protocol):
     """Whoever runs cells: ``Local`` or ``Cluster``."""
+
+    @property
+    def stacks(self) -> int:
+        """How many cells one process trains as one at most, where nobody says how many."""
 
     def share(self, job: Job) -> float:
         """The part of all its room that a cell takes."""
@@ -57,12 +62,17 @@ def conduct(
     board: Board,
     registry: Registry,
     record: Callable[[Sequence[State]], object],
+    *,
+    stack: int | None = 1,
+    workers: int | None = None,
 ) -> list[State]:
     """Run all cells that are not done yet.
 
     Args:
         open_pool: called when there is something to run.
         record: keeps the states, called whenever one changes.
+        stack: cells that one process trains as one at most; None leaves that to the pool.
+        workers: processes at a time, among which cells are shared out then; None where that is not said.
 
     Raises:
         KeyboardInterrupt: after all workers have stopped; the same sweep goes on from there.
@@ -76,6 +86,15 @@ def conduct(
     pool = open_pool()
     by_folder = {each.job.folder: each for each in states}
     share = {job.name: pool.share(job) for job in jobs}
+
+    def following() -> Job | None:
+        """The first cell that need not wait for its twin, with those that are trained as one with it."""
+        ready = [each.job for each in waiting if _ready(each.job, by_folder)]
+        if not ready:
+            return None
+        size = even(len(ready), workers, pool.stacks) if stack is None else stack
+        return gathered(ready[0], ready, size)
+
     try:
         with _interrupts() as interrupts:
             told = 0
@@ -83,12 +102,13 @@ def conduct(
                 for _ in interrupts[told:]:  # the first asks the workers to stop, the second ends them
                     told += 1
                     (pool.stop if told == 1 else pool.kill)()
-                while not interrupts and (each := _next(waiting, by_folder)) and pool.room(each.job):
-                    waiting.remove(each)
-                    _start(each, pool, board)
+                while not interrupts and (job := following()) and pool.room(job):
+                    begun = [by_folder[cell.folder] for cell in job.cells]
+                    waiting[:] = [each for each in waiting if each not in begun]
+                    _start(job, begun, pool, board)
                 if interrupts and not any(each.state == "running" for each in states):
                     break
-                for job, outcome in pool.ended(TICK):
+                for job, outcome in _of_each(pool.ended(TICK)):
                     each = by_folder[job.folder]
                     if told and outcome.lost:  # it was told to stop before it could listen, or did not
                         outcome = replace(outcome, state="interrupted", reason="ended by the interrupt")
@@ -133,13 +153,15 @@ def look_back(states: Sequence[State], board: Board, registry: Registry) -> list
     return known
 
 
-def _next(waiting: Sequence[State], by_folder: Mapping[Path, State]) -> State | None:
-    """The first cell that need not wait for its twin."""
+def _ready(job: Job, by_folder: Mapping[Path, State]) -> bool:
+    """Whether a cell need not wait for its twin."""
+    return job.twin is None or by_folder[job.twin].state == "done"
 
-    def ready(job: Job) -> bool:
-        return job.twin is None or by_folder[job.twin].state == "done"
 
-    return next((each for each in waiting if ready(each.job)), None)
+def _of_each(ended: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[Job, Outcome]]:
+    """What became of every cell; all of a stack whose process ended without a word share its outcome."""
+    for job, outcome in ended:
+        yield from zip(job.cells, (outcome, *(outcome.others or (outcome,) * len(job.others))), strict=True)
 
 
 def _leave_out(twin: State, waiting: list[State], board: Board) -> None:
@@ -150,11 +172,13 @@ def _leave_out(twin: State, waiting: list[State], board: Board) -> None:
         board.changed(each)
 
 
-def _start(each: State, pool: Pool, board: Board) -> None:
-    (each.job.folder / PROGRESS).unlink(missing_ok=True)  # of a worker that was killed
-    each.state, each.where, each.since = "running", "", time.monotonic()
-    pool.start(each.job)
-    board.changed(each)
+def _start(job: Job, begun: Sequence[State], pool: Pool, board: Board) -> None:
+    for each in begun:
+        (each.job.folder / PROGRESS).unlink(missing_ok=True)  # of a worker that was killed
+        each.state, each.where, each.since = "running", "", time.monotonic()
+    pool.start(job)
+    for each in begun:
+        board.changed(each)
 
 
 def _look(each: State) -> float | None:

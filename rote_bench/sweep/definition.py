@@ -30,6 +30,8 @@ class Run:
         compile: models whose training steps torch.compile makes.
         threads_per_cell: processor threads of a cell; one for a small model and all cores for a large one when null.
         gpus_per_cell: GPUs of a cell, a share of one when below 1; one where there are any when null.
+        stack: cells of one task, recipe and architecture that are trained as one at most, 1 for none; when null as many
+            as fit on a GPU, and none on a processor, which gains nothing by it.
     """
 
     device: str = "auto"
@@ -39,6 +41,7 @@ class Run:
     compile: tuple[str, ...] = ()
     threads_per_cell: int | None = field(default=None, metadata={"min": 1})
     gpus_per_cell: float | None = field(default=None, metadata={"min": 0})
+    stack: int | None = field(default=None, metadata={"min": 1})
 
     def __post_init__(self) -> None:
         gpus = self.gpus_per_cell

@@ -70,6 +70,8 @@ class Finished:
             return False
         if job.twin is not None and twin is None:  # what its schedule is to be, its twin will tell
             return False
+        if job.settings.stacked and report.training.way == "alone":  # where it cannot be stacked, as a worker finds out
+            return False
         schedule = schedule_of(job.spec, job.rate, job.settings, twin)
         given = (job.spec, job.model, job.rate, job.settings, self.registry, schedule)
         if made_by(report, asked(*given, around=self.around)):

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 from ..machine import count_cores, memory_at_hand
 from ..pipeline.forks import death
 from .cells import Job
+from .stacks import LARGEST
 from .work import LOG, Outcome, send
 
 # every library that starts threads of its own has its own name for how many
@@ -74,7 +75,7 @@ class _Worker:
             self.process.wait()
             self.listener.join(LAST_WORDS)  # what was said last may still be on its way
         try:
-            return Outcome(**json.loads(self.answers.get_nowait()))
+            return Outcome.read(json.loads(self.answers.get_nowait()))
         except (Empty, ValueError):
             self.end()
             code = self.process.returncode
@@ -120,6 +121,11 @@ class Local:
         self.running: dict[Path, _Running] = {}
         self.idle: list[_Worker] = []
 
+    @property
+    def stacks(self) -> int:
+        """How many cells one process trains as one at most: a processor gains nothing by it."""
+        return LARGEST if self.free else 1
+
     def share(self, job: Job) -> float:
         """The part of the machine that a cell takes."""
         return 1 / self.workers if self.workers else min(1.0, job.threads / self.cores)
@@ -160,9 +166,9 @@ class Local:
         if self.free:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
         job.folder.mkdir(parents=True, exist_ok=True)
-        worker = self._hand(
-            job, environment, (environment, job.plugins, _stamps((*self.code, *map(Path, job.plugins))))
-        )
+        fits = (environment, job.plugins, _stamps((*self.code, *map(Path, job.plugins))))
+        sent = replace(job, gpus=min(devices.values())) if devices else job
+        worker = self._hand(sent, environment, fits)
         for name, share in devices.items():
             self.free[name] -= share
         self.running[job.folder] = _Running(job, worker, devices)
@@ -208,7 +214,8 @@ class Local:
         for name, share in each.devices.items():
             self.free[name] += share
         outcome = each.worker.outcome()
-        if outcome.state == "done" and not each.job.settings.compile:  # compiled steps of many models crowd each other
+        fine = all(one.state == "done" for one in (outcome, *outcome.others))
+        if fine and not each.job.settings.compile:  # compiled steps of many models crowd each other
             self.idle.append(each.worker)
         else:
             each.worker.end()

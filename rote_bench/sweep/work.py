@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,19 +43,31 @@ class Outcome:
         state: ``done``, ``failed`` or ``interrupted``.
         reason: None when done.
         lost: the process ended without a word.
+        others: what became of the others of its stack.
     """
 
     state: str
     reason: str | None = None
     exit_code: int | None = None
     lost: bool = False
+    others: tuple[Outcome, ...] = ()
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Outcome:
+        """From what JSON held."""
+        return cls(**{**values, "others": tuple(cls.read(each) for each in values["others"])})
 
 
 class Reported(Progress):
-    """Progress in the cell's log, and in a small file that the sweep looks at."""
+    """Progress in the cell's log, and in a small file that the sweep looks at.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        log: where messages go instead of standard error.
+    """
+
+    def __init__(self, folder: Path, *, log: Path | None = None) -> None:
         super().__init__()
+        self.log = log
         self.live = False
         self.every = 10.0
         self.file = folder / PROGRESS
@@ -74,6 +87,13 @@ class Reported(Progress):
         super().step(done, total, point)
         if time.monotonic() - self._written >= 0.5:
             self._write({"stage": self._last_stage, "step": done, "steps": total})
+
+    def _line(self, text: str) -> None:
+        if self.log is None:
+            super()._line(text)
+        else:  # one of several cells of this process, whose messages are its own
+            with self.log.open("a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._written = time.monotonic()
@@ -95,6 +115,9 @@ def perform(job: Job, *, forks: bool = False) -> Outcome:
     from ..report.write import load_report
 
     keep_memory()
+    if job.others:
+        first, *others = _perform_stack(job, forks)
+        return replace(first, others=tuple(others))
     try:
         twin = None if job.twin is None else load_report(job.twin)
         with alone(job.folder, PATIENCE):  # one that a killed sweep left soon ends by itself
@@ -108,16 +131,56 @@ def perform(job: Job, *, forks: bool = False) -> Outcome:
             if not known(recall):
                 with undisturbed():
                     known(run_cell)
-    except KeyboardInterrupt:
-        return Outcome("interrupted", "interrupted; the same command goes on from here")
-    except UserError as error:
-        return Outcome("failed", str(error))
-    except Exception as error:  # the sweep goes on, and the log says where it happened
-        traceback.print_exc()
-        return Outcome("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+    except (KeyboardInterrupt, Exception) as error:  # the sweep goes on
+        return _broken(error, job)
     finally:
         (job.folder / PROGRESS).unlink(missing_ok=True)
     return Outcome("done")
+
+
+def _perform_stack(job: Job, forks: bool) -> list[Outcome]:
+    """Run cells as one in this process; each has an outcome of its own, and its messages go to its own log."""
+    from ..pipeline.process import undisturbed
+    from ..pipeline.stack import Wanted, run_stack
+    from ..report.write import load_report
+
+    outcomes: dict[Path, Outcome] = {}
+    wanted: list[tuple[Job, Wanted]] = []
+    try:
+        with ExitStack() as held:
+            for cell in job.cells:
+                try:
+                    held.enter_context(alone(cell.folder, PATIENCE))
+                    twin = None if cell.twin is None else load_report(cell.twin)
+                except UserError as error:
+                    outcomes[cell.folder] = _broken(error, cell)
+                    continue
+                progress = Reported(cell.folder, log=cell.folder / LOG)
+                settings = replace(cell.settings, forks=forks)
+                wanted.append((cell, Wanted(cell.spec, cell.model, cell.rate, settings, progress, twin)))
+            with undisturbed():
+                found = run_stack([each for _, each in wanted], _registry(job.plugins), share=job.gpus or 1.0)
+            for (cell, _), result in zip(wanted, found, strict=True):
+                outcomes[cell.folder] = _broken(result, cell) if isinstance(result, Exception) else Outcome("done")
+    except (KeyboardInterrupt, Exception) as error:  # of all that have no outcome yet
+        for cell in job.cells:
+            outcomes.setdefault(cell.folder, _broken(error, cell))
+    finally:
+        for cell in job.cells:
+            (cell.folder / PROGRESS).unlink(missing_ok=True)
+    ordered = [outcomes[cell.folder] for cell in job.cells]
+    return [replace(each, exit_code=EXIT_CODES[each.state]) for each in ordered]
+
+
+def _broken(error: BaseException, job: Job) -> Outcome:
+    """What became of a cell that an error ended; its log says where that happened, but for a user's mistake."""
+    if isinstance(error, KeyboardInterrupt):
+        return Outcome("interrupted", "interrupted; the same command goes on from here")
+    if isinstance(error, UserError):
+        return Outcome("failed", str(error))
+    with (job.folder / LOG).open("a", encoding="utf-8") as log:
+        log.writelines(traceback.format_exception(error))
+    return Outcome("failed", " ".join(f"{type(error).__name__}: {error}".split()))
 
 
 @lru_cache(maxsize=1)

@@ -260,5 +260,17 @@ def _write(content: Any, path: Path) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save(content, partial)
+    torch.save(_apart(content), partial)
     os.replace(partial, path)
+
+
+def _apart(content: Any) -> Any:
+    """The same without the rest of what its tensors are views of, as where several models lie side by side."""
+    if isinstance(content, Tensor):
+        whole = content.untyped_storage().nbytes() <= content.numel() * content.element_size()
+        return content if whole else content.clone()
+    if isinstance(content, dict):
+        return {key: _apart(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)([_apart(value) for value in content])
+    return content

@@ -132,7 +132,7 @@ def test_a_quickened_model_learns_as_before(model_type: str, monkeypatch: pytest
 
 def test_accelerators_and_the_compiler_keep_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    call = statespace._on_processors(lambda *_: asked.append("fast"), lambda *_: asked.append("general"))
+    call = statespace._quickened(lambda *_: asked.append("fast"), lambda *_: asked.append("general"), True)
     call(torch.zeros(1))
     call(torch.zeros(1, device="meta"))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -145,3 +145,58 @@ def test_other_models_are_left_alone() -> None:
     before = dict(vars(module))
     quicken(AutoModelForCausalLM.from_config(CONFIG_MAPPING["gpt2"](vocab_size=11, n_embd=8, n_layer=1, n_head=1)))
     assert vars(module) == before
+
+
+def test_several_models_are_scanned_at_once_as_one_by_one() -> None:
+    """By the transformation of torch.func, and with all rows in one call, as accelerators take them."""
+    many = [random_inputs(3, 5, 4, 2, torch.float32) for _ in range(2)]
+    for k, inputs in enumerate(many):
+        for name, value in inputs.items():
+            inputs[name] = (value.detach() * (1 + k)).requires_grad_()
+
+    def score(inputs: dict[str, Tensor]) -> Tensor:
+        y, last = selective_scan(**inputs, delta_softplus=True, return_last_state=True)
+        total: Tensor = (y * y).sum() + last.sum()
+        return total
+
+    together = {name: torch.stack([inputs[name].detach() for inputs in many]) for name in many[0]}
+    stacked = torch.func.vmap(torch.func.grad(score))(together)
+    for k, inputs in enumerate(many):
+        single = torch.autograd.grad(score(inputs), list(inputs.values()))
+        for name, gradient in zip(inputs, single, strict=True):
+            torch.testing.assert_close(stacked[name][k], gradient, rtol=1e-5, atol=1e-5)
+    shapes = [(3, 5, 4), (3, 5, 4), (2, 4), (3, 5, 2), (3, 5, 2)]
+    parts = [torch.randn(2, *shape) for shape in shapes]
+    gradients = [torch.randn(2, 3, 5, 4), torch.randn(2, 3, 2, 4)]
+    for function, given in ((statespace._scan, parts), (statespace._scan_gradient, [*parts, *gradients])):
+        for found, wanted in zip(
+            statespace._rows_together(function, given),
+            statespace._of_several(function, 2, [0] * len(given), given),
+            strict=True,
+        ):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("length", [1, 6])
+def test_the_short_scan_is_that_of_transformers(groups: int, length: int) -> None:
+    torch.manual_seed(groups)
+    inputs = {
+        "hidden_states": torch.randn(3, length, 4, 5),
+        "dt": torch.randn(3, length, 4),
+        "A": -torch.rand(4) - 0.5,
+        "B": torch.randn(3, length, groups, 2),
+        "C": torch.randn(3, length, groups, 2),
+        "D": torch.randn(4),
+        "dt_bias": torch.randn(4),
+    }
+    options: dict[str, Any] = {"chunk_size": 4, "dt_softplus": True, "dt_limit": (0.01, 2.0)}
+    wanted = outcome(general("mamba2", "mamba2_chunk_scan"), inputs, **options)
+    found = outcome(statespace.short_scan, inputs, **options)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_short_scan_makes_no_states() -> None:
+    with pytest.raises(ValueError, match="no states"):
+        statespace.short_scan(*(torch.zeros(1, 1, 1, 1),) * 5, 4, return_final_states=True)

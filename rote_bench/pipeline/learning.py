@@ -1,0 +1,156 @@
+"""From a cell's model to its report: trained by itself or as one with others, evaluated, diagnosed, written down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from ..report import build, card, record, write
+from . import stages
+from .cell import Cell
+from .diagnose import diagnose, draw_figures
+from .making import Made
+
+if TYPE_CHECKING:
+    from ..subject import Subject
+    from ..training.course import Trained
+
+
+def learn_alone(cell: Cell, made: Made) -> record.Report | None:
+    """Train a cell by itself, where it is trained, and bring it to its end; None in a process that only helps."""
+    with reported(cell, made.facts):
+        subject, trained = made.subject(cell), None
+        if made.way is not None:
+            precision = made.facts.environment.precision
+            step = made.schedule.step
+            trained = stages.learn(cell, subject, made.loaded, precision, made.decides_training, settle=step)
+            if not cell.processes.first:
+                return None
+        return conclude(cell, made, subject, trained)
+
+
+def learn_together(members: Sequence[tuple[Cell, Made]]) -> list[record.Report | Exception]:
+    """Train cells as one, and bring each to its end.
+
+    Args:
+        members: of one architecture, device, precision and recipe, but for learning rates and schedules.
+
+    Returns:
+        The report of each, or what went wrong.
+
+    Raises:
+        KeyboardInterrupt: after all that are not done have saved their state.
+    """
+    outcomes: list[record.Report | Exception] = []
+    try:
+        subjects = _subjects(members)
+        trained = stages.learn_together(
+            [
+                (cell, subject, made.loaded, made.decides_training, made.schedule.step)
+                for (cell, made), subject in zip(members, subjects, strict=True)
+            ],
+            members[0][1].facts.environment.precision,
+        )
+        for cell, _ in members:
+            cell.timings.resume(share=1 / len(members))
+            cell.timings.pause()
+        for (cell, made), subject, result in zip(members, subjects, trained, strict=True):
+            cell.timings.resume()
+            try:
+                with reported(cell, made.facts):
+                    if isinstance(result, FloatingPointError):
+                        raise result
+                    outcomes.append(conclude(cell, made, subject, result))
+            except Exception as error:  # is in its report; the others go on
+                outcomes.append(error)
+            cell.timings.pause()
+    except (KeyboardInterrupt, Exception) as error:
+        for cell, made in members[len(outcomes) :]:
+            write_ended(cell, made.facts, error)
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        outcomes += [error] * (len(members) - len(outcomes))
+    return outcomes
+
+
+def _subjects(members: Sequence[tuple[Cell, Made]]) -> list[Subject]:
+    """The subject of each, whose structure is found once; from here on their clocks stand still."""
+    subjects: list[Subject] = []
+    for cell, made in members:
+        cell.timings.resume()
+        subjects.append(made.subject(cell, subjects[0].anatomy() if subjects else None))
+        cell.timings.pause()
+    return subjects
+
+
+def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) -> record.Report:
+    """Evaluate and diagnose a model, trained or not, and write the report.
+
+    Raises:
+        UserError: when snapshots that the user names cannot be used.
+    """
+    from ..measurement import evaluate
+
+    anatomy = subject.anatomy()
+    if trained is not None:
+        subject.curve = trained.curve
+        subject.snapshots = trained.snapshots
+        subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
+        subject.anatomies = stages.snapshots(cell, anatomy, trained, made.tokenizer)
+    elif cell.settings.snapshots:
+        subject.anatomies = stages.given_snapshots(cell, anatomy, made.loaded)
+    with cell.timings.stage("evaluation"):
+        cell.progress.stage("evaluating")
+        measured, samples = evaluate(subject)
+        write.write_table(cell.folder / "samples.parquet", samples)
+    with cell.timings.stage("diagnostics"):
+        diagnostics, metrics = diagnose(cell, subject)
+    with cell.timings.stage("figures"):
+        cell.progress.stage("drawing")
+        figures = cell.folder / "figures"
+        draw_figures(diagnostics, cell.registry, figures, warn=cell.warn, debug=cell.progress.debug)
+    report = build.assemble(
+        made.facts,
+        status="success",
+        training=build.training_entry(trained, cell.spec.training, made.schedule, subject, way=made.way),
+        metrics={**build.headline(measured), **metrics},
+        diagnostics=diagnostics,
+        timings=cell.timings.entry(),
+        warnings=cell.warnings,
+    )
+    if trained is not None:
+        card.write_cards(cell.folder / "checkpoints", report, trained.curve)
+    report = replace(report, artifacts=build.artifacts(cell.folder))
+    write.save_report(cell.folder / write.FILE, report)
+    (cell.folder / stages.STATE).unlink(missing_ok=True)
+    return report
+
+
+@contextmanager
+def reported(cell: Cell, facts: build.Facts) -> Iterator[None]:
+    """Whatever ends a run inside belongs into its report, but for what the user has to change."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (KeyboardInterrupt, Exception) as error:
+        if cell.processes.first:
+            write_ended(cell, facts, error)
+        raise
+
+
+def write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
+    """The report of a run that failed, or that was interrupted and goes on when it is started again."""
+    interrupted = isinstance(error, KeyboardInterrupt)
+    reason = "the same command goes on from here" if interrupted else f"{type(error).__name__}: {error}"
+    report = build.assemble(
+        facts,
+        status="interrupted" if interrupted else "failed",
+        error=" ".join(reason.split()),
+        timings=cell.timings.entry(),
+        warnings=cell.warnings,
+    )
+    write.save_report(cell.folder / write.FILE, report)
