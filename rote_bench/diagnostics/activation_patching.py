@@ -99,7 +99,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         ),
     )
     Options: ClassVar[type] = ActivationPatchingOptions
-    passes = (2, 30)
+    passes = (29, 23)
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:

@@ -107,7 +107,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
         Measure("cross_faithfulness_random", "memorization kept by a random circuit of that size", "train_noisy"),
     )
     Options: ClassVar[type] = CircuitsOptions
-    passes = (0, 175)
+    passes = (300, 100)
 
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:

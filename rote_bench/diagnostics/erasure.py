@@ -75,7 +75,7 @@ class Erasure(Diagnostic[ErasureOptions]):
         ),
     )
     Options: ClassVar[type] = ErasureOptions
-    passes = (33, 17)
+    passes = (32, 19)
 
     def run(self, subject: Subject) -> Result:
         import torch

@@ -66,7 +66,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
         ),
     )
     Options: ClassVar[type] = InterchangeOptions
-    passes = (30, 8)
+    passes = (22, 7)
     needs_noise = False
 
     def run(self, subject: Subject) -> Result:

@@ -40,7 +40,7 @@ def lasting(report: dict[str, Any]) -> dict[str, Any]:
     """A report without what differs between two runs of one cell: times, machine, hashes of files with times."""
     kept = {key: value for key, value in copy.deepcopy(report).items() if key not in ("timings", "environment")}
     for entry in kept["diagnostics"].values():
-        del entry["seconds"]
+        del entry["seconds"], entry["cpu_seconds"]
     for record in kept["diagnostics"].get("learning_dynamics", {}).get("details", {}).get("curve", []):
         del record["seconds"]
     for artifact in kept["artifacts"]:
