@@ -31,16 +31,37 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> dict[str, li
     Raises:
         Unreadable: when it is no such file or lacks a column.
     """
+    return _read(path, columns)[0]
+
+
+def _read(path: Path, columns: Sequence[str] | None) -> tuple[dict[str, list[Any]], dict[str, type | None]]:
+    """Columns, and the type of all values of each where the file itself declares it and none is missing."""
     import pyarrow
     import pyarrow.parquet
 
+    def declared(column: Any) -> type | None:
+        types = pyarrow.types
+        tests = (
+            (str, types.is_string),
+            (str, types.is_large_string),
+            (bool, types.is_boolean),
+            (int, types.is_integer),
+        )
+        return None if column.null_count else next((kind for kind, test in tests if test(column.type)), None)
+
     try:
         table = pyarrow.parquet.read_table(path, columns=None if columns is None else list(columns))
-        names = table.column_names if columns is None else columns
-        out: dict[str, list[Any]] = {name: table.column(name).to_pylist() for name in names}
+        found = {name: table.column(name) for name in (table.column_names if columns is None else columns)}
+        values = {name: column.to_pylist() for name, column in found.items()}
     except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
         raise Unreadable(f"cannot be read: {str(error).splitlines()[0][:120]}") from None
-    return out
+    return values, {name: declared(column) for name, column in found.items()}
+
+
+def _taken(column: list[Any], rows: Sequence[int]) -> list[Any]:
+    """Values in rows that ascend; where none is left out between them, as a run writes its splits, in one piece."""
+    first, last = rows[0], rows[-1]
+    return column[first : last + 1] if last - first + 1 == len(rows) else [column[i] for i in rows]
 
 
 @dataclass(frozen=True)
@@ -60,19 +81,21 @@ class Answers:
         Raises:
             Unreadable: when the file is none of that kind.
         """
-        columns = read_table(path, ("split", "index", *TEXTS, *FLAGS))
+        columns, declared = _read(path, ("split", "index", *TEXTS, *FLAGS))
         if not set(columns["split"]) <= set(SPLITS):
             raise Unreadable("names a split that there is not")
         for names, kind in ((TEXTS, str), (FLAGS, bool), (("index",), int)):
             for name in names:
-                if not all(isinstance(value, kind) for value in columns[name]):
+                if declared[name] is not kind and not all(isinstance(value, kind) for value in columns[name]):
                     raise Unreadable(f"has a column {name} that is not {kind.__name__} throughout")
         rows: dict[str, list[int]] = {}
         for row, split in enumerate(columns["split"]):
             rows.setdefault(split, []).append(row)
         if "validation" not in rows or "train_clean" not in rows:
             raise Unreadable("lacks the held-out or the clean training examples")
-        return cls({split: {name: [columns[name][i] for i in at] for name in columns} for split, at in rows.items()})
+        return cls(
+            {split: {name: _taken(column, at) for name, column in columns.items()} for split, at in rows.items()}
+        )
 
     def flags(self, split: str, name: str) -> NDArray[np.bool_]:
         """(n,) ``is_answer`` or ``is_label`` of a split."""
