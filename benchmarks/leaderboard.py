@@ -10,8 +10,8 @@ cells are the twins at noise rate 0.
 from __future__ import annotations
 
 import json
+import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +22,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from benchmarks.timing import Table, arguments, children, finish
+from benchmarks.timing import Table, arguments, finish
 from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
 from rote_bench.report import schema
@@ -100,11 +100,14 @@ def trained(folder: Path) -> Path:
 
 
 def build(folder: Path, output: Path) -> tuple[float, float]:
-    """CPU seconds of a build, and MiB at the most in one process that has ended so far."""
+    """CPU seconds of a build with the processes that it starts, and MiB at the most in itself."""
     command = [sys.executable, "-m", "rote_bench", "leaderboard", "build", str(folder), "-o", str(output), "--quiet"]
-    before = children()
-    subprocess.run(command, check=True)
-    return children() - before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    process = subprocess.Popen(command)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def main() -> None:

@@ -33,16 +33,19 @@ class Benchmark:
         name: of the module in this folder.
         asks: the question that it answers.
         quick: arguments for a rehearsal.
+        prints: whether it only prints, and is run by its path; what it prints is kept as it is.
         gpu: whether it runs only where there is one.
     """
 
     name: str
     asks: str
-    quick: str
+    quick: str = ""
+    prints: bool = False
     gpu: bool = False
 
-    def command(self, more: Sequence[str] = ()) -> list[str]:
-        return ["-m", f"benchmarks.{self.name}", *more]
+    def command(self) -> list[str]:
+        """What follows ``python`` in the folder above."""
+        return [f"benchmarks/{self.name}.py"] if self.prints else ["-m", f"benchmarks.{self.name}"]
 
 
 BENCHMARKS = (
@@ -59,8 +62,11 @@ BENCHMARKS = (
     ),
     Benchmark("startup", "How long commands take", "--rounds 1"),
     Benchmark("leaderboard", "How long a leaderboard takes", "--reports 20 --models 5"),
-    Benchmark("vocabulary", "A training step where the vocabulary is large", "--rounds 1"),
-    Benchmark("stacked", "Many cells trained as one, on a GPU", "--rounds 1", gpu=True),
+    Benchmark(
+        "vocabulary", "A training step where the vocabulary is large", "--rounds 1 --vocabularies 106", prints=True
+    ),
+    Benchmark("stacking", "Which architectures train as one", "gpt2", prints=True),
+    Benchmark("stacked", "Many cells trained as one, on a GPU", prints=True, gpu=True),
 )
 
 
@@ -77,11 +83,24 @@ def has_gpu() -> bool:
 
 def measure(benchmark: Benchmark, results: Path, quick: bool) -> bool:
     """Run a benchmark in a process of its own, on one thread; whether it ended well."""
-    given = shlex.split(benchmark.quick) if quick else []
-    command = [*benchmark.command(given), "--json", str(results / f"{benchmark.name}.json")]
+    file = results / f"{benchmark.name}.json"
+    command = [sys.executable, "-W", "ignore", *benchmark.command(), *(shlex.split(benchmark.quick) if quick else [])]
     print(f"{benchmark.name}: {benchmark.asks}", file=sys.stderr, flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-W", "ignore", *command], env=environment, cwd=FOLDER.parent, check=False)
+    if not benchmark.prints:
+        command += ["--json", str(file)]
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=FOLDER.parent,
+        stdout=subprocess.PIPE if benchmark.prints else None,
+        text=True,
+        check=False,
+    )
+    if benchmark.prints:
+        print(done.stdout)
+        kept = {"machine": machine(), "versions": versions(), "tables": [], "text": done.stdout}
+        file.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     return done.returncode == 0
 
 
@@ -98,6 +117,8 @@ def section(benchmark: Benchmark, result: dict[str, Any] | None, on: str) -> str
         if result["machine"] != on:
             parts[-1] += f", on {result['machine']}; {result['versions']}"
         parts += [table.markdown() for table in read(result)]
+        if result.get("text"):
+            parts.append(f"```text\n{result['text'].strip()}\n```")
     return "\n\n".join(parts)
 
 

@@ -21,6 +21,7 @@ SCRIPTS = sorted(p.stem for p in report.FOLDER.glob("*.py") if "def main(" in p.
 def test_every_script_explains_itself(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.syspath_prepend(report.FOLDER)  # some are run by their path
     module = importlib.import_module(f"benchmarks.{name}")
     monkeypatch.setattr(sys, "argv", [name, "--help"])
     with pytest.raises(SystemExit) as ended:
@@ -47,11 +48,7 @@ def result(folder: Path, name: str, machine: str | None = None) -> dict[str, Any
 def test_the_page_holds_every_table_its_command_and_what_was_measured_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = (
-        Benchmark("one", "First?", ""),
-        Benchmark("two", "Second?", ""),
-        Benchmark("three", "Third?", "", gpu=True),
-    )
+    asked = (Benchmark("one", "First?"), Benchmark("two", "Second?"), Benchmark("three", "Third?", gpu=True))
     found = {"one": result(tmp_path, "one"), "two": result(tmp_path, "two", "a large card"), "three": None}
     printed = capsys.readouterr().out
     text = page(found, asked, timing.machine(), timing.versions())
@@ -63,6 +60,20 @@ def test_the_page_holds_every_table_its_command_and_what_was_measured_elsewhere(
     assert ", on a large card; Python" in parts["Second?"] and "a large card" not in parts["First?"]
     assert "`python -m benchmarks.three`" in parts["Third?"] and "It needs a GPU" in parts["Third?"]
     assert timing.machine() in parts["# Benchmarks"] and "torch 2." in parts["# Benchmarks"]
+
+
+def test_what_a_script_only_prints_is_kept_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "says.py").write_text("import sys\nprint('8 of 9 stack', sys.argv[1:])\n")
+    monkeypatch.setattr(report, "FOLDER", folder)
+    asked = Benchmark("says", "How many?", "--fast", prints=True)
+    assert [report.measure(asked, tmp_path, quick) for quick in (True, False)] == [True, True]
+    kept = json.loads((tmp_path / "says.json").read_text())
+    text = page({"says": kept}, (asked,), kept["machine"], kept["versions"])
+    assert text.endswith("## How many?\n\n`python benchmarks/says.py`\n\n```text\n8 of 9 stack []\n```\n")
+    (folder / "says.py").write_text("raise SystemExit(3)\n")
+    assert not report.measure(asked, tmp_path, quick=False)
 
 
 def test_variants_take_turns_and_those_that_measure_themselves_are_believed() -> None:
