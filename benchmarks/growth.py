@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import Table, arguments, finish, spread
+from benchmarks.timing import Table, arguments, finish, quiet, spread
 from rote_bench import plugins
 from rote_bench.diagnostics import Diagnostic, NotApplicable
 from rote_bench.encoding import build_tokenizer
@@ -110,6 +110,7 @@ def main() -> None:
     parser.add_argument("--diagnostics", nargs="+", default=[], metavar="NAME", help="default: all")
     options = parser.parse_args()
     keep_memory()
+    quiet()
     torch.set_num_threads(1)
     few, narrow, flat = options.examples[0], options.widths[0], options.layers[0]
     deep = {f"{n} layers": Size(n, narrow, few) for n in options.layers}

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Table, arguments, comparison, finish, take_turns
+from benchmarks.timing import Table, arguments, comparison, finish, quiet, take_turns
 from rote_bench import plugins
 from rote_bench.encoding import build_tokenizer, encode
 from rote_bench.interventions import OUTPUTS, Site, capture, replace, run
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=512)
     options = parser.parse_args()
     keep_memory()
+    quiet()
     torch.set_num_threads(1)
     registry = plugins.built_in()
     task = make_task(load_task("thr", registry), registry)

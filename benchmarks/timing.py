@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -65,8 +66,8 @@ def own() -> float:
 
 def children() -> float:
     """Processor seconds so far of the processes that this one started and saw end."""
-    now = os.times()
-    return now.children_user + now.children_system
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def take_turns(
@@ -158,6 +159,14 @@ def versions() -> str:
         except metadata.PackageNotFoundError:
             continue
     return ", ".join(found)
+
+
+def quiet() -> None:
+    """Nothing of what transformers says of its own doings."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def arguments(doc: str | None, rounds: int) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import loops, peak
-from benchmarks.timing import arguments, comparison, finish, take_turns
+from benchmarks.timing import arguments, comparison, finish, quiet, take_turns
 from rote_bench import plugins
 from rote_bench.encoding import IGNORED, Encoded, build_tokenizer, encode
 from rote_bench.evaluation import autocast
@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--choices", action="store_true", help="also what is chosen in the product's step")
     options = parser.parse_args()
     keep_memory()
+    quiet()
     torch.set_num_threads(1)
     registry = plugins.built_in()
     task = make_task(load_task("thr", registry), registry)
