@@ -56,7 +56,7 @@ ROOMS: Mapping[str, Room] = {
         ),
     ),
     "noise": Room(2, ("noise.py",)),
-    "optimizer": Room(2, ("training/optimizers.py", "training/side_by_side.py")),
+    "optimizer": Room(3, ("training/optimizers.py", "training/side_by_side.py")),
     "schedule": Room(2, ("training/schedule.py",)),
     "splits": Room(2, ("splits.py",)),
     "statistics": Room(3, ("statistics.py", "contrasts.py")),

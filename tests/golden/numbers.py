@@ -289,9 +289,10 @@ def _linear() -> Numbers:
 
 
 def _optimizer() -> Numbers:
-    from rote_bench.training.optimizers import make_optimizer
+    from rote_bench.training.optimizers import make_optimizer, orthogonalize
 
-    out = {}
+    wide = orthogonalize(torch.randn(1, 512, 1024, generator=torch.Generator().manual_seed(0)))
+    out = {"wide": {"square": float(wide.square().mean()), "corner": float(wide[0, :8, :8].abs().mean())}}
     for kind in ("muon", "adamw"):
         model = small_model()
         optimizer = make_optimizer(model, kind=kind, muon_lr=0.02, adam_lr=0.003, weight_decay=0.1, precision="float32")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from rote_bench.training import optimizers
 from rote_bench.training.optimizers import make_optimizer, orthogonalize
 
 
@@ -26,6 +27,49 @@ def test_orthogonalize_approaches_the_polar_factor(shape: tuple[int, int], dtype
     assert ((ours_in_basis - 1).abs()[kept] < 0.2).all()
     together = torch.stack([orthogonalize(m[None].to(dtype))[0] for m in matrices]).float()
     assert torch.allclose(together, ours, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
+def spectrum(kind: str, rows: int, columns: int) -> torch.Tensor:
+    """(1, rows, columns) with singular values as gradients have them: even, falling, or a few large and many small."""
+    matrices = torch.randn(1, rows, columns, generator=torch.Generator().manual_seed(1))
+    u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
+    k = torch.arange(1, rows + 1)
+    values = {"even": torch.ones(rows), "falling": 1 / k, "few": torch.where(k <= 10, 1.0, 0.03)}[kind]
+    made: torch.Tensor = (u * values) @ vh
+    return made
+
+
+@pytest.mark.parametrize("kind", ["even", "falling", "few"])
+@pytest.mark.parametrize("tall", [False, True])
+def test_on_the_gram_matrix_the_iteration_is_the_same_and_as_exact(
+    kind: str, tall: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrices = spectrum(kind, 96, 256)
+    matrices = matrices.mT if tall else matrices
+
+    def both(dtype: torch.dtype) -> list[torch.Tensor]:
+        out = []
+        for least in (97, 96):
+            monkeypatch.setattr(optimizers, "WIDE", least)
+            out.append(orthogonalize(matrices.to(dtype)).double())
+        return out
+
+    plain, small = both(torch.float64)
+    assert torch.allclose(plain, small, atol=1e-12)
+    errors = [torch.linalg.matrix_norm(rounded - plain, 2).item() for rounded in both(torch.bfloat16)]
+    assert 0 < errors[1] < 1.5 * errors[0] + 0.02
+    assert torch.linalg.matrix_norm(both(torch.bfloat16)[1], 2) < 1.15
+
+
+def test_small_and_square_matrices_are_iterated_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+    monkeypatch.setattr(optimizers, "_iterate_on_gram", never)
+    for shape in ((1, 511, 2044), (1, 512, 512), (1, 512, 1023), (1, 128, 512)):
+        orthogonalize(torch.ones(shape))
+    with pytest.raises(AssertionError):
+        orthogonalize(torch.ones(1, 1024, 512))
 
 
 def test_muon_iterates_in_the_precision_of_training() -> None:
