@@ -29,6 +29,7 @@ def learn_alone(cell: Cell, made: Made) -> record.Report | None:
             trained = stages.learn(cell, subject, made.loaded, precision, made.decides_training, settle=step)
             if not cell.processes.first:
                 return None
+            trained = hand_over(cell, made, subject, trained)
         return conclude(cell, made, subject, trained)
 
 
@@ -63,7 +64,7 @@ def learn_together(members: Sequence[tuple[Cell, Made]]) -> list[record.Report |
                 with reported(cell, made.facts):
                     if isinstance(result, FloatingPointError):
                         raise result
-                    outcomes.append(conclude(cell, made, subject, result))
+                    outcomes.append(conclude(cell, made, subject, hand_over(cell, made, subject, result)))
             except Exception as error:  # is in its report; the others go on
                 outcomes.append(error)
             cell.timings.pause()
@@ -86,6 +87,15 @@ def _subjects(members: Sequence[tuple[Cell, Made]]) -> list[Subject]:
     return subjects
 
 
+def hand_over(cell: Cell, made: Made, subject: Subject, trained: Trained) -> Trained:
+    """Give the subject what training left behind; the rest of it, without weights that the subject has now."""
+    subject.curve = trained.curve
+    subject.snapshots = trained.snapshots
+    subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
+    subject.anatomies = stages.snapshots(cell, subject.anatomy(), trained, made.tokenizer)
+    return replace(trained, pre_state={})
+
+
 def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) -> record.Report:
     """Evaluate and diagnose a model, trained or not, and write the report.
 
@@ -94,14 +104,8 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
     """
     from ..measurement import evaluate
 
-    anatomy = subject.anatomy()
-    if trained is not None:
-        subject.curve = trained.curve
-        subject.snapshots = trained.snapshots
-        subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
-        subject.anatomies = stages.snapshots(cell, anatomy, trained, made.tokenizer)
-    elif cell.settings.snapshots:
-        subject.anatomies = stages.given_snapshots(cell, anatomy, made.loaded)
+    if trained is None and cell.settings.snapshots:
+        subject.anatomies = stages.given_snapshots(cell, subject.anatomy(), made.loaded)
     with cell.timings.stage("evaluation"):
         cell.progress.stage("evaluating")
         measured, samples = evaluate(subject)

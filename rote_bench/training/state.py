@@ -23,6 +23,7 @@ from .curve import Evaluation
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
 BEFORE = 0.5  # of the noisy labels that the end gives: a snapshot that gives fewer precedes memorization
 IN_MEMORY = 2  # snapshots that wait there for the end of training
+LARGE_SNAPSHOT = 128 * 2**20  # bytes, from which on all of them wait in files
 
 
 @dataclass
@@ -50,8 +51,9 @@ class Candidate:
 class Candidates:
     """The snapshots that none other is better than in every respect; which one it is, only the end of training tells.
 
-    The last ones wait in memory, the others in files of their own, each written once. A file goes when neither this
-    object nor the saved state of training needs it any more, so that a run can be ended at any moment.
+    The last ones wait in memory unless they are large, the others in files of their own, each written once. A file
+    goes when neither this object nor the saved state of training needs it any more, so that a run can be ended at any
+    moment.
 
     Args:
         state: the file from which an interrupted run goes on, beside which the others lie; a folder that vanishes with
@@ -98,12 +100,13 @@ class Candidates:
         if any(each.beats(new) for each in self.kept):
             return
         self.kept = [each for each in self.kept if not new.beats(each)]
-        inside = [each for each in self.kept if each.weights is not None]
-        for each in inside[: max(0, len(inside) + 1 - IN_MEMORY)]:
-            _write(each.weights, self.file(each.step))
-            each.weights = None
         new.weights = state()
         self.kept.append(new)
+        room = IN_MEMORY if sum(value.nbytes for value in new.weights.values()) < LARGE_SNAPSHOT else 0
+        inside = [each for each in self.kept if each.weights is not None]
+        for each in inside[: max(0, len(inside) - room)]:
+            _write(each.weights, self.file(each.step))
+            each.weights = None
         self.tidy()
 
     def choose(self, final: Evaluation, share: float) -> tuple[int, dict[str, Tensor]] | None:

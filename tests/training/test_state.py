@@ -14,6 +14,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from rote_bench.training import state
 from rote_bench.training.curve import Evaluation
 from rote_bench.training.state import IN_MEMORY, Candidates, SavedState, Standing
 
@@ -53,6 +54,20 @@ def test_few_copies_in_memory_choose_what_all_of_them_would(points: list[Point],
                 assert torch.equal(weights["weight"], torch.full((2,), float(step)))
             kept.tidy()
         assert not list(Path(folder).iterdir())
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_large_snapshots_all_wait_in_files(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "LARGE_SNAPSHOT", 8 if large else 9)  # two numbers of four bytes
+    kept = Candidates(tmp_path / "state.pt")
+    for step, point in enumerate(FALLING):
+        kept.offer(*point, step, partial(state_of, step))
+    inside = [each.step for each in kept.kept if each.weights is not None]
+    assert inside == ([] if large else [11, 12])
+    assert len(list(tmp_path.iterdir())) == len(kept.kept) - len(inside)
+    end = replace(POINT, step=99, memorization_rate=0.9, selection_accuracy=0.0)
+    chosen, weights = kept.choose(end, 1.0) or (None, {})
+    assert chosen == 12 and torch.equal(weights["weight"], torch.full((2,), 12.0))
 
 
 def state_of(step: int) -> dict[str, torch.Tensor]:
