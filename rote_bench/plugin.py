@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .hookspecs import hookimpl
     from .interventions import (
         Edit,
+        Intact,
         Site,
         ablate,
         capture,
@@ -58,8 +59,8 @@ _HOMES = {
     "evaluation": ("batches", "decode", "forward", "matches"),
     "hookspecs": ("hookimpl",),
     "interventions": (
-        *("Edit", "Site", "ablate", "capture", "capture_with_gradient", "replace", "replace_units", "run"),
-        *("states_at", "states_by_layer"),
+        *("Edit", "Intact", "Site", "ablate", "capture", "capture_with_gradient", "replace", "replace_units"),
+        *("run", "states_at", "states_by_layer"),
     ),
     "measures": ("DIFFERENCE", "SHARE", "Measure"),
     "models.anatomy": ("Anatomy",),
@@ -91,6 +92,7 @@ __all__ = [
     "Evaluation",
     "Example",
     "FromConfig",
+    "Intact",
     "Labelled",
     "Levels",
     "LoadedModel",
