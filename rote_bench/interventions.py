@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,7 @@ class Intact:
     def __init__(
         self, anatomy: Anatomy, input_ids: Tensor, sites: Sequence[Site] = (), *, columns: Tensor | None = None
     ) -> None:
-        self._anatomy, self.columns = anatomy, columns
+        self._anatomy, self._input_ids, self.columns = anatomy, input_ids, columns
         self._recording: Recording | None = None
         shared = anatomy.checks["prefix"].ok
         others = [site for site in sites if not (shared and site.part in OUTPUTS)]
@@ -61,6 +62,17 @@ class Intact:
         if self._recording is not None:
             outputs = {s: self._recording.outputs[anatomy.module(s.layer, s.part)] for s in sites if s not in others}
             self.states |= {s: in_rows(hidden_state(output), input_ids.shape) for s, output in outputs.items()}
+
+    def repeated(self, times: int) -> Intact:
+        """The intact run of all examples, and of all again, so many times; without states."""
+        rows = self._input_ids.shape
+        again = None if self._recording is None else self._recording.repeated(times, rows)
+        if again is None and self._recording is not None:
+            return Intact(self._anatomy, self._input_ids.repeat(times, 1), columns=self.columns)
+        out = copy(self)
+        out._input_ids, out._recording, out.states = self._input_ids.repeat(times, 1), again, {}
+        out.logits = self.logits.repeat(times, 1, 1)
+        return out
 
     def before(self, visits: Mapping[Site, Edit]) -> AbstractContextManager[None]:
         """Within it, what ran before the first visit, or is replaced, returns what it did, without running."""

@@ -156,6 +156,24 @@ def test_gradients_are_those_of_a_whole_run(model_type: str, part: str) -> None:
     assert float(value) == pytest.approx(float(whole), rel=1e-6)
 
 
+@pytest.mark.parametrize("model_type", ["gpt2", "gemma2", "opt", "gemma3n_text", "shelf"])
+def test_an_intact_run_repeated_is_that_of_the_examples_repeated(model_type: str) -> None:
+    """Those of an architecture that puts several streams before the examples are run again."""
+    found, part = anatomy(model_type), "block" if model_type == "gemma3n_text" else "mlp"
+    tokens = ids(1, rows=5)
+    with torch.no_grad(), counted(found.model) as ran:
+        intact = Intact(found, tokens)
+        once = len(ran)
+        three = intact.repeated(3)
+        assert (len(ran) > once) == (model_type == "gemma3n_text")
+        assert torch.allclose(three.logits, intact.logits.repeat(3, 1, 1), atol=1e-6)
+        found.model(input_ids=ids(2))
+        whole = run(found, tokens.repeat(3, 1), {Site(1, part): halved(2)})
+        found.model(input_ids=ids(2))
+        after = run(found, tokens.repeat(3, 1), {Site(1, part): halved(2)}, three)
+    assert torch.allclose(after, whole, atol=1e-6) and not torch.allclose(after, three.logits, atol=1e-4)
+
+
 @pytest.mark.parametrize("kept", [0, 2 * 4 * 3 * 32 * 4, 1 << 29])
 def test_block_states_are_read_once_and_whatever_is_kept_are_the_same(kept: int) -> None:
     found = anatomy("llama")

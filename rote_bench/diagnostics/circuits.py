@@ -344,7 +344,7 @@ class _Nodes:
             line = part.repeated(steps)
             with torch.no_grad():
                 intact = Intact(self.anatomy, part.ids, [*self.sites, *map(_whole, self.sites)], columns=part.columns)
-                along = Intact(self.anatomy, line.ids, columns=part.columns)
+            along = intact.repeated(steps)
             full += float(part.lead(intact.logits).sum()) / n
             for site, size in zip(self.sites, self.sizes, strict=True):
                 own, mean = intact.states[site], self.means[site].to(intact.states[site].dtype)

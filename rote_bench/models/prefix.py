@@ -63,17 +63,43 @@ class Recording:
                 if forward is not None:
                     module.forward = forward
 
+    def repeated(self, times: int, rows: Sequence[int]) -> Recording | None:
+        """The run of all examples, and of all again, so many times; None where an output's layout hides its examples.
+
+        Args:
+            rows: (batch, length) of the run.
+        """
+        batch, length = rows
+
+        def repeat(tensor: Tensor) -> Tensor:
+            shape = tuple(tensor.shape)
+            of_tokens = len(shape) == 2 and shape[0] == batch * length
+            if not of_tokens and (len(shape) < 3 or shape[0] != batch or shape[1:3] == (batch, length)):
+                raise ValueError(f"{shape} hides which examples it is of")
+            return tensor.repeat(times, *[1] * (tensor.ndim - 1))
+
+        try:
+            outputs = {module: _mapped(output, repeat) for module, output in self.outputs.items()}
+        except ValueError:
+            return None
+        return Recording(self.blocks, self.events, outputs)
+
+
+def _mapped(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same output with every tensor of it changed."""
+    if isinstance(output, Tensor):
+        return change(output)
+    if isinstance(output, Mapping):
+        return type(output)(**{key: _mapped(value, change) for key, value in output.items()})
+    if isinstance(output, tuple | list):
+        items = [_mapped(value, change) for value in output]
+        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+    return output
+
 
 def _copied(output: Any) -> Any:
     """The same output with tensors of its own."""
-    if isinstance(output, Tensor):
-        return output.detach().clone()
-    if isinstance(output, Mapping):
-        return type(output)(**{key: _copied(value) for key, value in output.items()})
-    if isinstance(output, tuple | list):
-        items = [_copied(value) for value in output]
-        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
-    return output
+    return _mapped(output, lambda tensor: tensor.detach().clone())
 
 
 @contextmanager
