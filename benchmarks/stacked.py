@@ -68,7 +68,7 @@ def lines(folder: Path, rehearse: bool) -> list[Line]:
         short = ["--quick", *(word for each in few for word in ("--set", f"training.{each}"))]
         return ["run", "thr", "--model", model, "--device", device, *(short if rehearse else [])]
 
-    many, few = (4, 2) if rehearse else (64, 16)
+    many, few = (2, 1) if rehearse else (64, 16)
     size, workers = ("2", "1") if rehearse else ("auto", "8")
     stacked = ["sweep", sweep(many), "--stack", size, "--workers"]
     found = [

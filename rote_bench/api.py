@@ -265,7 +265,6 @@ def sweep_cells(
             registry,
             lambda states: record.keep(wanted, output, states),
             stack=wanted.run.stack,
-            workers=workers,
         )
     return record.entry(wanted, states)
 

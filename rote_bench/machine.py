@@ -16,6 +16,7 @@ from typing import Any
 from .errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
+FILLING = 200_000_000  # parameters from which on a model fills a GPU: it is stacked only where that is asked for
 LARGE = 20_000_000  # parameters from which on a model gets all cores and diagnoses look at fewer examples
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..hashing import digest
-from ..machine import choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
+from ..machine import FILLING, choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
 from ..report import build, record
 from ..report.provenance import environment
 from . import stages
@@ -122,7 +122,7 @@ def make(
         config=model.config,
         device=device,
         precision=precision,
-        way=_way(cell, loaded, stacks or can_stack),
+        way=_way(cell, loaded, device, stacks or can_stack),
         request=None if request is None else request.hash(loaded.weights),
     )
     threads = choose_threads(settings.threads, loaded.model)
@@ -155,13 +155,16 @@ def can_stack(loaded: LoadedModel) -> Check:
     return stackable(loaded.model)
 
 
-def _way(cell: Cell, loaded: LoadedModel, stacks: Callable[[LoadedModel], Check]) -> record.Way | None:
+def _way(cell: Cell, loaded: LoadedModel, device: str, stacks: Callable[[LoadedModel], Check]) -> record.Way | None:
     settings = cell.settings
     if not settings.train or not loaded.trainable:
         return None
     if cell.processes.count > 1:
         return "distributed"
-    if not settings.stacked or settings.compile:
+    wanted = settings.stacked
+    if wanted is None:
+        wanted = device.startswith("cuda") and sum(p.numel() for p in loaded.model.parameters()) < FILLING
+    if not wanted or settings.compile:
         return "alone"
     check = stacks(loaded)
     if not check.ok:

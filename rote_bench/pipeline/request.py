@@ -135,7 +135,7 @@ def asked(
         "planned": planned_parts(spec, model_name, rate, settings, registry, schedule),
         "spec": spec.resolved(),
         "device": settings.device,
-        "stacked": settings.stacked and not settings.compile,
+        "stacked": False if settings.compile else settings.stacked,
         "data": {key: _contents(place) for key, place in read.items()},
         "model": None if folder is None else _contents(folder, but=".safetensors"),
     }

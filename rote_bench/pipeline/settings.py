@@ -33,8 +33,8 @@ class Settings:
         forks: let diagnostics run in forked children, one for each core, where that is possible. For a process that is
             rote-bench's own, as the command line's: a fork of somebody else's, a notebook's say, can stand still for
             ever when one of its threads held a lock.
-        stacked: train as several cells are that are trained as one, alone in it where there are no others; a model that
-            cannot be is trained by itself.
+        stacked: train as several cells are that are trained as one, alone in it where there are no others; None does so
+            on a GPU, where the model is not large. A model that cannot be stacked is trained by itself.
         track: ``tensorboard`` or ``trackio``: where to write the curves while they are made; decides no number.
 
     Raises:
@@ -52,7 +52,7 @@ class Settings:
     threads: int | None = None
     trust_remote_code: bool = False
     compile: bool = False
-    stacked: bool = False
+    stacked: bool | None = None
     track: str | None = None
     forks: bool = False
 

@@ -97,14 +97,14 @@ def plan(
     """
     run, files = definition.run, tuple(str(Path(file).absolute()) for file in plugins)
     shared = {name: value for name, value in asdict(run).items() if name != "compile"}
-    several = run.stack is not None and run.stack > 1
+    several = None if run.stack is None else run.stack > 1
     base = Settings.picked({**shared, "output_path": output.absolute(), "overwrite": overwrite})
 
     def job(spec: TaskSpec, model: str, rate: float) -> Job:
         size = approximate_size(model, spec.model)
         threads = run.threads_per_cell or _threads(size, workers)
         compiled = model in run.compile
-        settings = replace(base, threads=threads, compile=compiled, stacked=several and not compiled)
+        settings = replace(base, threads=threads, compile=compiled, stacked=False if compiled else several)
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
 
     faults: dict[str, UserError] = {}

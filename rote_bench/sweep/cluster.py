@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..machine import count_cores
 from .cells import Job
 from .local import THREADS
-from .stacks import LARGEST
+from .stacks import even
 from .work import LOG, Outcome, perform
 
 ATTEMPTS = 3  # of a cell that is lost with its worker
@@ -68,10 +68,9 @@ class Cluster:
             return job.gpus
         return 1.0 if self.gpus and job.settings.device != "cpu" else 0.0
 
-    @property
-    def stacks(self) -> int:
-        """How many cells one process trains as one at most: a processor gains nothing by it."""
-        return LARGEST if self.gpus else 1
+    def stacks(self, count: int) -> int:
+        """How many of so many cells one process trains as one at most: a processor gains nothing by it."""
+        return even(count, self.workers or max(1, int(self.gpus))) if self.gpus else 1
 
     def start(self, job: Job) -> None:
         """Hand a cell to Ray."""

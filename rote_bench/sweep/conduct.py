@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..pipeline.identity import code_of, other_code
 from .board import Board, State
 from .finished import Finished, Took, predict, report_of, took
-from .stacks import even, gathered
+from .stacks import gathered
 from .work import LOG, PROGRESS, Outcome
 
 if TYPE_CHECKING:
@@ -30,9 +30,8 @@ LAST_LINES = 10  # of a log, for a cell that died without a report
 class Pool(Protocol):
     """Whoever runs cells: ``Local`` or ``Cluster``."""
 
-    @property
-    def stacks(self) -> int:
-        """How many cells one process trains as one at most, where nobody says how many."""
+    def stacks(self, count: int) -> int:
+        """How many of so many cells one process trains as one at most, where nobody says how many."""
 
     def share(self, job: Job) -> float:
         """The part of all its room that a cell takes."""
@@ -64,7 +63,6 @@ def conduct(
     record: Callable[[Sequence[State]], object],
     *,
     stack: int | None = 1,
-    workers: int | None = None,
 ) -> list[State]:
     """Run all cells that are not done yet.
 
@@ -72,7 +70,6 @@ def conduct(
         open_pool: called when there is something to run.
         record: keeps the states, called whenever one changes.
         stack: cells that one process trains as one at most; None leaves that to the pool.
-        workers: processes at a time, among which cells are shared out then; None where that is not said.
 
     Raises:
         KeyboardInterrupt: after all workers have stopped; the same sweep goes on from there.
@@ -92,8 +89,7 @@ def conduct(
         ready = [each.job for each in waiting if _ready(each.job, by_folder)]
         if not ready:
             return None
-        size = even(len(ready), workers, pool.stacks) if stack is None else stack
-        return gathered(ready[0], ready, size)
+        return gathered(ready[0], ready, pool.stacks(len(ready)) if stack is None else stack)
 
     try:
         with _interrupts() as interrupts:

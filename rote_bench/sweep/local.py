@@ -22,7 +22,7 @@ from typing import Any
 from ..machine import count_cores, memory_at_hand
 from ..pipeline.forks import death
 from .cells import Job
-from .stacks import LARGEST
+from .stacks import even
 from .work import LOG, Outcome, send
 
 # every library that starts threads of its own has its own name for how many
@@ -121,10 +121,9 @@ class Local:
         self.running: dict[Path, _Running] = {}
         self.idle: list[_Worker] = []
 
-    @property
-    def stacks(self) -> int:
-        """How many cells one process trains as one at most: a processor gains nothing by it."""
-        return LARGEST if self.free else 1
+    def stacks(self, count: int) -> int:
+        """How many of so many cells one process trains as one at most: a processor gains nothing by it."""
+        return even(count, self.workers or len(self.free)) if self.free else 1
 
     def share(self, job: Job) -> float:
         """The part of the machine that a cell takes."""

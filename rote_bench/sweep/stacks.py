@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..hashing import canonical
+from ..machine import FILLING
 
 if TYPE_CHECKING:
     from .cells import Job
@@ -22,13 +23,14 @@ def kind(job: Job) -> Hashable | None:
     found out by the process that has made them.
     """
     settings = job.settings
-    if settings.compile or not settings.train:
+    if settings.compile or not settings.train or settings.stacked is False:
+        return None
+    if settings.stacked is None and (job.size or 0.0) >= FILLING:
         return None
     spec = job.spec.resolved()
     recipe = {key: value for key, value in spec["training"].items() if key not in RATES}
     task = [spec[key] for key in ("generator", "parameters", "splits")]
-    options = replace(settings, stacked=True)
-    return (job.model, canonical([dict(job.spec.model), task, recipe]), repr(options), job.plugins, job.gpus)
+    return (job.model, canonical([dict(job.spec.model), task, recipe]), repr(settings), job.plugins, job.gpus)
 
 
 def gathered(first: Job, ready: Sequence[Job], size: int) -> Job:
@@ -42,10 +44,9 @@ def gathered(first: Job, ready: Sequence[Job], size: int) -> Job:
     if own is None:
         return first
     members = [job for job in ready if job.folder != first.folder and kind(job) == own][: size - 1]
-    stacked = [replace(job, settings=replace(job.settings, stacked=True)) for job in (first, *members)]
-    return replace(stacked[0], others=tuple(stacked[1:]))
+    return replace(first, others=tuple(members))
 
 
-def even(count: int, workers: int | None, size: int) -> int:
+def even(count: int, workers: int) -> int:
     """The size of stacks of so many cells that leaves none of the workers without any."""
-    return size if workers is None else max(1, min(size, -(-count // workers)))
+    return max(1, min(LARGEST, -(-count // workers)))

@@ -18,6 +18,7 @@ from rote_bench.errors import UserError
 from rote_bench.plugins import Registry
 from rote_bench.sweep.cells import plan
 from rote_bench.sweep.definition import load
+from rote_bench.sweep.local import Local
 from rote_bench.sweep.stacks import even, gathered, kind
 from tests.sweep.test_conduct import command, in_the_middle, reports, wait
 from tests.sweep.test_definition import write
@@ -53,14 +54,25 @@ run: {compile: [llama-nano]}
     assert len({kind(job) for job in plain}) == len({kind(job) for job in other}) == 1
     assert kind(plain[0]) != kind(other[0])
     assert {kind(job) for job in jobs if job.model == "llama-nano"} == {None}
+    assert {job.settings.stacked for job in plain + other} == {None}
     faster = plain[1].spec.replace(training=replace(plain[1].spec.training, learning_rate=0.5))
     assert kind(replace(plain[1], spec=faster)) == kind(plain[0])
     group = gathered(plain[0], jobs, 3)
     assert [job.folder for job in group.cells] == [job.folder for job in plain[:3]]
-    assert all(job.settings.stacked for job in group.cells)
     assert gathered(plain[0], jobs, 1) is plain[0]
     assert gathered(jobs[-1], jobs, 8) is jobs[-1]
-    assert (even(64, 8, 64), even(3, 8, 64), even(100, None, 64), even(9, 2, 64)) == (8, 1, 64, 5)
+    assert gathered(replace(plain[0], size=3e8), jobs, 8).others == ()
+    assert (even(64, 8), even(3, 8), even(100, 1), even(9, 2)) == (8, 1, 64, 5)
+
+
+def test_only_gpus_stack_unasked(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert Local(workers=None, device="auto").stacks(100) == 50
+    assert Local(workers=8, device="cuda").stacks(24) == 3
+    assert Local(workers=8, device="cpu").stacks(24) == 1
+    for said, meant in (("null", None), ("1", False), ("4", True)):
+        path = write(tmp_path, f"name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano]\nrun: {{stack: {said}}}\n")
+        assert {job.settings.stacked for job in plan(load(path), registry, output=tmp_path)} == {meant}
 
 
 def test_a_stacked_sweep_leaves_a_report_of_each_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

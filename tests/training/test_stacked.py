@@ -258,3 +258,27 @@ def test_a_step_that_cannot_be_recorded_is_done_as_it_is(monkeypatch: pytest.Mon
     assert said == ["steps are not recorded as a CUDA graph: no accelerator"]
     assert state.tolist() == [0, 0]
     assert float(replayed(torch.full((2,), 3.0))) == 6
+
+
+@pytest.mark.parametrize("faithful", [True, False])
+def test_a_recording_that_does_something_else_is_not_used(monkeypatch: pytest.MonkeyPatch, faithful: bool) -> None:
+    state, said = torch.ones(2), list[str]()
+
+    def step(x: Tensor) -> Tensor:
+        state.mul_(x)
+        return state.sum()
+
+    class Recording:
+        """In the place of a CUDA graph, which needs an accelerator: the step again, or another one."""
+
+        def replay(self) -> None:
+            output.copy_(step(replayed.inputs[0] if faithful else torch.full((2,), 7.0)))
+
+    output = torch.zeros(())
+    monkeypatch.setattr(Replayed, "_record", lambda self: (Recording(), output))
+    replayed = Replayed.__new__(Replayed)
+    replayed.__init__(step, [torch.full((2,), 3.0)], [state], said.append)  # type: ignore[misc]
+    assert state.tolist() == [1, 1]
+    assert bool(said) != faithful
+    assert float(replayed(torch.full((2,), 2.0))) == 4
+    assert state.tolist() == [2, 2]
