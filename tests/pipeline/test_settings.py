@@ -44,12 +44,13 @@ def test_an_option_that_there_is_not_is_an_error_of_the_caller(tmp_path: Path) -
 def test_the_command_line_gives_every_option_and_a_sweep_its_own() -> None:
     given = vars(parser().parse_args(["run", "thr", "--model", "gpt2-nano"]))
     missing = {f.name for f in dataclasses.fields(Settings)} - given.keys()
-    assert missing == {
-        "threads",
-        "forks",
-    }  # chosen by the size of the model or the environment; for whose process it is
+    # by the size of the model, by the device, by whose process it is
+    assert missing == {"threads", "stacked", "forks"}
     assert Settings.picked(given) == Settings()
-    assert {f.name for f in dataclasses.fields(Run)} - {"compile", "threads_per_cell", "gpus_per_cell"} <= given.keys()
+    assert {f.name for f in dataclasses.fields(Run)} - {
+        *("compile", "stack"),
+        *("threads_per_cell", "gpus_per_cell"),
+    } <= given.keys()
 
 
 def test_flags_reach_the_record() -> None:
