@@ -21,7 +21,7 @@ from torch import Tensor
 from benchmarks.timing import Table, arguments, comparison, finish, quiet, take_turns
 from rote_bench import plugins
 from rote_bench.encoding import build_tokenizer, encode
-from rote_bench.interventions import OUTPUTS, Site, capture, replace, run
+from rote_bench.interventions import OUTPUTS, Intact, Site, capture, replace, run
 from rote_bench.machine import keep_memory
 from rote_bench.models.anatomy import Anatomy
 from rote_bench.models.load import FromConfig, FromPretrained, LoadedModel, ModelRequest
@@ -41,13 +41,14 @@ def state_of(output: Any) -> Any:
 
 
 class Product:
-    """This package."""
+    """This package, whose patches share an intact run, which counts."""
 
     def __init__(self, loaded: LoadedModel, ids: Tensor, sites: list[Site]) -> None:
         self.anatomy, self.ids, self.sites = Anatomy.of(loaded.model), ids, sites
 
     def patches(self, donor: dict[Site, Tensor]) -> Logits:
-        return {site: run(self.anatomy, self.ids, {site: replace(donor[site])}) for site in self.sites}
+        intact = Intact(self.anatomy, self.ids)
+        return {site: run(self.anatomy, self.ids, {site: replace(donor[site])}, intact) for site in self.sites}
 
     def lens(self) -> Logits:
         blocks = [site for site in self.sites if site.part == "block"]
