@@ -289,8 +289,8 @@ class _Onward:
         with torch.no_grad():
             return problem.lead(run(self.anatomy, problem.ids, {self.entry: replace(self._enter(values))}, intact))
 
-    def gradient(self, problem: _Problem, values: Tensor, intact: Intact) -> Tensor:
-        """(n, length, width) of the summed lead to the values."""
+    def gradient(self, problem: _Problem, values: Tensor, intact: Intact, n: int) -> Tensor:
+        """(rows, length, width) of the summed lead, over n, to the values."""
         import torch
 
         from ..interventions import capture_with_gradient, replace
@@ -300,7 +300,7 @@ class _Onward:
             entered = self._enter(start)
         edits = {self.entry: replace(entered.detach())}
         _, pairs = capture_with_gradient(
-            self.anatomy, problem.ids, [self.entry], lambda logits: problem.lead(logits).sum(), edits, intact
+            self.anatomy, problem.ids, [self.entry], lambda logits: problem.lead(logits).sum() / n, edits, intact
         )
         gradient = pairs[self.entry][1]
         return gradient if self.entry == self.site else torch.autograd.grad(entered, start, gradient)[0]
@@ -351,8 +351,8 @@ class _Nodes:
                 shares = (torch.arange(steps, device=own.device, dtype=own.dtype) + 0.5) / steps
                 points = mean + shares.view(-1, 1, 1, 1) * (own - mean)
                 onward = self._onward(site, intact)
-                gradient = onward.gradient(line, points.flatten(0, 1), along) / n
-                found = gradient.float().view(steps, *own.shape).mean(0) * (own - mean).float()
+                gradient = onward.gradient(line, points.flatten(0, 1), along, n).float() / steps
+                found = gradient.view(steps, *own.shape).sum(0) * (own - mean).float()
                 scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
                 ablated[site] += float(onward.lead(part, mean.expand_as(own), intact).sum()) / n
         gaps = [
