@@ -39,6 +39,26 @@ def test_memory_that_was_freed_is_used_again() -> None:
     assert 2 * faults["keep"] < faults["leave"]
 
 
+FORGET = """
+import torch
+from rote_bench.machine import forget_peak, hand_back, keep_memory
+from rote_bench.report.provenance import peak_memory_bytes
+keep_memory()
+before = peak_memory_bytes()
+del [torch.ones(1 << 20) for _ in range(64)][:]
+assert peak_memory_bytes() > before + (200 << 20)
+hand_back()
+forget_peak()
+assert peak_memory_bytes() < before + (100 << 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a peak begin anew")
+def test_a_peak_begins_anew_without_what_was_handed_back() -> None:
+    done = subprocess.run([sys.executable, "-c", FORGET], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 GIB = 1 << 30
 
 

@@ -28,18 +28,23 @@ from rote_bench.sweep.work import LOG, Outcome
 from tests.sweep.test_conduct import lasting, plugin, wait
 from tests.sweep.test_definition import write
 
+OVERRIDES = ["training.max_steps=40", "diagnostics=[learning_dynamics, logit_lens, probe, neurons]"]
 
-@pytest.fixture
-def jobs(registry: Registry, tmp_path: Path) -> list[Job]:
+
+def cells(folder: Path, registry: Registry) -> list[Job]:
     """Two cells of other noise, model and seed."""
-    write(tmp_path, "")
-    settings = Settings(output_path=tmp_path / "runs", threads=1)
-    names = ["training.max_steps=40", "diagnostics=[learning_dynamics, logit_lens, probe, neurons]"]
-    spec = load_task(tmp_path / "tiny.yaml", registry, overrides=names)
+    write(folder, "")
+    settings = Settings(output_path=folder / "runs", threads=1)
+    spec = load_task(folder / "tiny.yaml", registry, overrides=OVERRIDES)
     return [
         Job(spec, "mamba-nano", 0.1, settings, size=1e6),
         Job(spec.replace(seeds=type(spec.seeds).all(1)), "gpt2-nano", 0.2, settings, size=1e6),
     ]
+
+
+@pytest.fixture
+def jobs(registry: Registry, tmp_path: Path) -> list[Job]:
+    return cells(tmp_path, registry)
 
 
 class Quiet(Board):
@@ -89,7 +94,7 @@ def test_a_cell_is_the_same_in_a_process_that_has_run_another(
         model=jobs[1].model,
         noise_rates=[jobs[1].rate],
         seeds=[1],
-        overrides=["training.max_steps=40", "diagnostics=[learning_dynamics, logit_lens, probe, neurons]"],
+        overrides=OVERRIDES,
         output_path=tmp_path / "single",
         threads=1,
     )
@@ -125,10 +130,11 @@ def test_a_worker_killed_in_its_second_cell_fails_that_one_alone(jobs: list[Job]
     assert pool.started == 2
 
 
-@pytest.fixture
-def done(jobs: list[Job], registry: Registry) -> Job:
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Job:
     """A cell that is done, so that a worker has little to do with it."""
-    job = replace(jobs[1], spec=replace(jobs[1].spec, diagnostics=()))
+    made = cells(tmp_path_factory.mktemp("done"), registry)[1]
+    job = replace(made, spec=replace(made.spec, diagnostics=()))
     assert run([job], Local(workers=1, device="cpu"), registry)[0].state == "done"
     return job
 
