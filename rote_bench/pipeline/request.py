@@ -121,7 +121,7 @@ def asked(
     used = (("tasks", spec.generator), ("noise", spec.noise.kind), ("models", registry.provider(model_name).name))
     if any(registry.source_of(kind, name) != BUILT_IN for kind, name in used):
         return None
-    if settings.device not in DEVICES or int(os.environ.get("WORLD_SIZE", "1")) != 1:
+    if settings.device not in DEVICES or _among_several():
         return None
     name = parse(model_name)
     folder = Path(name.path).expanduser() if name.source == "hf" else None
@@ -140,6 +140,11 @@ def asked(
         "model": None if folder is None else _contents(folder, but=".safetensors"),
     }
     return Request(parts, folder)
+
+
+def _among_several() -> bool:
+    """Whether this process trains together with others, of which the first alone holds the cell's folder."""
+    return int(os.environ.get("WORLD_SIZE", "1")) != 1
 
 
 def _self_contained(folder: Path) -> bool:
@@ -188,7 +193,7 @@ def recall(
     """
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     path = folder / write.FILE
-    if settings.overwrite or not path.is_file():
+    if settings.overwrite or not path.is_file() or _among_several():
         return None
     check_writable(folder)
     with alone(folder):

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 import rote_bench
 from rote_bench import plugins
 from rote_bench.cli import main
+from rote_bench.errors import UserError
 from rote_bench.pipeline import request
 from rote_bench.pipeline.identity import PACKAGE
 from rote_bench.pipeline.request import asked, made_by, recall, surroundings
@@ -187,6 +188,23 @@ def test_other_surroundings_are_not_recognised(
     assert known(table, table.parent / "runs")
     change(monkeypatch, tmp_path)
     assert not known(table, table.parent / "runs")
+
+
+def test_those_who_train_together_do_not_shut_each_other_out(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process holds the folder while the others look for the report."""
+    folder = next((table.parent / "runs").rglob("report.json")).parent
+    hold = (
+        "import sys; from pathlib import Path; from rote_bench.pipeline.lock import alone\n"
+        f"with alone(Path({str(folder)!r})): print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(UserError, match="another process is running this cell"):
+            known(table, table.parent / "runs")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert not known(table, table.parent / "runs")
+        first.communicate()
 
 
 def test_the_same_source_in_another_place_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
