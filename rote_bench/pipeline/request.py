@@ -130,16 +130,23 @@ def asked(
     read = _read(spec, registry)
     if read is None:
         return None
+    around = surroundings() if around is None else around
     parts = {
-        **(surroundings() if around is None else around),
+        **around,
         "planned": planned_parts(spec, model_name, rate, settings, registry, schedule),
         "spec": spec.resolved(),
         "device": settings.device,
-        "stacked": False if settings.compile else settings.stacked,
+        "stacked": _stacked(settings, bool(around["machine"]["gpus"])),
         "data": {key: _contents(place) for key, place in read.items()},
         "model": None if folder is None else _contents(folder, but=".safetensors"),
     }
     return Request(parts, folder)
+
+
+def _stacked(settings: Settings, gpu: bool) -> bool | None:
+    """Whether the model is to be trained in a stack; None where the device that is chosen decides that."""
+    undecided = settings.stacked is None and gpu and settings.device != "cpu"
+    return None if undecided and not settings.compile else bool(settings.stacked) and not settings.compile
 
 
 def _among_several() -> bool:
