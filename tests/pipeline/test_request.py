@@ -334,3 +334,25 @@ def test_equal_requests_make_equal_identities(table: Path, tmp_path: Path) -> No
     assert None not in requests and len(set(requests)) == 3
     assert [requests.index(each) for each in requests] == [identities.index(each) for each in identities]
     assert made_by(reports[0], None) is False
+
+
+@pytest.mark.parametrize(
+    ("options", "gpu", "said"),
+    [
+        ({}, False, False),
+        ({}, True, None),
+        ({"device": "cpu"}, True, False),
+        ({"compile": True}, True, False),
+        ({"stacked": True}, False, True),
+        ({"stacked": True, "compile": True}, True, False),
+        ({"stacked": False}, True, False),
+    ],
+    ids=str,
+)
+def test_a_stack_is_left_open_only_where_there_is_a_gpu(options: dict[str, Any], gpu: bool, said: bool | None) -> None:
+    around = surroundings()
+    around["machine"] = {**around["machine"], "gpus": ["nvidia0"] if gpu else []}
+    registry = plugins.load()
+    spec, schedule = load_task("thr", registry), Schedule(None, None)
+    found = asked(spec, "gpt2-nano", 0.0, Settings(**options), registry, schedule, around=around)
+    assert found is not None and found.parts["stacked"] is said
