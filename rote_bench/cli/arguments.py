@@ -31,6 +31,8 @@ def _batch_size(text: str) -> int | None:
 
 
 def _stack(text: str) -> int | str:
+    if text != "auto" and not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"write a number or auto, not {text!r}")
     return text if text == "auto" else int(text)
 
 

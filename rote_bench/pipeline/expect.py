@@ -83,13 +83,18 @@ class Expected:
 
 
 def table(cells: Mapping[Path, Expected | None]) -> str:
-    """What each cell will take, a line each, and all of them one after the other."""
-    lines = [f"{folder}: {'done already' if each is None else each}" for folder, each in cells.items()]
+    """What each cell will take, below its folder, and all of them one after the other."""
+    lines = [entry(folder, each) for folder, each in cells.items()]
     left = [each for each in cells.values() if each is not None]
     if len(cells) > 1:
         memory = max((each.memory for each in left), default=0) / 2**30
         lines.append(f"all: about {duration(sum(each.total for each in left))}, {memory:.1f} GiB of memory")
     return "\n".join(lines)
+
+
+def entry(place: Path | str, expected: Expected | None) -> str:
+    """A cell and, in a second line, what it will take."""
+    return f"{place}\n  {'done already' if expected is None else expected}"
 
 
 def expect(

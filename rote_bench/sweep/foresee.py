@@ -64,7 +64,11 @@ def plain(found: dict[str, Expected | None], seconds: float) -> dict[str, Any]:
 
 
 def table(found: dict[str, Expected | None], seconds: float) -> str:
-    """A line for each cell and one for all."""
-    lines = [f"{name}: {'done already' if each is None else each}" for name, each in found.items()]
+    """What each cell will take, below its folder, and a line for all."""
+    from ..pipeline.expect import entry
+
+    lines = [entry(name, each) for name, each in found.items()]
     left = sum(each is not None for each in found.values())
-    return "\n".join([*lines, f"{left} cells to run: about {duration(seconds)} and 3 to 10 seconds a cell to start"])
+    return "\n".join(
+        [*lines, f"{left} cells to run: about {duration(seconds)}, and some seconds for each process to start"]
+    )
