@@ -47,9 +47,13 @@ def test_light_verbs_need_nothing_of_posix(arguments: list[str], tmp_path: Path)
     assert done.returncode == 0, done.stderr
 
 
-def test_peak_memory_is_zero_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peak_memory_is_zero_where_the_system_does_not_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from rote_bench.report.provenance import peak_memory_bytes
 
-    assert peak_memory_bytes() > 1 << 20
+    unknown = tmp_path / "status"
+    assert peak_memory_bytes() > 1 << 20 and peak_memory_bytes(unknown) > 1 << 20
+    unknown.write_text("Name: python\nVmHWM:      70 kB\n")
+    assert peak_memory_bytes(unknown) == 70 * 1024
+    unknown.unlink()
     monkeypatch.setitem(sys.modules, "resource", None)
-    assert peak_memory_bytes() == 0
+    assert peak_memory_bytes(unknown) == 0

@@ -109,6 +109,8 @@ def test_a_sweeps_dry_run_times_each_kind_of_cell_once_and_writes_nothing(
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text("name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano]\nnoise_rates: [0, 0.1, 0.2]\nseeds: [0, 1]\n")
     monkeypatch.setattr(machine, "count_cores", lambda: 1)
+    steps = iter([1.0, 2.0])  # seconds of a step of one kind, and of the other: none is timed twice
+    monkeypatch.setattr(expect, "_step", lambda *args, **kwargs: next(steps))
     assert main(["sweep", str(sweep), "-o", str(tmp_path / "runs"), "--workers", "2", "--dry-run", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert not (tmp_path / "runs").exists()
