@@ -118,20 +118,13 @@ def main() -> None:
     many = {f"{n} examples": Size(flat, narrow, n) for n in options.examples}
     sizes = list(dict.fromkeys([*deep.values(), *wide.values(), *many.values()]))
     found = measure(sizes, options.rounds, options.diagnostics)
-    finish(
-        options,
-        table(
-            f"Layers of width {narrow}, {few} examples of each kind, CPU seconds",
-            {n: found[s] for n, s in deep.items()},
-        ),
-        table(
-            f"Width of {flat} layers, {few} examples of each kind, CPU seconds", {n: found[s] for n, s in wide.items()}
-        ),
-        table(
-            f"Examples of each kind, {flat} layers of width {narrow}, CPU seconds",
-            {n: found[s] for n, s in many.items()},
-        ),
-    )
+    parts = {
+        f"Layers of width {narrow}, {few} examples of each kind, CPU seconds": deep,
+        f"Width of {flat} layers, {few} examples of each kind, CPU seconds": wide,
+        f"Examples of each kind, {flat} layers of width {narrow}, CPU seconds": many,
+    }
+    grows = {title: part for title, part in parts.items() if len(part) > 1}
+    finish(options, *(table(title, {n: found[s] for n, s in part.items()}) for title, part in grows.items()))
 
 
 if __name__ == "__main__":
