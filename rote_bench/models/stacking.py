@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 from torch.nn import functional as F
 
+from .columns import PARAMETER
 from .probe import Check
 from .statespace import everywhere, namespaces
 
@@ -33,7 +34,7 @@ class Network:
 
     def __init__(self, models: Sequence[Any], learning: Collection[str]) -> None:
         self.model = models[0]
-        self.chooses = "logits_to_keep" in inspect.signature(self.model.forward).parameters
+        self.chooses = PARAMETER in inspect.signature(self.model.forward).parameters
         rest = [
             {name: p.detach() for name, p in model.named_parameters() if name not in learning}
             | dict(model.named_buffers())
@@ -77,7 +78,7 @@ class Network:
         return found
 
     def _logits(self, weights: Any, fixed: Any, ids: Tensor, columns: Tensor) -> Tensor:
-        given = {"input_ids": ids, **({"logits_to_keep": columns} if self.chooses else {})}
+        given = {"input_ids": ids, **({PARAMETER: columns} if self.chooses else {})}
         logits: Tensor = functional_call(self.model, (weights, fixed), kwargs=given).logits
         return logits if self.chooses else logits[:, columns]
 
