@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..measures import words
-from ..report.conditions import at
 from ..report.record import Finding, Report
-from ..statistics import wilson
-from ..training.curve import Evaluation
-from .rules import (
-    ENOUGH,
-    HALF,
-    INCONCLUSIVE,
-    LEARNED,
-    MEMORISED,
-    NOT_APPLICABLE,
-    NOT_REPLICATED,
-    PRECONDITIONS,
-    REPLICATED,
-    SNAPSHOT,
-    Precondition,
-    Ruling,
-    above,
-    above_control,
-    all_of,
-    bounds,
-    shown,
-    untested,
-)
+from .answers import both_computed
+from .curves import generalises_first, true_answer_first
+from .heuristics import outlier_heuristics
+from .reliance import relies_on_reasoning
+from .rules import ENOUGH, LEARNED, MEMORISED, NOT_APPLICABLE, PRECONDITIONS, SNAPSHOT, Precondition, Ruling
+from .sharing import shared_circuits
+from .spread import distributed
 
 SOURCE = "Du et al., 2025"
-POST = "post_memorization"
-FEW_HEADS, FEW_UNITS = 2, 0.05  # heads (an eighth of all at the most) and share of units that are a small part
-SPARED = 0.95  # of the intact held-out accuracy
-GAP = 0.2  # of the lead, that integrated gradients may miss
 
 Rule = Callable[[Report], Ruling]
 
@@ -83,184 +63,6 @@ class Claim:
         )
 
 
-def _details(report: Report, diagnostic: str) -> Mapping[str, object]:
-    entry = report.diagnostics.get(diagnostic)
-    return {} if entry is None else entry.details
-
-
-# Details may hold anything: what is not what it should be counts as missing.
-
-
-def _shares(value: object) -> list[float]:
-    """A list of shares, empty when it is none."""
-    if not isinstance(value, list) or not all(isinstance(x, int | float) and 0 <= x <= 1 for x in value):
-        return []
-    return [float(x) for x in value]
-
-
-def _share(value: object) -> float | None:
-    return next(iter(_shares([value])), None)
-
-
-def _count(value: object) -> int:
-    """A number of examples, layers or units, 0 when it is none."""
-    return value if isinstance(value, int) and 0 < value < 2**31 else 0
-
-
-def _curve(report: Report) -> list[Evaluation]:
-    """The evaluations of the training, none where they are not kept."""
-    points = at(_details(report, "learning_dynamics"), "curve")
-    try:
-        return [Evaluation.read(point) for point in points] if isinstance(points, list) else []
-    except (TypeError, ValueError):
-        return []
-
-
-def _generalises_first(report: Report) -> Ruling:
-    """By the interval of the lag; a model that memorises and never generalises has none, and refutes the claim."""
-    curve = _curve(report)
-    if not curve:
-        return Ruling(NOT_APPLICABLE, "the curves of the training are not there")
-    first = curve[0]
-    names = ("validation_accuracy", "train_clean_accuracy", "memorization_rate", "noisy_true_rate")
-    high = [name for name in names if (getattr(first, name) or 0.0) >= HALF]
-    if high:
-        said = f"{words(high[0])} is {getattr(first, high[0]):.3f} at the first evaluation already"
-        return Ruling(NOT_APPLICABLE, f"{said}, so that it cannot be told when it was learned")
-    highest = {name: max(getattr(point, name) or 0.0 for point in curve) for name in names}
-    if highest["memorization_rate"] < HALF:
-        return Ruling(
-            NOT_APPLICABLE, f"memorization never reaches {HALF:g}: at most {highest['memorization_rate']:.3f}"
-        )
-    if highest["validation_accuracy"] >= HALF:
-        return above("memorization_lag", report.metrics["memorization_lag"], 0.0)
-    final = report.metrics.get("validation_accuracy")
-    ends = (0.0, 1.0) if final is None else bounds("validation_accuracy", final)
-    if isinstance(ends, Ruling):
-        return ends
-    said = (
-        f"memorization reaches {HALF:g} and held-out accuracy never does: at most {highest['validation_accuracy']:.3f}"
-    )
-    said += f", at the end {shown(final)}" if final is not None else ""
-    return Ruling(NOT_REPLICATED if ends[1] < HALF else INCONCLUSIVE, said)
-
-
-def _true_answer_first(report: Report) -> Ruling:
-    guess = report.metrics["phantom_rate"]
-    ends = bounds("phantom_rate", guess)
-    if isinstance(ends, Ruling):
-        return ends
-    level, called = max((HALF, f"{HALF:g}"), (ends[1], f"guessing ({shown(guess)})"))
-    found = above("early_clean_peak", report.metrics["early_clean_peak"], level, called)
-    return Ruling(found.verdict, f"{found.reason}; mostly implied by generalize_then_memorize")
-
-
-def _both_computed(report: Report) -> Ruling:
-    """The lens compares the true answer with the wrong label alone, which favours it before anything is computed."""
-    m = report.metrics
-    depths = [bounds(name, m[name]) for name in ("clean_label_depth", "override_depth")]
-    lens = [found for found in depths if isinstance(found, Ruling)]
-    read = above("latent_clean_retention", m["latent_clean_retention"], 0.0)
-    said = (
-        f"true answer ahead from depth {shown(m['clean_label_depth'])}, wrong label from {shown(m['override_depth'])}"
-    )
-    return untested(
-        all_of(read, *(lens or [Ruling(REPLICATED, said)])), "how the true answer stands to other possible answers"
-    )
-
-
-def _relies_on_reasoning(report: Report) -> Ruling:
-    """Of an erasure that took the reasoning away, by what held-out questions kept for choices say of it."""
-    still = _still_reasons(_details(report, "erasure"))
-    if still is not None:
-        return Ruling(INCONCLUSIVE, f"the erasure did not remove the reasoning: {still}")
-    names = ("reasoning_reliance_memorization", "reasoning_reliance_validation")
-    found = all_of(*(above(name, report.metrics[name], 0.0) for name in names))
-    return untested(found, "several draws of the random erasure, matched in what they erase")
-
-
-def _still_reasons(details: Mapping[str, object]) -> str | None:
-    """Why it is not sure that more than half of the answers went, of the intact model's and of the control's."""
-    n, layer = _count(details.get("selection_n")), _count(details.get("chosen_layer"))
-    levels = [_shares(at(details, "methods", method, "selection")) for method in ("leace", "random")]
-    intact = _share(at(details, "intact", "selection"))
-    if not n or not layer or intact is None or min(map(len, levels)) < layer:
-        return "what is left of it is not known"
-    erased, control = (wilson(round(of_layer[layer - 1] * n), n) for of_layer in levels)
-    assert erased.ci_high is not None and control.ci_low is not None and control.value is not None
-    if (
-        erased.ci_high <= HALF * intact
-        and erased.ci_high < control.ci_low
-        and (erased.value or 0) <= HALF * control.value
-    ):
-        return None
-    said = f"{shown(erased)} of selection questions are right after it"
-    return f"{said}, {shown(control)} after its control, {intact:.3f} intact"
-
-
-def _shared_circuits(report: Report) -> Ruling:
-    errors = at(_details(report, "circuits"), "snapshots", POST, "integration_error")
-    gaps = list(errors.values()) if isinstance(errors, Mapping) else []
-    known = [float(gap) for gap in gaps if isinstance(gap, int | float)]
-    if not known or len(known) < len(gaps):
-        return Ruling(NOT_APPLICABLE, "the completeness gap of the circuits is not known")
-    if max(known) > GAP:
-        return Ruling(
-            NOT_APPLICABLE,
-            f"the circuits' importances miss {max(known):.2f} of the lead; at most {GAP:g} may be missed",
-        )
-    memory, random = "cross_faithfulness_memorization", "cross_faithfulness_random"
-    found = above_control(memory, report.metrics[memory], random, report.metrics[random])
-    return untested(found, "random circuits with as many heads and units in each layer")
-
-
-def _distributed(report: Report) -> Ruling:
-    details = _details(report, "ablation")
-    memory, accuracy = (_share(at(details, "intact", key)) for key in ("memorization_rate", "validation_accuracy"))
-    noisy, held = (_count(at(details, "examples", name)) for name in ("noisy", "validation"))
-    if not memory or not accuracy or not noisy or not held:
-        return Ruling(NOT_APPLICABLE, "the intact model gives no wrong label, or solves no held-out question")
-    stays, points = True, list(_small_parts(details))
-    if not points:
-        return Ruling(NOT_APPLICABLE, "no small part of heads or units was removed")
-    for part, left, right in points:
-        left_over, spared = (wilson(round(x * k), k) for x, k in ((left, noisy), (right, held)))
-        assert left_over.ci_low is not None and left_over.ci_high is not None and spared.ci_low is not None
-        if left_over.ci_high < HALF * memory and spared.ci_low >= SPARED * accuracy:
-            said = f"without {part} memorization is {shown(left_over)} of {memory:.3f}"
-            return Ruling(NOT_REPLICATED, f"{said}, held-out accuracy {shown(spared)} of {accuracy:.3f}")
-        stays &= left_over.ci_low > HALF * memory
-    if not stays:
-        return Ruling(
-            INCONCLUSIVE,
-            f"without few heads or units memorization is {min(left for _, left, _ in points):.3f} of {memory:.3f}"
-            " at the least: not surely above half of it, nor surely below with held-out accuracy spared",
-        )
-    said = f"without few heads or units memorization stays above half of {memory:.3f}"
-    return untested(Ruling(REPLICATED, said), "whether the order of removal is better than 20 random orders")
-
-
-def _small_parts(details: Mapping[str, object]) -> Iterator[tuple[str, float, float]]:
-    """The few heads or units that were removed, the memorization left without them and the accuracy."""
-    shares, kinds = _shares(details.get("shares")), details.get("kinds")
-    for kind, of_kind in kinds.items() if isinstance(kinds, Mapping) else ():
-        count = _count(at(of_kind, "count"))
-        curves = [_shares(at(of_kind, "by_importance", key)) for key in ("memorization_rate", "validation_accuracy")]
-        for share, memory, accuracy in zip(shares, *curves, strict=False):
-            removed = max(1, round(share * count))
-            if removed <= min(FEW_HEADS, count / 8) if kind == "heads" else share <= FEW_UNITS:
-                yield f"{removed} of {count} {kind}", memory, accuracy
-
-
-def _outlier_heuristics(report: Report) -> Ruling:
-    if at(_details(report, "neurons"), "arithmetic") is not True:
-        return Ruling(NOT_APPLICABLE, "the claim is about arithmetic, which this task is not")
-    found = above("patch_dissociation", report.metrics["patch_dissociation"], 0.0)
-    return untested(
-        found, "the change of another example put back, the same of attention, and units matched in size and activity"
-    )
-
-
 ALL = (ENOUGH, LEARNED, MEMORISED)
 CLAIMS: tuple[Claim, ...] = (
     Claim(
@@ -269,7 +71,7 @@ CLAIMS: tuple[Claim, ...] = (
         (ENOUGH,),
         ("memorization_lag",),
         ("learning_dynamics",),
-        _generalises_first,
+        generalises_first,
     ),
     Claim(
         "clean_label_first",
@@ -277,7 +79,7 @@ CLAIMS: tuple[Claim, ...] = (
         (ENOUGH, MEMORISED),
         ("early_clean_peak", "phantom_rate"),
         ("learning_dynamics",),
-        _true_answer_first,
+        true_answer_first,
     ),
     Claim(
         "both_computed",
@@ -285,7 +87,7 @@ CLAIMS: tuple[Claim, ...] = (
         ALL,
         ("clean_label_depth", "override_depth", "latent_clean_retention"),
         ("logit_lens", "probe"),
-        _both_computed,
+        both_computed,
     ),
     Claim(
         "memorization_relies_on_reasoning",
@@ -293,7 +95,7 @@ CLAIMS: tuple[Claim, ...] = (
         ALL,
         ("reasoning_reliance_memorization", "reasoning_reliance_validation"),
         ("erasure",),
-        _relies_on_reasoning,
+        relies_on_reasoning,
     ),
     Claim(
         "outlier_heuristics",
@@ -302,7 +104,7 @@ CLAIMS: tuple[Claim, ...] = (
         (*ALL, SNAPSHOT),
         ("patch_dissociation", "heuristic_shift_concentration"),
         ("activation_patching", "neurons"),
-        _outlier_heuristics,
+        outlier_heuristics,
     ),
     Claim(
         "shared_circuits",
@@ -310,7 +112,7 @@ CLAIMS: tuple[Claim, ...] = (
         ALL,
         ("cross_faithfulness_memorization", "cross_faithfulness_random"),
         ("circuits",),
-        _shared_circuits,
+        shared_circuits,
     ),
     Claim(
         "distributed",
@@ -318,7 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
         ALL,
         ("distributedness_k50",),
         ("ablation",),
-        _distributed,
+        distributed,
     ),
 )
 
