@@ -155,11 +155,12 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
         UserError: when there is no report, or the folder cannot be written.
     """
     from .pipeline.diagnose import draw_figures
+    from .report.sentences import about
 
     report = load_report(path)
+    cell, folder = report.record, report.folder / "figures"
+    named = about(cell.task.label, cell.model.name, cell.data.noise_rate, cell.seeds.label)
     try:
-        return draw_figures(
-            report.record.diagnostics, load_plugins(plugins), report.folder / "figures", warn=Progress().warn
-        )
+        return draw_figures(cell.diagnostics, load_plugins(plugins), folder, about=named, warn=Progress().warn)
     except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(report.folder / "figures")) from None
+        raise UserError(f"cannot be written: {error.strerror}", where=str(folder)) from None

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
+import numpy as np
+
 from ..measures import Measure
 from ..statistics import Estimate, generator, proportion
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike
 
     from ..subject import Subject
@@ -33,6 +34,7 @@ __all__ = [
     "NotApplicable",
     "Records",
     "Result",
+    "levels",
     "lowest",
     "too_low",
 ]
@@ -41,6 +43,20 @@ __all__ = [
 def lowest(hits: ArrayLike, clusters: ArrayLike) -> float:
     """The lower bound of the share of hits, 0 where there are no examples."""
     return proportion(hits, clusters).ci_low or 0.0
+
+
+def levels(hits: ArrayLike, clusters: ArrayLike) -> dict[str, list[float | None]]:
+    """The share of hits in each column with its interval, in the form in which details keep lines of figures.
+
+    Args:
+        hits: (n, k) true or false.
+        clusters: (n,) the cluster of each example.
+
+    Returns:
+        ``value``, ``ci_low`` and ``ci_high``, k numbers each.
+    """
+    found = [proportion(column, clusters) for column in np.asarray(hits).T]
+    return {key: [getattr(each, key) for each in found] for key in ("value", "ci_low", "ci_high")}
 
 
 def too_low(what: str, least: float) -> str | None:

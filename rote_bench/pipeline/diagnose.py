@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..diagnostics import NotApplicable
 from ..machine import choose_cores, cpu_seconds, memory_at_hand, resident_bytes
-from ..report import write
+from ..report import figures, write
 from ..report.record import DiagnosticEntry, Metric
 from ..spec.options import build as build_options
 from .accept import Accepted, accept
@@ -195,12 +195,14 @@ def draw_figures(
     registry: Registry,
     folder: Path,
     *,
+    about: str,
     warn: Callable[[str], None],
     debug: bool = False,
 ) -> list[Path]:
     """One figure for each diagnostic that has one; a figure that fails is a warning.
 
     Args:
+        about: what all of them name as theirs.
         warn: receives a line for each that fails.
         debug: let the error of a figure through.
     """
@@ -212,7 +214,9 @@ def draw_figures(
             continue
         path, partial = folder / f"{name}.png", folder / f".{name}.png"
         try:
-            if not cls.draw(entry.details, partial):
+            with figures.about(about):
+                done = cls.draw(entry.details, partial)
+            if not done:
                 continue
             if not partial.is_file():
                 raise FileNotFoundError("draw says that it wrote a file, and there is none")

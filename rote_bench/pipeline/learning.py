@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..report import build, card, record, write
+from ..report.sentences import about
 from . import stages
 from .cell import Cell
 from .diagnose import diagnose, draw_figures
@@ -115,7 +116,9 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
     with cell.timings.stage("figures"):
         cell.progress.stage("drawing")
         figures = cell.folder / "figures"
-        draw_figures(diagnostics, cell.registry, figures, warn=cell.warn, debug=cell.progress.debug)
+        spec = cell.spec
+        named = about(made.facts.task.label, cell.model_name, cell.rate, spec.seeds.label)
+        draw_figures(diagnostics, cell.registry, figures, about=named, warn=cell.warn, debug=cell.progress.debug)
     report = build.assemble(
         made.facts,
         status="success",

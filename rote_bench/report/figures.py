@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,20 @@ STYLE: Any = {
     "figure.dpi": 150,
 }
 SNAPSHOT_NAMES = {"pre_memorization": "before memorization", "post_memorization": "after memorization"}
+TITLE, ABOUT = 11.5, 9.0  # sizes in points
+CHARACTERS = 9.8  # of a bold title, in an inch
 COMPONENTS = {"block": "whole block", "mixer": "attention (mixer)", "mlp": "MLP"}
+_about: ContextVar[str] = ContextVar("about", default="")
+
+
+@contextmanager
+def about(text: str) -> Iterator[None]:
+    """Name what the figures drawn inside are about; each says so below its title."""
+    token = _about.set(text)
+    try:
+        yield
+    finally:
+        _about.reset(token)
 
 
 @contextmanager
@@ -47,13 +62,58 @@ def drawing(
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, columns, sharey=share, squeeze=False)
         yield figure, list(axes[0])
+        _name(figure, _about.get())
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white")
 
 
 def title(figure: Figure, text: str) -> None:
-    """The sentence above all axes."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
+    """The sentence above all axes: what was found, in words that need no paper. Long ones are folded."""
+    width = max(20, int(figure.get_figwidth() * CHARACTERS))
+    figure.suptitle(textwrap.fill(text, width), x=0.01, ha="left", fontsize=TITLE, fontweight="bold")
+
+
+def _name(figure: Figure, text: str) -> None:
+    """Write what a figure is about below its title, or where that would be."""
+    if not text:
+        return
+    above = figure.get_suptitle()
+    lines = figure.suptitle(f"{above}\n " if above else " ", x=0.01, ha="left", fontsize=TITLE, fontweight="bold")
+    figure.draw_without_rendering()  # the layout puts the title in its place
+    bottom = lines.get_window_extent().transformed(figure.transFigure.inverted()).y0
+    figure.text(0.01, bottom, text, ha="left", va="bottom", fontsize=ABOUT, color=GREY)
+
+
+def percent(share: float) -> str:
+    """A share in a title: ``97 %``, and never 0 or 100 where it is not."""
+    digits = 1 if share not in (0, 1) and not 0.005 <= share < 0.995 else 0
+    return f"{100 * share:.{digits}f} %"
+
+
+def line(
+    ax: Axes,
+    x: Sequence[float],
+    levels: Mapping[str, Sequence[float]],
+    color: str,
+    label: str,
+    dash: str = "-",
+    marker: str = "o",
+) -> None:
+    """A line through values with its intervals as a band.
+
+    Args:
+        levels: ``value``, ``ci_low`` and ``ci_high``, one of each for every x; the last two may be missing.
+        dash: the line's style; empty for markers alone, whose intervals are bars.
+    """
+    value, low, high = (levels.get(key) for key in ("value", "ci_low", "ci_high"))
+    assert value is not None
+    ax.plot(x, value, dash or "none", color=color, marker=marker, markersize=5, label=label)
+    if low is None or high is None:
+        return
+    if dash:
+        ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
+    else:
+        ax.vlines(x, low, high, color=color, linewidth=1.2)
 
 
 def panel(ax: Axes, text: str, *, size: float = 10.5) -> None:

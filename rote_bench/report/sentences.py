@@ -14,6 +14,16 @@ PERCENT = 100.0
 AGREE = 0.0005  # two shares that read the same
 
 
+def about(task: str, model: str, noise_rate: float, seeds: str) -> str:
+    """What a cell is, in a line below its figures' titles: ``thr, gpt2-nano, 5 % wrong labels, seed 0``.
+
+    Args:
+        task: its label.
+        seeds: their label.
+    """
+    return f"{task}, {model}, {noise_rate * PERCENT:g} % wrong labels, seed {seeds}"
+
+
 def sentences(report: Report, twin: Report | None = None) -> list[str]:
     """What was learned, in which order, and what the wrong labels cost.
 
