@@ -110,7 +110,7 @@ def run(
         twin: train the same cell without wrong labels first, whose schedule it then takes over; the report's
             ``noise_transfer`` says what the wrong labels cost against it.
         settings: how to run it; ``options`` are fields of ``Settings`` that differ: ``output_path``, ``device``,
-            ``dtype``, ``batch_size``, ``limit``, ``overwrite``, ``train``, ``snapshots`` and more.
+            ``dtype``, ``batch_size``, ``limit``, ``overwrite``, ``rediagnose``, ``train``, ``snapshots`` and more.
 
     Returns:
         The report; a list of them where a list was given. Twins that were not asked for are in their folders only.
@@ -223,6 +223,7 @@ def sweep_cells(
     address: str | None = None,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
+    rediagnose: bool = False,
     quiet: bool = False,
 ) -> Mapping[str, Any]:
     """All cells of a sweep file, several at a time; those that are done already are left alone.
@@ -233,6 +234,7 @@ def sweep_cells(
         stack: how many cells of one task, recipe and architecture are trained as one at most; ``auto`` is as many as
             fit on a GPU, and none on a processor; None leaves it to the file.
         address: of a running Ray cluster.
+        rediagnose: measure and diagnose finished cells again, without their training.
 
     Returns:
         The summary that also stands in the output folder: what became of each cell.
@@ -255,6 +257,7 @@ def sweep_cells(
         stack=stack,
         plugins=plugins,
         overwrite=overwrite,
+        rediagnose=rediagnose,
     )
     output = Path(output_path).absolute()
     with Board(wanted.title, quiet=quiet) as board:

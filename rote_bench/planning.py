@@ -173,6 +173,7 @@ def sweep_of(
     stack: int | Literal["auto"] | None = None,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
+    rediagnose: bool = False,
 ) -> tuple[Definition, list[Job], Callable[[], Pool]]:
     """A sweep file with its cells, and what opens the pool that runs them."""
     from .machine import check_writable
@@ -191,7 +192,8 @@ def sweep_of(
     wanted = definition.load(Path(file))
     if stack is not None:
         wanted = replace(wanted, run=replace(wanted.run, stack=None if stack == "auto" else stack))
-    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, overwrite=overwrite, workers=workers)
+    again = {"overwrite": overwrite, "rediagnose": rediagnose}
+    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, workers=workers, **again)
     check_writable(output)
 
     def pool() -> Pool:

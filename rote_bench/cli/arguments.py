@@ -129,6 +129,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         help="at most N examples of each split, of train as many as the task takes; for a quick look",
     )
     run.add_argument("--overwrite", action="store_true", help="run again even when a report is there")
+    run.add_argument(
+        "--rediagnose",
+        action="store_true",
+        help="keep a finished cell's training, and measure and diagnose its snapshots again",
+    )
     run.add_argument("--no-train", dest="train", action="store_false", help="diagnose the model as it is")
     run.add_argument(
         "--snapshot",
@@ -214,6 +219,9 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     )
     sweep.add_argument("--address", metavar="A", help="with --executor ray: of a cluster that runs already")
     sweep.add_argument("--overwrite", action="store_true", help="run again what is done")
+    sweep.add_argument(
+        "--rediagnose", action="store_true", help="measure and diagnose finished cells again, without their training"
+    )
     sweep.add_argument(
         "--dry-run",
         action="store_true",

@@ -245,6 +245,7 @@ def _sweep(options: argparse.Namespace) -> int:
         address=options.address,
         plugins=options.plugin,
         overwrite=options.overwrite,
+        rediagnose=options.rediagnose,
         quiet=options.quiet or options.json,
     )
     if options.json:
@@ -260,6 +261,8 @@ def _expect_sweep(options: argparse.Namespace) -> int:
     from .. import api
     from ..sweep.foresee import plain, table
 
+    if options.rediagnose:
+        raise UserError("tells what training takes", where="--dry-run", hint="leave out --rediagnose")
     if options.executor != "local":
         raise UserError(
             "what a cluster takes is not told from here", where="--dry-run", hint="leave out --executor ray"

@@ -69,6 +69,10 @@ ROOMS: Mapping[str, Room] = {
     ),
 }
 
+# What only training needs, and what only what follows it needs; the other rooms serve both.
+TRAINING = frozenset({"optimizer", "schedule", "training"})
+AFTERWARDS = frozenset({"anatomy", "interventions", "linear", "statistics"})
+
 
 def identify(
     spec: TaskSpec,

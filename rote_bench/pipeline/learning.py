@@ -103,10 +103,26 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
     Raises:
         UserError: when snapshots that the user names cannot be used.
     """
-    from ..measurement import evaluate
-
     if trained is None and cell.settings.snapshots:
         subject.anatomies = stages.given_snapshots(cell, subject.anatomy(), made.loaded)
+    training = build.training_entry(trained, cell.spec.training, made.schedule, subject, way=made.way)
+    report = look(cell, made, subject, training)
+    if trained is not None:
+        card.write_cards(cell.folder / "checkpoints", report, trained.curve)
+    report = replace(report, artifacts=build.artifacts(cell.folder))
+    write.save_report(cell.folder / write.FILE, report)
+    (cell.folder / stages.STATE).unlink(missing_ok=True)
+    return report
+
+
+def look(cell: Cell, made: Made, subject: Subject, training: record.Training) -> record.Report:
+    """All that follows training: answers, diagnostics and figures, written into the cell's folder.
+
+    Returns:
+        The report, which is not written, without its artifacts.
+    """
+    from ..measurement import evaluate
+
     with cell.timings.stage("evaluation"):
         cell.progress.stage("evaluating")
         measured, samples = evaluate(subject)
@@ -119,21 +135,15 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
         spec = cell.spec
         named = about(made.facts.task.label, cell.model_name, cell.rate, spec.seeds.label)
         draw_figures(diagnostics, cell.registry, figures, about=named, warn=cell.warn, debug=cell.progress.debug)
-    report = build.assemble(
+    return build.assemble(
         made.facts,
         status="success",
-        training=build.training_entry(trained, cell.spec.training, made.schedule, subject, way=made.way),
+        training=training,
         metrics={**build.headline(measured), **metrics},
         diagnostics=diagnostics,
         timings=cell.timings.entry(),
         warnings=cell.warnings,
     )
-    if trained is not None:
-        card.write_cards(cell.folder / "checkpoints", report, trained.curve)
-    report = replace(report, artifacts=build.artifacts(cell.folder))
-    write.save_report(cell.folder / write.FILE, report)
-    (cell.folder / stages.STATE).unlink(missing_ok=True)
-    return report
 
 
 @contextmanager

@@ -200,6 +200,10 @@ def recall(
     """
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     path = folder / write.FILE
+    if settings.rediagnose and not path.is_file():
+        raise UserError(
+            "no finished cell to diagnose again", where=str(folder), hint="run it without --rediagnose first"
+        )
     if settings.overwrite or not path.is_file() or _among_several():
         return None
     check_writable(folder)
@@ -208,6 +212,8 @@ def recall(
             report = write.load_report(path)
             schedule = schedule_of(spec, rate, settings, twin)
         except UserError:  # whoever runs the cell says what is wrong
+            return None
+        if settings.rediagnose and any(entry.status == "failed" for entry in report.diagnostics.values()):
             return None
         if not made_by(report, asked(spec, model_name, rate, settings, registry, schedule)):
             return None

@@ -12,7 +12,7 @@ from ..machine import check_writable
 from ..progress import Progress
 from ..report import record, write
 from ..training.distributed import join
-from . import stages
+from . import again, stages
 from .cell import Cell, cell_folder
 from .identity import differing, other_code
 from .learning import learn_alone, learn_together
@@ -51,7 +51,8 @@ def run_cell(
         The report; None in a process that only helped to train.
 
     Raises:
-        UserError: when the input cannot be run, or another cell's report stands in the folder.
+        UserError: when the input cannot be run, another cell's report stands in the folder, or what stands there
+            cannot be diagnosed again.
         KeyboardInterrupt: after saving the state from which the next run goes on.
     """
     known = recall(spec, model_name, rate, settings=settings, registry=registry, progress=progress, twin=twin)
@@ -59,6 +60,8 @@ def run_cell(
         return known
     cell, made = prepare(spec, model_name, rate, settings=settings, registry=registry, progress=progress, twin=twin)
     with alone(cell.folder) if cell.processes.first else nullcontext():
+        if settings.rediagnose:
+            return again.rediagnose(cell, made, twin)
         done = finished(cell, made.facts.identity, twin)
         if done is not None:
             return done
@@ -122,6 +125,8 @@ def foresee(
     """
     from .expect import expect
 
+    if settings.rediagnose:
+        raise UserError("tells what training takes", where="--dry-run", hint="leave out --rediagnose")
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder)
     check_writable(cell.folder)

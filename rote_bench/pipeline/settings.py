@@ -25,6 +25,7 @@ class Settings:
         batch_size: examples per forward pass of evaluations and diagnostics; None chooses by the model's size.
         limit: examples per split, for a quick look; such reports are barred from leaderboards.
         overwrite: run again even when a complete report is there.
+        rediagnose: keep the training of a finished cell, and measure and diagnose its snapshots again.
         train: False diagnoses the model as it is.
         snapshots: ``pre`` or ``post`` -> folder of weights to diagnose instead of those from training.
         threads: of the processor; None chooses by the model's size.
@@ -47,6 +48,7 @@ class Settings:
     batch_size: int | None = None
     limit: int | None = None
     overwrite: bool = False
+    rediagnose: bool = False
     train: bool = True
     snapshots: Mapping[str, str] = field(default_factory=dict)
     threads: int | None = None
@@ -74,6 +76,8 @@ class Settings:
                 raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre or post")
         if self.snapshots and self.train:
             raise UserError("a model that is trained makes its own", where="--snapshot", hint="add --no-train")
+        if self.rediagnose and self.overwrite:
+            raise UserError("what it keeps, --overwrite would replace", where="--rediagnose", hint="leave out one")
         if self.track is not None:
             require(self.track)
 

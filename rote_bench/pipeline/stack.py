@@ -12,7 +12,7 @@ from ..hashing import canonical
 from ..progress import Progress
 from ..report import record
 from ..report.build import plain_config
-from . import stages
+from . import again, stages
 from .cell import Cell
 from .learning import learn_alone, learn_together
 from .lock import alone
@@ -77,6 +77,9 @@ def run_stack(wanted: Sequence[Wanted], registry: Registry, *, share: float = 1.
                     continue
                 cell, made = prepare(*asked, **options, stacks=stacks)
                 folders.enter_context(alone(cell.folder))
+                if each.settings.rediagnose:
+                    outcomes[i] = again.rediagnose(cell, made, each.twin)
+                    continue
                 done = finished(cell, made.facts.identity, each.twin)
             except Exception as error:  # of this cell alone
                 outcomes[i] = error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,6 +273,47 @@ def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dic
         snapshot.model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return found
+
+
+def kept_snapshots(checkpoints: Path, anatomy: Any, names: Collection[str]) -> dict[str, Any]:
+    """The snapshots that a training left behind, as it had them: what it saved goes back into the model it began with.
+
+    Args:
+        checkpoints: the folder that holds them.
+        anatomy: of the model before training, which becomes the last snapshot.
+
+    Raises:
+        UserError: when a folder does not hold all weights of that model.
+    """
+    model = anatomy.model
+    states = {name: _saved_state(checkpoints / name, model) for name in names}
+    found = {}
+    if PRE in states:
+        before = copy.deepcopy(model)
+        before.load_state_dict(states[PRE])
+        found[PRE] = anatomy.on(before.eval())
+    model.load_state_dict(states[POST])
+    return {**found, POST: anatomy}
+
+
+def _saved_state(folder: Path, model: Any) -> Mapping[str, Tensor]:
+    """Parameters and buffers of a model of the same class that was saved to a folder."""
+    try:
+        saved, seen = type(model).from_pretrained(
+            folder,
+            dtype=next(model.parameters()).dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation=model.config._attn_implementation,
+            output_loading_info=True,
+        )
+        state: Mapping[str, Tensor] = saved.state_dict()
+    except Exception as error:  # whatever a plugin's class raises
+        raise UserError(f"cannot be loaded: {' '.join(str(error).split())[:200]}", where=str(folder)) from error
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if seen["missing_keys"] or {name: value.shape for name, value in state.items()} != shapes:
+        raise UserError("holds other weights than the model has", where=str(folder))
+    return state
 
 
 def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, Any]:

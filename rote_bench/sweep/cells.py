@@ -86,6 +86,7 @@ def plan(
     output: Path,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
+    rediagnose: bool = False,
     workers: int | None = None,
 ) -> list[Job]:
     """All cells, block after block; in each the first seed of everything comes first, without wrong labels before with.
@@ -98,7 +99,8 @@ def plan(
     run, files = definition.run, tuple(str(Path(file).absolute()) for file in plugins)
     shared = {name: value for name, value in asdict(run).items() if name != "compile"}
     several = None if run.stack is None else run.stack > 1
-    base = Settings.picked({**shared, "output_path": output.absolute(), "overwrite": overwrite})
+    again = {"overwrite": overwrite, "rediagnose": rediagnose}
+    base = Settings.picked({**shared, "output_path": output.absolute(), **again})
 
     def job(spec: TaskSpec, model: str, rate: float) -> Job:
         size = approximate_size(model, spec.model)

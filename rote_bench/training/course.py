@@ -68,14 +68,23 @@ class Trained:
         Args:
             share: of the final accuracy, that one needs.
         """
-        final = self.curve[-1]
-        if final.memorization_rate is None:
-            return "no evaluation precedes memorization: there are no noisy labels at this noise rate"
-        return (
-            f"no evaluation precedes memorization: none of the {len(self.curve) - 1} before the end has {share:g} of"
-            f" the final accuracy ({final.selection_accuracy or 0.0:.3f}) and gives less than half of the noisy labels"
-            f" that the end gives ({final.memorization_rate:.3f})"
-        )
+        return without_pre(self.curve, share)
+
+
+def without_pre(curve: Sequence[Evaluation], share: float) -> str:
+    """Why a training that left such a curve has no pre-memorization snapshot, in words.
+
+    Args:
+        share: of the final accuracy, that one needs.
+    """
+    final = curve[-1]
+    if final.memorization_rate is None:
+        return "no evaluation precedes memorization: there are no noisy labels at this noise rate"
+    return (
+        f"no evaluation precedes memorization: none of the {len(curve) - 1} before the end has {share:g} of"
+        f" the final accuracy ({final.selection_accuracy or 0.0:.3f}) and gives less than half of the noisy labels"
+        f" that the end gives ({final.memorization_rate:.3f})"
+    )
 
 
 class Course:
