@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import deque
@@ -24,6 +25,13 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, secs = divmod(rest, 60)
     return f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
+
+
+def _whole(text: str, columns: int) -> str:
+    """As much of a line as fits, in whole parts: one that wraps is not erased by the next."""
+    while len(text) > columns and ", " in text:
+        text = text.rpartition(", ")[0]
+    return text[:columns]
 
 
 class Pace:
@@ -117,7 +125,7 @@ class Progress:
             levels = ((label, point.level(name)) for label, name in CURVES)
             text += "".join(f", {label} {level:.2f}" for label, level in levels if level is not None)
         if self.live:
-            sys.stderr.write(f"\r\x1b[2K{text[:150]}")
+            sys.stderr.write(f"\r\x1b[2K{_whole(text, shutil.get_terminal_size().columns - 1)}")
             sys.stderr.flush()
             self._open = True
         else:

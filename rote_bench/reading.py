@@ -121,7 +121,7 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False, width:
     if not is_folder_of_reports(path):
         report = load_report(path)
         return view.render(report.record, registry.measures(), width=width, color=color, twin=report.twin)
-    return table.render({name: each.record for name, each in load_reports(path).items()}, registry, style) + "\n"
+    return table.render({name: each.record for name, each in load_reports(path).items()}, registry, style, width) + "\n"
 
 
 def show_data(path: str | Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"training", "interventions", "evaluation"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear"},
     {"contrasts"},
-    {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing"},
+    {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing", "terminal"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # plugins loads what is built in, which is the one place where the ground floor reaches up.

@@ -71,10 +71,13 @@ def _run(options: argparse.Namespace) -> int:
 
         measures = load(options.plugin, warn=lambda line: None).measures()
         for report in reports:
-            _say(render(report.record, measures, color=sys.stdout.isatty(), twin=report.twin))
+            _say(render(report.record, measures, color=sys.stdout.isatty(), twin=report.twin, brief=True))
+            if any(finding.reason for finding in report.record.findings):
+                _say(f"reasons  rote-bench show {report.folder}")
             _say(f"report   {report.folder / 'report.json'}")
-            if any((report.folder / "figures").glob("*.png")):
-                _say(f"figures  {report.folder / 'figures'}")
+            figures = len(list((report.folder / "figures").glob("*.png")))
+            if figures:
+                _say(f"figures  {report.folder / 'figures'} ({figures})")
     return DONE
 
 
@@ -92,36 +95,28 @@ def _validate(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from .. import api
+    from .. import api, terminal
 
     items = api.listing(options.kind, plugins=options.plugin)
     if options.json:
         _dump(items)
         return DONE
+    columns = terminal.width()
     if options.kind == "models":
         from ..models.names import SIZES, known_types
 
-        _say("hf:NAME_OR_PATH[@REVISION]  pretrained weights from a folder, the local cache or the hub")
-        _say(f"<model_type>-<size>         random weights; sizes {', '.join(SIZES)}; types:")
-        import textwrap
-
-        _say(
-            textwrap.fill(
-                ", ".join(sorted(known_types())),
-                100,
-                initial_indent="  ",
-                subsequent_indent="  ",
-                break_on_hyphens=False,
-            )
-        )
+        pretrained = "hf:NAME_OR_PATH[@REVISION]  pretrained weights from a folder, the local cache or the hub"
+        random = f"<model_type>-<size>         random weights; sizes {', '.join(SIZES)}; types:"
+        hang = " " * (28 if columns >= 70 else 2)
+        _say("\n".join([*terminal.fold(pretrained, columns, hang=hang), *terminal.fold(random, columns, hang=hang)]))
+        _say("\n".join(terminal.fold(", ".join(sorted(known_types())), columns, "  ")))
         extra = [i for i in items if i["source"] != "built-in"]
         if extra:
-            _say("from plugins: " + ", ".join(f"{i['name']} ({i['source']})" for i in extra))
+            named = "from plugins: " + ", ".join(f"{i['name']} ({i['source']})" for i in extra)
+            _say("\n".join(terminal.fold(named, columns, hang="  ")))
         return DONE
-    from tabulate import tabulate
-
     heads = ["name", "source", *(["status"] if options.kind == "plugins" else []), "description"]
-    _say(tabulate([[i[head] for head in heads] for i in items], headers=heads))
+    _say(terminal.grid(heads, [[str(i[head]) for head in heads] for i in items], columns))
     return DONE
 
 
@@ -187,11 +182,16 @@ def _check_model(options: argparse.Namespace) -> int:
 
 
 def _print_check(result: dict[str, Any]) -> None:
-    _say(f"{result['name']}: {result['status']}" + (f", {result['reason']}" if result["reason"] else ""))
+    from .. import terminal
+
+    def say(text: str, indent: str = "") -> None:
+        _say("\n".join(terminal.fold(text, terminal.width(), indent, f"{indent}       ")))
+
+    say(f"{result['name']}: {result['status']}" + (f", {result['reason']}" if result["reason"] else ""))
     if result["parameters"] is not None:
-        _say(f"{result['parameters']:,} parameters")
+        say(f"{result['parameters']:,} parameters")
     for name, check in result["checks"].items():
-        _say(f"  {'holds' if check['ok'] else 'FAILS'}  {name}: {check['detail']}")
+        say(f"{'holds' if check['ok'] else 'FAILS'}  {name}: {check['detail']}", "  ")
 
 
 def _show(options: argparse.Namespace) -> int:

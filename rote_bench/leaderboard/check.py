@@ -9,11 +9,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from .. import terminal
 from ..errors import UserError
 from ..pipeline.settings import Settings
 from ..plain import JsonObject
 from ..report.conditions import at
 from ..report.record import Metric, Report
+from ..report.table import text
 from ..report.write import FILE, find_reports
 from ..statistics import Estimate
 from . import regenerate, verify
@@ -47,6 +49,15 @@ class Outcome:
     recomputed: str = ""
     note: str = ""
 
+    def lines(self, columns: int) -> list[str]:
+        """As text that keeps to a width."""
+        found = f"claimed {self.claimed or '-'}, recomputed {self.recomputed or '-'}"
+        if self.claimed == self.recomputed:
+            found = self.claimed
+        told = "; ".join(part for part in (found, self.note) if part)
+        lines = terminal.fold(f"{self.verdict:<15}{self.claim}", columns, hang="  ")
+        return [*lines, *terminal.fold(told, columns, "  ")] if told else lines
+
 
 @dataclass
 class Check:
@@ -66,14 +77,15 @@ class Check:
 
     def table(self, style: str = "simple") -> str:
         """As text."""
-        from tabulate import tabulate
-
         rows = [[o.claim, o.verdict, o.claimed, o.recomputed, o.note] for o in self.outcomes]
         header = ["claim", "", "claimed", "recomputed", "from, or why not"]
+        found = text(header, rows, style)
+        if style == "simple" and max(map(len, found.splitlines())) > terminal.width():
+            found = "\n".join(line for outcome in self.outcomes for line in outcome.lines(terminal.width()))
         counts = ", ".join(
             f"{sum(o.verdict == verdict for o in self.outcomes)} {verdict}" for verdict in (CONFIRMED, DIFFERS, UNKNOWN)
         )
-        return f"{self.path}\n\n{tabulate(rows, headers=header, tablefmt=style, disable_numparse=True)}\n\n{counts}"
+        return f"{self.path}\n\n{found}\n\n{counts}"
 
 
 def reports_of(place: str | Path) -> list[Path]:

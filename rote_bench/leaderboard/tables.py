@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ..report.table import fitted
+
 Escape = Callable[[str], str]
 _MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
 _LATEX = {
@@ -103,16 +105,20 @@ def _tabulate(rows: Sequence[Sequence[str]], header: Sequence[str], style: str) 
     return str(tabulate(rows, headers=header, tablefmt=style, disable_numparse=True))
 
 
-def plain(board: Mapping[str, Any], style: str = "simple") -> str:
-    """The board for the terminal, in any format of tabulate."""
+def plain(board: Mapping[str, Any], style: str = "simple", width: int | None = None) -> str:
+    """The board for the terminal, in any format of tabulate.
+
+    Args:
+        width: of the lines in the format ``simple``; the terminal's when None.
+    """
     escape = {"github": markdown_text, "pipe": markdown_text}.get(style, as_it_is)
     parts = []
     for task in board["tasks"]:
         parts.append(f"{escape(task['task'])}: {escape(task['title'])}, version {task['version']}")
-        parts.append(_tabulate(body(board, task["rows"], escape), header(board, escape), style))
+        parts.append(fitted(header(board, escape), body(board, task["rows"], escape), style, width))
         heads, rows = _compared(task, escape)
         if rows:
-            parts.append(_tabulate(rows, heads, style))
+            parts.append(fitted(heads, rows, style, width))
     return "\n\n".join(parts) + "\n" if parts else "No report may stand on the board.\n"
 
 

@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,8 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
         hint = f"sizes: {', '.join(SIZES)}"
     elif Path(text).is_dir():
         hint = f"for a folder write hf:{text}"
+    elif text.rpartition("-")[2] not in SIZES and (close := text if text in known else nearest(text, sorted(known))):
+        hint = f"did you mean '{close}-nano', random weights, or 'hf:{close}', pretrained ones?"
     else:
         hint = did_you_mean(text, (f"{t}-{s}" for t in known for s in SIZES)) + "; see `rote-bench list models`"
     raise UserError(f"unknown model {text!r}", where="--model", hint=hint)

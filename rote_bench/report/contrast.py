@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .. import terminal
 from ..contrasts import permutation, smallest_p, welch
 from ..errors import UserError
 from ..measures import words
@@ -95,12 +94,12 @@ class Contrast:
         Args:
             width: of the lines, the terminal's when None; where the table is wider, each metric has lines of its own.
         """
-        width = width or shutil.get_terminal_size((100, 24)).columns
+        width = width or terminal.width()
         columns = ["metric", "A", "B", "A - B", *(["p"] if self.smallest_p else [])]
         body = [line.texts()[: len(columns)] for line in self.lines]
         found = table.text(columns, body, style)
         if max(map(len, found.splitlines()), default=0) > width:
-            named = [[row[0], *(f"{c} {t}" for c, t in zip(columns[1:], row[1:], strict=True))] for row in body]
+            named = [[row[0], *(f"{c:<5}  {t}" for c, t in zip(columns[1:], row[1:], strict=True))] for row in body]
             found = "\n".join(map("\n  ".join, named))
         heads = [
             f"{letter}  {side.name}: {side.model} on {side.task}, noise {side.noise_rate:g},"
@@ -115,7 +114,7 @@ class Contrast:
                 f" give less than {self.smallest_p:.2g}."
             )
         above, below = (
-            "\n".join(textwrap.fill(t, width, subsequent_indent="   ") for t in ts) for ts in (heads, [note])
+            "\n".join(line for t in ts for line in terminal.fold(t, width, hang="   ")) for ts in (heads, [note])
         )
         return f"{above}\n\n{found}\n\n{below}\n"
 

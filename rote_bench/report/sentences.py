@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import cast, get_args
 
 from .conditions import at
-from .record import Report
+from .record import Report, Verdict
 from .twin import cost
 
 HALF = 0.5
 PERCENT = 100.0
+STOPS = {"memorized": "memorization was complete", "budget": "its schedule ended"}
 AGREE = 0.0005  # two shares that read the same
 
 
@@ -25,7 +26,7 @@ def about(task: str, model: str, noise_rate: float, seeds: str) -> str:
 
 
 def sentences(report: Report, twin: Report | None = None) -> list[str]:
-    """What was learned, in which order, and what the wrong labels cost.
+    """What was learned, in which order, what became of the claims, and what the wrong labels cost.
 
     Args:
         twin: the report of the same cell without wrong labels.
@@ -33,10 +34,10 @@ def sentences(report: Report, twin: Report | None = None) -> list[str]:
     if report.status != "success":
         return []
     if not report.training.steps:
-        return [_answers(report)]
+        return [_answers(report), *_verdicts(report)]
     if report.data.noise_rate == 0:
         return [_answers(report), "It was taught no wrong labels: cells that were are compared with it."]
-    return [_answers(report), *_order(report), _cost(report, twin)]
+    return [_answers(report), *_order(report), *_verdicts(report), _cost(report, twin)]
 
 
 def _answers(report: Report) -> str:
@@ -68,6 +69,32 @@ def _order(report: Report) -> list[str]:
         start = "It reasoned first: at" if first else "It cannot be said that it reasoned first: at"
         out.append(f"{start} the peak {peak} of mislabelled questions were answered right.")
     return out
+
+
+def _verdicts(report: Report) -> list[str]:
+    """How many claims are replicated, and which are not; nothing where none could be tested."""
+    ids = {verdict: [f.id for f in report.findings if f.verdict == verdict] for verdict in get_args(Verdict)}
+    tested = len(report.findings) - len(ids["not_applicable"])
+    if not tested:
+        return []
+    parts = []
+    for verdict, said, named in (
+        ("replicated", "replicated", False),
+        ("not_replicated", "not", True),
+        ("inconclusive", "inconclusive", False),
+    ):
+        if found := ids[verdict]:
+            names = f" ({', '.join(found)})" if named else ""
+            parts.append(f"{len(found)} {_are(found)} {said}{names}")
+    if untested := ids["not_applicable"]:
+        parts.append(f"{len(untested)} could not be tested")
+    listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    count = len(report.findings)
+    return [f"Of {count} claim{'s' if count > 1 else ''} {listed}."]
+
+
+def _are(things: Sequence[str]) -> str:
+    return "is" if len(things) == 1 else "are"
 
 
 def _cost(report: Report, twin: Report | None) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .. import terminal
 from ..contrasts import across_seeds
 from ..findings import decide_across
 from ..hashing import digest
@@ -146,12 +147,13 @@ def fixed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def render(reports: Mapping[str, Report], registry: Registry, style: str = "simple") -> str:
+def render(reports: Mapping[str, Report], registry: Registry, style: str = "simple", width: int | None = None) -> str:
     """The table and the findings over several cells as text.
 
     Args:
         reports: by a name to be called by, as their path.
-        style: any format of tabulate, such as ``github`` or ``latex``.
+        style: any format of tabulate, such as ``github`` or ``latex``; ``simple`` keeps to the width.
+        width: of the lines, the terminal's when None.
     """
     of_metrics, table = columns(reports.values(), registry), collect(reports)
     apart = ["differs"] if any(row.differs for row in table.rows) else []
@@ -168,11 +170,14 @@ def render(reports: Mapping[str, Report], registry: Registry, style: str = "simp
         ]
         for row in table.rows
     ]
-    parts = [text(header, body, style), "\n".join(table.left_out), findings(comparable(reports.values()), style)]
+    left_out = "\n".join(
+        line for each in table.left_out for line in terminal.fold(each, width or terminal.width(), hang="  ")
+    )
+    parts = [fitted(header, body, style, width), left_out, findings(comparable(reports.values()), style, width)]
     return "\n\n".join(part for part in parts if part)
 
 
-def findings(reports: Iterable[Report], style: str = "simple") -> str:
+def findings(reports: Iterable[Report], style: str = "simple", width: int | None = None) -> str:
     """The findings over several cells as a table, empty when there are none."""
     header = ["task", "model", "noise", "finding", "verdict", "noise transfer", "because"]
     body = [
@@ -187,7 +192,14 @@ def findings(reports: Iterable[Report], style: str = "simple") -> str:
         ]
         for f in decide_across(reports)
     ]
-    return text(header, body, style) if body else ""
+    return fitted(header, body, style, width) if body else ""
+
+
+def fitted(header: Sequence[str], body: Sequence[Sequence[str]], style: str, width: int | None = None) -> str:
+    """A table that keeps to the width, the terminal's when None; in another style than ``simple`` as it comes."""
+    if style != "simple":
+        return text(header, body, style)
+    return terminal.grid(header, body, width or terminal.width())
 
 
 def text(header: Sequence[str], body: Sequence[Sequence[str]], style: str) -> str:

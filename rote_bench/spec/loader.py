@@ -172,7 +172,7 @@ class _Checks:
 
     def diagnostics(self) -> tuple[DiagnosticSpec, ...]:
         """The diagnostics asked for, all when the file does not say."""
-        chosen = self.data.get("diagnostics", sorted(self.registry.table("diagnostics")))
+        chosen = self.data.get("diagnostics", list(self.registry.table("diagnostics")))
         out: dict[str, DiagnosticSpec] = {}
         for i, entry in enumerate(chosen if isinstance(chosen, list) else []):
             one = isinstance(entry, Mapping) and len(entry) == 1
@@ -205,6 +205,11 @@ class _Checks:
         return sizes
 
 
+STEPS, EVERY = ("training", "max_steps"), ("training", "evaluate_every")
+SCHEDULED = (("training", "schedule", "warmup"), ("training", "schedule", "anneal"))
+SETTLE = ("training", "schedule", "settle")
+
+
 def _validated(source: Source, path: Path, profile: str | None, registry: Registry) -> TaskSpec:
     data, checks = source.data, _Checks(source.data, registry)
     noise = checks.section("noise")
@@ -215,7 +220,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
     options = checks.build(kind.Options, noise.get("options"), ("noise", "options")) if kind else None
     recipe = checks.build(Recipe, checks.section("training"), ("training",))
     if recipe:
-        checks.faults += _fits(recipe)
+        checks.faults += _fits(recipe, source)
     seeds = checks.build(Seeds, checks.section("seeds"), ("seeds",))
     diagnostics, splits, rates = checks.diagnostics(), checks.splits(), checks.rates(kind)
     if checks.faults:
@@ -241,37 +246,41 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
     )
 
 
-def _fits(recipe: Recipe) -> list[Fault]:
-    """How the numbers of a recipe fit together."""
-    faults = []
-    needed = recipe.schedule.warmup + recipe.schedule.anneal
-    if needed > recipe.max_steps:
+def _fits(recipe: Recipe, source: Source) -> list[Fault]:
+    """How the numbers of a recipe fit together, all that must hold said at once."""
+    schedule, steps, every = recipe.schedule, recipe.max_steps, recipe.evaluate_every
+    faults: list[Fault] = []
+    short: list[tuple[str, Sequence[Path_]]] = []
+    if schedule.warmup + schedule.anneal > steps:
+        both = schedule.warmup + schedule.anneal
+        short.append((f"warmup {schedule.warmup} and anneal {schedule.anneal}, together {both}", SCHEDULED))
+    if every > steps:
+        short.append((f"an evaluation every {every}", (EVERY,)))
+    if short:
+        must = "max_steps must be at least schedule.warmup + schedule.anneal, of which anneal is 1 or more"
         faults.append(
             Fault(
-                ("training", "max_steps"),
-                f"{recipe.max_steps} steps are fewer than warmup and anneal together, {needed}",
-                "raise it, or lower training.schedule.anneal",
+                _blamed(source, STEPS, *(key for _, keys in short for key in keys)),
+                f"{steps} steps are too few for {' and for '.join(what for what, _ in short)}",
+                f"{must}, and at least evaluate_every",
             )
         )
-    settle = recipe.schedule.settle
-    if isinstance(settle, int) and not recipe.schedule.warmup <= settle <= recipe.max_steps - recipe.schedule.anneal:
+    first, last = schedule.warmup, steps - schedule.anneal
+    if isinstance(schedule.settle, int) and not short and not first <= schedule.settle <= last:
         faults.append(
             Fault(
-                ("training", "schedule", "settle"),
-                f"step {settle} is not between the end of warmup, {recipe.schedule.warmup},"
-                f" and the last from which annealing fits, {recipe.max_steps - recipe.schedule.anneal}",
-                "give another step, or `event`",
-            )
-        )
-    if recipe.evaluate_every > recipe.max_steps:
-        faults.append(
-            Fault(
-                ("training", "evaluate_every"),
-                f"{recipe.evaluate_every} is more than max_steps {recipe.max_steps}",
-                "lower it",
+                _blamed(source, SETTLE, STEPS, *SCHEDULED),
+                f"the rate cannot fall after step {schedule.settle}: warmup ends at {first}, and the last step from"
+                f" which annealing fits is {last}",
+                f"give schedule.settle a step from {first} to {last}, or `event`",
             )
         )
     return faults
+
+
+def _blamed(source: Source, *keys: Path_) -> Path_:
+    """Of keys that do not fit together the one that a flag set; the first where none did."""
+    return next((key for key in keys if source.where(key).endswith(f" {'.'.join(map(str, key))}")), keys[0])
 
 
 def located(source: Source, faults: Sequence[Fault]) -> list[UserError]:

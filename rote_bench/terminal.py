@@ -1,0 +1,121 @@
+"""Text and tables that keep to the width of a terminal: folded between words, turned on their side where too wide."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+
+PIPED = 100  # columns where there is no terminal
+LEAST, MOST = 40, 160
+GAP = 2
+READABLE = 24  # columns that a folded text needs at least
+
+Rows = Sequence[Sequence[str]]
+
+
+def width() -> int:
+    """Columns of the terminal, within what can be read; the same wherever there is none."""
+    return min(MOST, max(LEAST, shutil.get_terminal_size((PIPED, 24)).columns))
+
+
+def fold(text: str, columns: int, indent: str = "", hang: str | None = None) -> list[str]:
+    """Lines of at most so many columns, broken between words; a word that is longer than a line is broken itself.
+
+    Args:
+        indent: before the first line.
+        hang: before the others; the indent when None.
+    """
+    lines: list[str] = []
+    for part in text.split("\n"):
+        lines += textwrap.wrap(
+            part,
+            columns,
+            initial_indent=indent if not lines else (indent if hang is None else hang),
+            subsequent_indent=indent if hang is None else hang,
+            break_on_hyphens=False,
+        ) or [""]
+    return lines
+
+
+def grid(header: Sequence[str], body: Rows, columns: int) -> str:
+    """A table as it fits: plain, its last column folded, that column below the others, or rows turned into columns.
+
+    Args:
+        columns: of the lines at most.
+    """
+    body = [[" ".join(cell.split()) for cell in row] for row in body]
+    widths = [max(map(len, cells)) for cells in zip(header, *body, strict=True)]
+    rest = columns - sum(widths[:-1]) - GAP * (len(widths) - 1)
+    if sum(widths) + GAP * (len(widths) - 1) <= columns:
+        return _plain(header, body, widths)
+    folds = max(len(word) for row in (header, *body) for word in (row[-1].split() or [""]))
+    if rest >= max(READABLE, folds):
+        return _plain(header, body, [*widths[:-1], rest])
+    if sum(widths[:-1]) + GAP * (len(widths) - 2) <= columns and widths[-1] > READABLE:
+        return _below(header, body, widths[:-1], columns)
+    return "\n\n".join(_turned(header, body, columns))
+
+
+def _below(header: Sequence[str], body: Rows, widths: Sequence[int], columns: int) -> str:
+    """Each row's last cell, which is text, folded under the others."""
+    rule = (" " * GAP).join("-" * width for width in widths)
+    lines = [*_row(header[:-1], widths), *fold(header[-1], columns, "  "), rule]
+    for *first, last in body:
+        lines += _row(first, widths)
+        lines += fold(last, columns, "  ") if last else []
+    return "\n".join(lines)
+
+
+def _plain(header: Sequence[str], body: Rows, widths: Sequence[int]) -> str:
+    lines = list(_row(header, widths))
+    lines.append((" " * GAP).join("-" * width for width in widths))
+    for row in body:
+        lines += _row(row, widths)
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    """The lines of a row whose cells are folded to their widths."""
+    folded = [fold(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    for k in range(max(map(len, folded))):
+        texts = (lines[k] if k < len(lines) else "" for lines in folded)
+        padded = (text.ljust(width) for text, width in zip(texts, widths, strict=True))
+        yield (" " * GAP).join(padded).rstrip()
+
+
+def _turned(header: Sequence[str], body: Rows, columns: int) -> Iterator[str]:
+    """Panels in which each row of the table is a column, as many beside each other as fit."""
+    label = max(map(len, header))
+    room = columns - label - GAP
+    if room < READABLE:
+        for row in body:
+            yield "\n".join(line for pair in zip(header, row, strict=True) for line in _pair(*pair, columns))
+        return
+    panel: list[Sequence[str]] = []
+    widths: list[int] = []
+    for row in body:
+        wanted = min(room, max(map(len, row)))
+        if panel and sum(widths) + wanted + GAP * len(widths) > room:
+            yield _panel(header, panel, label, widths)
+            panel, widths = [], []
+        panel.append(row)
+        widths.append(wanted)
+    if panel:
+        yield _panel(header, panel, label, widths)
+
+
+def _panel(header: Sequence[str], rows: Rows, label: int, widths: Sequence[int]) -> str:
+    lines: list[str] = []
+    for head, cells in zip(header, zip(*rows, strict=True), strict=True):
+        if any(cells):
+            lines += _row([head, *cells], [label, *widths])
+    return "\n".join(lines)
+
+
+def _pair(head: str, cell: str, columns: int) -> list[str]:
+    """A heading and what stands under it, on one line where that fits."""
+    if not cell:
+        return []
+    one = f"{head}  {cell}"
+    return [one] if len(one) <= columns else [*fold(head, columns), *fold(cell, columns, "  ")]
