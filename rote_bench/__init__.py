@@ -1,8 +1,8 @@
 """rote-bench: how language models memorise wrong labels and still reason well.
 
 Every verb of the command line is a function here: ``run``, ``load_task``, ``validate``, ``data``, ``dataset``,
-``export_data``, ``listing``, ``check_model``, ``check_models``, ``load_report``, ``show``, ``plot``, ``schema``,
-``new``, ``sweep_cells``, ``build_leaderboard`` and ``check_report``.
+``export_data``, ``listing``, ``check_model``, ``check_models``, ``load_report``, ``show``, ``show_html``, ``plot``,
+``schema``, ``new``, ``sweep_cells``, ``build_leaderboard`` and ``check_report``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         schema,
         show,
         show_data,
+        show_html,
         sweep_cells,
         validate,
     )
@@ -60,6 +61,7 @@ __all__ = [
     "schema",
     "show",
     "show_data",
+    "show_html",
     "sweep_cells",
     "validate",
 ]

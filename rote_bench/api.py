@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
+from .drawing import plot
 from .errors import UserError
 from .planning import Overrides, cells_of, expect_cells, expect_sweep, load_task, require_drawable, sweep_of
 from .plugins import load as load_plugins
 from .progress import Progress
-from .reading import Report, compare, load_report, plot, show, show_data
+from .reading import Report, compare, load_report, show, show_data, show_html
 
 if TYPE_CHECKING:
     from .leaderboard.check import Check
@@ -45,6 +46,7 @@ __all__ = [
     "schema",
     "show",
     "show_data",
+    "show_html",
     "sweep_cells",
     "validate",
 ]

@@ -1,10 +1,11 @@
-"""Reports as they are read again: loaded, shown, drawn."""
+"""Reports as they are read again: loaded, shown, compared."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
@@ -16,7 +17,9 @@ from .report.record import Report as Record
 from .report.schema import write as to_json
 
 if TYPE_CHECKING:
+    from .plugins import Registry
     from .report.contrast import Contrast
+    from .report.page import Picture
     from .statistics import Estimate
 
 
@@ -148,19 +151,68 @@ def compare(first: str | Path, second: str | Path) -> Contrast:
     return contrast.compare(first, second)
 
 
-def plot(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> list[Path]:
-    """Draw the figures of a report again, into ``figures`` beside it.
+def show_html(path: str | Path, *, plugins: Sequence[str | Path] = (), progress: Progress | None = None) -> str:
+    """One report as a page that needs nothing beside it: no network, no scripts, its figures inside.
+
+    Figures are those beside the report, where they are what the report names; others are drawn anew.
 
     Raises:
-        UserError: when there is no report, or the folder cannot be written.
+        UserError: when there is no report, or several.
     """
+    from .report import page
+
+    if is_folder_of_reports(path):
+        raise UserError("holds no report of its own; a page shows one", where=str(path), hint="name one of its reports")
+    report, registry, progress = load_report(path), load_plugins(plugins), progress or Progress()
+    samples = report.folder / page.SAMPLES
+    known = page.is_artifact(report.record, report.folder, page.SAMPLES)
+    return page.render(
+        report.record,
+        registry,
+        twin=report.twin,
+        pictures=_pictures(report, registry, progress),
+        asked=page.examples(samples) if known else (),
+    )
+
+
+def save_html(path: str | Path, file: str | Path | None = None, *, plugins: Sequence[str | Path] = ()) -> Path:
+    """Write the page of a report, and say where: ``report.html`` beside it where no other file is named.
+
+    Raises:
+        UserError: when there is no report, or the file cannot be written or is not called as a page is.
+    """
+    from .report import page
+
+    report = Path(path)
+    place = Path(file) if file is not None else (report if report.is_dir() else report.parent) / page.FILE
+    if place.suffix.lower() not in (".html", ".htm"):  # a slip must not cost a report
+        raise UserError("a page's name ends in .html", where=str(place))
+    text = show_html(report, plugins=plugins)
+    try:
+        write.write_text(place, text)
+    except OSError as error:
+        raise UserError(f"cannot be written: {error.strerror}", where=str(place)) from None
+    return place
+
+
+def _pictures(report: Report, registry: Registry, progress: Progress) -> dict[str, Picture]:
+    """The figure of each diagnostic that has one: as it was drawn by the run, or else anew."""
     from .pipeline.diagnose import draw_figures
+    from .report import page
     from .report.sentences import about
 
-    report = load_report(path)
-    cell, folder = report.record, report.folder / "figures"
-    named = about(cell.task.label, cell.model.name, cell.data.noise_rate, cell.seeds.label)
-    try:
-        return draw_figures(cell.diagnostics, load_plugins(plugins), folder, about=named, warn=Progress().warn)
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(folder)) from None
+    cell, found, rest = report.record, {}, {}
+    for name in page.figure_names(cell.diagnostics):
+        file = f"figures/{name}.png"
+        kept = page.picture(report.folder / file) if page.is_artifact(cell, report.folder, file) else None
+        if kept is not None and kept.sentence:
+            found[name] = kept
+        else:
+            rest[name] = cell.diagnostics[name]
+    if rest:
+        progress.say(f"drawing {', '.join(rest)}")
+        named = about(cell.task.label, cell.model.name, cell.data.noise_rate, cell.seeds.label)
+        with TemporaryDirectory() as folder:
+            drawn = draw_figures(rest, registry, Path(folder), about=named, warn=progress.warn)
+            found |= {file.stem: kept for file in drawn if (kept := page.picture(file)) is not None}
+    return found

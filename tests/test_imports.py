@@ -18,7 +18,7 @@ FLOORS: list[set[str]] = [
     {"__main__"},
     {"cli"},
     {"api"},
-    {"catalog", "reading", "planning"},
+    {"catalog", "drawing", "reading", "planning"},
     {"plugin", "testing", "scaffold"},
     {"sweep"},
     {"leaderboard"},

@@ -192,7 +192,15 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     show.add_argument(
         "--format", default="simple", metavar="F", help="of a table: simple, github, latex, ... (default: simple)"
     )
-    show.add_argument("--json", action="store_true", help="as JSON")
+    form = show.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as JSON")
+    form.add_argument(
+        "--html",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="one report as a page of its own, written to FILE; report.html beside it without one, - prints it",
+    )
 
     compare = verb("compare", "two cells, or two folders of cells: every metric, the difference and its interval")
     compare.add_argument("first", metavar="A", help="a report, its folder, or a folder of cells of one kind")
@@ -200,7 +208,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     compare.add_argument("--format", default="simple", metavar="F", help="of the table: simple, github, latex, ...")
     compare.add_argument("--json", action="store_true", help="as JSON")
 
-    plot = verb("plot", "draw the figures of a report again")
+    plot = verb("plot", "draw the figures of a report again, or those of a folder's cells over their seeds")
     plot.add_argument("path", metavar="PATH")
 
     schema = verb("schema", "print a JSON schema")

@@ -197,7 +197,13 @@ def _print_check(result: dict[str, Any]) -> None:
 def _show(options: argparse.Namespace) -> int:
     from .. import api
 
-    if options.json:
+    if options.html == "-":
+        _say(api.show_html(options.path, plugins=options.plugin))
+    elif options.html is not None:
+        from ..reading import save_html
+
+        _say(str(save_html(options.path, options.html or None, plugins=options.plugin)))
+    elif options.json:
         _dump(api.show_data(options.path))
     else:
         _say(api.show(options.path, style=options.format, color=sys.stdout.isatty()))

@@ -6,19 +6,16 @@ page's own small script, which reads the series from a block of JSON. Equal boar
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
 from ..findings import VERDICTS
-from ..measures import words
+from ..report import markup
 from .rank import RANKING
 from .tables import ranks
 
@@ -35,18 +32,11 @@ BAR_WIDTH = 72.0
 
 def render(board: Mapping[str, Any]) -> str:
     """The page of a board in the form of ``leaderboard.json``, as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        number=number, share=share, parameters=parameters, p_value=p_value, words=words, exact=exact, ranks=ranks
-    )
+    environment = markup.environment(TEMPLATES)
+    environment.filters.update(p_value=p_value, exact=exact, ranks=ranks)
     sources = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "noscript.css", "page.js")}
+    sources[markup.STYLE] = (markup.TEMPLATES / markup.STYLE).read_text(encoding="utf-8")
+    styles, scripts = ([text for name, text in sources.items() if name.endswith(end)] for end in (".css", ".js"))
     return environment.get_template("page.html").render(
         board=board,
         columns=columns(board),
@@ -54,7 +44,7 @@ def render(board: Mapping[str, Any]) -> str:
         verdicts=VERDICTS,
         bars=[bars(task["rows"]) for task in board["tasks"]],
         environment_of=environment_of(board["tasks"]),
-        policy=policy(sources),
+        policy=markup.policy(styles, scripts),
         data=htmlsafe_json_dumps(island(board), separators=(",", ":"), allow_nan=False),
         **{name.replace(".", "_"): Markup(text) for name, text in sources.items()},
     )
@@ -66,42 +56,9 @@ def columns(board: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [(n, m["heading"], "ascending" if m["higher_is_better"] is False else "descending") for n, m in said]
 
 
-def policy(sources: Mapping[str, str]) -> str:
-    """A content security policy under which nothing runs and nothing is styled but these very texts."""
-
-    def digests(suffix: str) -> str:
-        texts = [text.encode() for name, text in sorted(sources.items()) if name.endswith(suffix)]
-        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(t).digest()).decode()}'" for t in texts)
-
-    return (
-        f"default-src 'none'; style-src {digests('.css')}; script-src {digests('.js')}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def number(value: float | None, digits: int = DIGITS) -> str:
-    """A number for reading, with a true minus sign; a dash for what is not known."""
-    if value is None:
-        return "–"
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", "\u2212")
-
-
-def share(value: float) -> str:
-    """A rate in per cent, with a no-break space."""
-    return f"{100 * value:.4g}\u00a0%"
-
-
 def exact(value: float) -> str:
     """A number to sort by."""
     return f"{value:.6g}"
-
-
-def parameters(count: int | None) -> str:
-    """A number of parameters in millions or billions."""
-    if count is None:
-        return "–"
-    return f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
 
 
 def p_value(value: float | None) -> str:

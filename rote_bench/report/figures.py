@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,6 +50,9 @@ def drawing(
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure with a row of axes in the house style, written to ``path`` (PNG) once it is drawn.
 
+    The file carries the sentence of ``title`` as its ``Title`` and what it is about as its ``Description``, which
+    programs can read out to those who do not see it.
+
     Args:
         width, height: in inches.
         share: whether the axes share the vertical scale.
@@ -62,9 +66,10 @@ def drawing(
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, columns, sharey=share, squeeze=False)
         yield figure, list(axes[0])
+        said = {"Title": " ".join(figure.get_suptitle().split()), "Description": _about.get()}
         _name(figure, _about.get())
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, facecolor="white")
+        figure.savefig(path, facecolor="white", metadata={key: text for key, text in said.items() if text})
 
 
 def title(figure: Figure, text: str) -> None:
@@ -93,7 +98,7 @@ def percent(share: float) -> str:
 def line(
     ax: Axes,
     x: Sequence[float],
-    levels: Mapping[str, Sequence[float]],
+    levels: Mapping[str, Sequence[float | None]],
     color: str,
     label: str,
     dash: str = "-",
@@ -105,7 +110,7 @@ def line(
         levels: ``value``, ``ci_low`` and ``ci_high``, one of each for every x; the last two may be missing.
         dash: the line's style; empty for markers alone, whose intervals are bars.
     """
-    value, low, high = (levels.get(key) for key in ("value", "ci_low", "ci_high"))
+    value, low, high = (_numbers(levels.get(key)) for key in ("value", "ci_low", "ci_high"))
     assert value is not None
     ax.plot(x, value, dash or "none", color=color, marker=marker, markersize=5, label=label)
     if low is None or high is None:
@@ -114,6 +119,11 @@ def line(
         ax.fill_between(x, low, high, color=color, alpha=0.15, linewidth=0)
     else:
         ax.vlines(x, low, high, color=color, linewidth=1.2)
+
+
+def _numbers(values: Sequence[float | None] | None) -> list[float] | None:
+    """With what is not known as NaN, which is not drawn."""
+    return None if values is None else [math.nan if value is None else value for value in values]
 
 
 def panel(ax: Axes, text: str, *, size: float = 10.5) -> None:

@@ -20,9 +20,10 @@ def about(task: str, model: str, noise_rate: float, seeds: str) -> str:
 
     Args:
         task: its label.
-        seeds: their label.
+        seeds: their label, or those of several with commas between, or the first ``to`` the last.
     """
-    return f"{task}, {model}, {noise_rate * PERCENT:g} % wrong labels, seed {seeds}"
+    several = "s" if ", " in seeds or " to " in seeds else ""
+    return f"{task}, {model}, {noise_rate * PERCENT:g} % wrong labels, seed{several} {seeds}"
 
 
 def sentences(report: Report, twin: Report | None = None) -> list[str]:

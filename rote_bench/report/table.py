@@ -14,8 +14,9 @@ from ..measures import HEADLINE, OOD, in_columns, words
 from ..plugins import BUILT_IN
 from ..spec.model import Seeds
 from ..statistics import Estimate
-from .conditions import conditions, differing, flat, told
+from .conditions import conditions
 from .record import Metric, Report
+from .seeds import groups
 
 if TYPE_CHECKING:
     from ..plugins import Registry
@@ -69,40 +70,18 @@ def collect(reports: Mapping[str, Report]) -> Table:
     Args:
         reports: by a name to be called by, as their path.
     """
-    groups: dict[tuple[str, str, float], dict[str, list[str]]] = {}
-    flats = {name: flat(conditions(report)) for name, report in reports.items()}
-    for name, report in reports.items():
-        key = (report.task.label, report.model.name, report.data.noise_rate)
-        groups.setdefault(key, {}).setdefault(repr(sorted(flats[name].items())), []).append(name)
-    rows: list[Row] = []
-    left_out: list[str] = []
-    for (task, model, rate), alike in sorted(groups.items()):
-        firsts = [flats[members[0]] for members in alike.values()]
-        names = differing(firsts)
-        for one, members in sorted(zip(firsts, alike.values(), strict=True), key=lambda pair: -len(pair[1])):
-            kept, repeated = _once(members, reports)
-            left_out += repeated
-            cells = [reports[name] for name in kept]
-            failed = sum(reports[name].status != "success" for name in members)
-            found = {name: None for cell in cells for name in cell.metrics}
-            metrics = {name: aggregate([cell.metrics.get(name) for cell in cells]) for name in found}
-            parameters = reports[members[0]].model.parameters
-            rows.append(Row(task, model, parameters, rate, len(cells), failed, told(one, names), metrics))
+    found, left_out = groups(reports)
+    rows = []
+    for group in found:
+        cells = [reports[name] for name in group.names]
+        failed = sum(reports[name].status != "success" for name in group.all_names)
+        names = {name: None for cell in cells for name in cell.metrics}
+        metrics = {name: aggregate([cell.metrics.get(name) for cell in cells]) for name in names}
+        parameters = reports[group.all_names[0]].model.parameters
+        rows.append(
+            Row(group.task, group.model, parameters, group.noise_rate, len(cells), failed, group.differs, metrics)
+        )
     return Table(rows, left_out)
-
-
-def _once(names: Iterable[str], reports: Mapping[str, Report]) -> tuple[list[str], list[str]]:
-    """One finished cell for each set of seeds, from committed code where there is one; and what becomes of others."""
-    by_seeds: dict[Seeds, str] = {}
-    left_out = []
-    done = [name for name in names if reports[name].status == "success"]
-    for name in sorted(done, key=lambda name: (bool(reports[name].environment.git_dirty), name)):
-        seeds = reports[name].seeds
-        if seeds in by_seeds:
-            left_out.append(f"left out: {name}: seed {seeds.label} stands in {by_seeds[seeds]} already")
-        else:
-            by_seeds[seeds] = name
-    return sorted(by_seeds.values()), left_out
 
 
 def comparable(reports: Iterable[Report]) -> list[Report]:

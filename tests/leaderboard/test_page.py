@@ -18,7 +18,8 @@ from typing import Any
 import html5lib
 import pytest
 
-from rote_bench.leaderboard.page import MOST_POINTS, bars, number, p_value, render, thinned
+from rote_bench.leaderboard.page import MOST_POINTS, bars, p_value, render, thinned
+from rote_bench.report.markup import number
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
