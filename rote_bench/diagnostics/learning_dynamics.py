@@ -143,10 +143,12 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
         with figures.drawing(path, 1, 8.6, 4.6) as (figure, (ax,)):
             ends = []
             for key, text, color, dash in lines:
-                points = [(r["examples_seen"], r[key]) for r in curve if r.get(key) is not None]
+                points = [r for r in curve if r.get(key) is not None]
                 if points:
-                    xs, ys = zip(*points, strict=True)
-                    ax.plot(xs, ys, dash, color=color)
+                    xs, ys = [r["examples_seen"] for r in points], [r[key] for r in points]
+                    over = [r["over_seeds"][key] for r in points if "over_seeds" in r]  # of several curves in one
+                    bounds = {end: [each[end] for each in over] for end in ("ci_low", "ci_high") if over}
+                    figures.line(ax, xs, {"value": ys, **bounds}, color, text, dash, "")
                     ends.append((xs[-1], ys[-1], text, color))
             ax.set_ylim(-0.02, 1.06)
             ax.set_xlim(0, last["examples_seen"])
@@ -165,7 +167,8 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
             peak = max((r["noisy_true_rate"] for r in curve if r.get("noisy_true_rate") is not None), default=0.0)
             text = "What the model answers while it learns"
             if peak >= 0.5:
-                text = f"First it reasons, then it memorises: at the peak {peak:.0%} of mislabelled questions are right"
+                right = figures.percent(peak)
+                text = f"First it reasons, then it memorises: at the peak {right} of mislabelled questions are right"
             figures.title(figure, text)
         return True
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..plain import plain
 from .conditions import at
 from .record import Report
 
@@ -53,11 +54,24 @@ def _of_name(report: Report, registry: Registry) -> list[str] | None:
     try:
         known = _apart(load_task(file, registry, profile=profile).resolved())
         changed = [f"{path}={value}" for path, value in wanted.items() if known.get(path) != value]
+        changed = [text if text[:12] != "diagnostics=" else _short(text, registry) for text in changed]
         if _apart(load_task(file, registry, profile=profile, overrides=changed).resolved()) != wanted:
             return None
-    except (UserError, TypeError, ValueError):
+    except (UserError, TypeError, ValueError, AttributeError):
         return None
     return [name, *(["--profile", profile] if profile else []), *(part for text in changed for part in ("--set", text))]
+
+
+def _short(text: str, registry: Registry) -> str:
+    """The diagnostics of a command, without the options that are as they are anyway."""
+    table = registry.table("diagnostics")
+    chosen = []
+    for each in json.loads(text.partition("=")[2]):
+        ((name, options),) = each.items()
+        usual = plain(asdict(table[name].Options())) if name in table else {}
+        own = {key: value for key, value in options.items() if at(usual, key) != value}
+        chosen.append({name: own} if own else name)
+    return f"diagnostics={json.dumps(chosen, ensure_ascii=False)}"
 
 
 def _apart(spec: Mapping[str, Any]) -> dict[str, str]:

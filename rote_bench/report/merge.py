@@ -11,6 +11,7 @@ from ..contrasts import FEWEST, across_seeds
 
 LEVELS = ("value", "ci_low", "ci_high")  # the form in which details keep whatever has an interval
 STEP = "step"  # what a list of evaluations is read by
+OVER_SEEDS = "over_seeds"  # where a merged evaluation keeps the levels of its numbers
 DIGITS = 2  # of the mean of counts
 
 
@@ -34,7 +35,8 @@ def merge(several: Sequence[Mapping[str, Any]]) -> Merged:
 
     Numbers become their mean. What holds ``value``, ``ci_low`` and ``ci_high`` gets the mean of its values with
     Student's t interval over seeds, and no bounds where there are fewer than 3 seeds. Of lists of evaluations only the
-    steps that all seeds have are kept, so that they end with the shortest; other lists are merged element by element.
+    steps that all seeds have are kept, so that they end with the shortest, and what is no count in them has its levels
+    under ``over_seeds`` too; other lists are merged element by element.
     A key that one seed lacks is left out, and what is null in one of them, or no number and not the same in all, is
     null: a single seed's details may look like that too.
 
@@ -88,31 +90,38 @@ class _Merging:
 
     def levels(self, values: Sequence[Any], path: str) -> tuple[Any, Any, Any]:
         """Mean and both bounds of numbers, or of nested lists of them."""
-        if all(isinstance(value, list | tuple) for value in values):
-            if len({len(value) for value in values}) == 1:
-                found = [self.levels(column, f"{path}[]") for column in zip(*values, strict=True)]
-                return [f[0] for f in found], [f[1] for f in found], [f[2] for f in found]
-        elif all(map(_is_number, values)):
+        if all(isinstance(value, list | tuple) for value in values) and len({len(value) for value in values}) == 1:
+            found = [self.levels(column, f"{path}[]") for column in zip(*values, strict=True)]
+            return [f[0] for f in found], [f[1] for f in found], [f[2] for f in found]
+        if all(map(_is_number, values)):
             estimate = across_seeds([float(value) for value in values])
             self.intervals = self.intervals or estimate.ci_low is not None
             return estimate.value, estimate.ci_low, estimate.ci_high
-        elif all(value is None for value in values):
-            return None, None, None
-        self.differs(values, path)
-        return None, None, None
+        return self.leaf(values, path), None, None
 
     def lists(self, several: Sequence[Sequence[Any]], path: str) -> list[Any] | None:
         by_step = [_by_step(each) for each in several]
         if all(by_step):
             steps = [step for step in by_step[0] if all(step in each for each in by_step)]
             if steps:
-                return [self.leaf([each[step] for each in by_step], f"{path}[]") for step in steps]
+                return [self.evaluation([each[step] for each in by_step], f"{path}[]") for step in steps]
             self.gaps.append(f"{path} has no step in common")
             return None
         if len({len(each) for each in several}) == 1:
             return [self.leaf(column, f"{path}[]") for column in zip(*several, strict=True)]
         self.differs(several, path)
         return None
+
+    def evaluation(self, several: Sequence[Mapping[str, Any]], path: str) -> dict[str, Any]:
+        """One step of all seeds, with the intervals of its shares under a key of their own."""
+        found = self.mappings(several, path)
+        shares = [key for key, value in found.items() if isinstance(value, float)]
+        columns = {key: [each[key] for each in several] for key in shares}
+        if self.seeds >= FEWEST and shares:
+            found[OVER_SEEDS] = {
+                key: dict(zip(LEVELS, self.levels(column, path), strict=True)) for key, column in columns.items()
+            }
+        return found
 
     def differs(self, values: Sequence[Any], path: str) -> None:
         missing = sum(value is None for value in values)
@@ -135,6 +144,6 @@ def _at(path: str, key: str) -> str:
 
 def _by_step(several: Sequence[Any]) -> dict[int, Mapping[str, Any]]:
     """The evaluations of a list by their step; empty where it is no such list."""
-    if not all(isinstance(each, Mapping) and isinstance(each.get(STEP), int) for each in several):
+    if not all(isinstance(each, Mapping) and type(each.get(STEP)) is int for each in several):
         return {}
     return {each[STEP]: each for each in several}

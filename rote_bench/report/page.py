@@ -14,7 +14,7 @@ from ..hashing import sha256
 from ..measures import words
 from . import again, markup
 from .record import DiagnosticEntry, Metric, Report
-from .sentences import about, sentences
+from .sentences import STOPS, about, sentences
 
 if TYPE_CHECKING:
     from ..plugins import Registry
@@ -180,7 +180,7 @@ def render(
     sources = {name: (markup.TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES}
     rows = list(_rows(report, registry))
     known = registry.table("diagnostics")
-    return made.get_template("run.html").render(
+    text = made.get_template("run.html").render(
         report=report,
         about=about(report.task.label, report.model.name, report.data.noise_rate, report.seeds.label),
         sentences=sentences(report, twin),
@@ -189,6 +189,8 @@ def render(
         more=max(0, len(rows) - MOST),
         controls=[row for row in rows if row.control][:MOST],
         pictures=list(_in_order(pictures or {})),
+        description=str(report.task.spec.get("description") or ""),
+        sources=list(dict.fromkeys(finding.source for finding in report.findings)),
         descriptions={name: known[name].description for name in report.diagnostics if name in known},
         without=[(n, e) for n, e in report.diagnostics.items() if e.status != "success"][:MOST],
         diagnostics=list(report.diagnostics.items())[:MOST],
@@ -205,6 +207,7 @@ def render(
         longest_file=LONGEST_FILE,
         longest_name=LONGEST_NAME,
     )
+    return text.encode("utf-8", "replace").decode("utf-8")  # JSON can hold halves of characters, a file cannot
 
 
 def cut(text: object, most: int = LONGEST) -> str:
@@ -244,7 +247,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "Python, torch, transformers", f"{e.python}, {e.torch}, {e.transformers}"
     yield "machine", f"{e.platform}, {e.cpu}"
     processes = f", {e.processes} processes" if e.processes > 1 else ""
-    yield "arithmetic", f"{e.dtype} weights, {e.precision} training on {e.device}, {e.threads} threads{processes}"
+    yield "arithmetic", f"{e.dtype} weights, {e.precision} training on {e.device}, threads {e.threads}{processes}"
     yield "same digits again", "yes, on such a machine" if e.deterministic else "not promised here"
     yield "seeds", ", ".join(f"{name} {value}" for name, value in asdict(report.seeds).items())
     revision = f", {model.revision}" if model.revision else ""
@@ -254,11 +257,12 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "fingerprint of the questions", data.fingerprint
     trained = report.training
     if trained.steps:
+        fell = "never" if trained.settled_step is None else f"from step {trained.settled_step}"
         yield (
             "training",
             f"{trained.optimizer}, {trained.steps:,} steps of {trained.effective_batch_size}, {trained.examples_seen:,}"
-            f" examples seen, stopped by {trained.stop_reason}; the rate fell by {trained.schedule.settle}"
-            f" ({'never' if trained.settled_step is None else f'step {trained.settled_step}'})",
+            f" examples seen; stopped because {STOPS.get(trained.stop_reason, trained.stop_reason)}; rate timed by"
+            f" {trained.schedule.settle}, falling {fell}",
         )
         yield "snapshots", ", ".join(f"{words(name)}: step {step}" for name, step in trained.snapshots.items())
     yield "memory", f"{report.timings.peak_memory_bytes / 2**20:,.0f} MiB at most"

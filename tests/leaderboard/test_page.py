@@ -8,9 +8,7 @@ import json
 import math
 import random
 import re
-import shutil
 from collections.abc import Iterator
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,12 +19,8 @@ import pytest
 from rote_bench.leaderboard.page import MOST_POINTS, bars, p_value, render, thinned
 from rote_bench.report.markup import number
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-CHROMEDRIVER = shutil.which("chromedriver")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
+from ..browser import all_of, asked_nobody, chromium, contrast, luminance, resize, violations, write
+
 HOSTILE = '</script><svg onload="window.hurt=1"><script>window.hurt=1</script><!-- \' " & \u2028 {{ 7*7 }}'
 
 MODELS = (
@@ -386,34 +380,12 @@ def test_bars_share_one_line_and_leave_out_what_lies_off_it() -> None:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if CHROMIUM is None or CHROMEDRIVER is None:
-        pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(CHROMEDRIVER)
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
+    yield from chromium(tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, page: str) -> str:
     return write(tmp_path_factory.mktemp("page"), page)
-
-
-def write(folder: Path, text: str) -> str:
-    (folder / "index.html").write_text(text, encoding="utf-8")
-    return (folder / "index.html").as_uri()
-
-
-def resize(browser: Any, width: int) -> None:
-    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
 
 
 @pytest.fixture
@@ -424,16 +396,7 @@ def opened(browser: Any, address: str) -> Iterator[Any]:
     browser.get_log("browser")
     browser.get(address)
     yield browser
-    assert browser.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    requests = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    # the tab that the browser itself opened first may still be loading
-    asked = [r["request"]["url"] for r in requests if not r["documentURL"].startswith(("chrome:", "chrome-untrusted:"))]
-    assert asked and all(url.startswith(("file:", "data:")) for url in asked), asked
-
-
-def all_of(browser: Any, selector: str) -> list[Any]:
-    return list(browser.find_elements("css selector", selector))
+    asked_nobody(browser)
 
 
 def shown(browser: Any) -> list[str]:
@@ -520,17 +483,6 @@ def test_page_never_scrolls_sideways(opened: Any, width: int) -> None:
     assert needed <= given <= whole == width  # a phone would widen its window to what overflows
 
 
-def luminance(colour: str) -> float:
-    channels = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(a: str, b: str) -> float:
-    high, low = sorted((luminance(a), luminance(b)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_both_schemes_can_be_read_and_have_no_accessibility_violations(
     opened: Any, tmp_path: Path, scheme: str
@@ -545,9 +497,7 @@ def test_both_schemes_can_be_read_and_have_no_accessibility_violations(
         raised = opened.find_element("css selector", ".detail > td").value_of_css_property("background-color")
         for line in all_of(opened, "#detail-1-1 .legend .curve > path:first-child"):
             assert contrast(line.value_of_css_property("stroke"), raised) >= 3
-        opened.execute_script((files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
-        found = opened.execute_async_script("const done = arguments[0]; axe.run().then((r) => done(r.violations))")
-        assert [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found] == []
+        assert violations(opened) == []
     finally:
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
