@@ -181,10 +181,8 @@ def save_html(path: str | Path, file: str | Path | None = None, *, plugins: Sequ
     Raises:
         UserError: when there is no report, or the file cannot be written or is not called as a page is.
     """
-    from .report import page
-
     report = Path(path)
-    place = Path(file) if file is not None else (report if report.is_dir() else report.parent) / page.FILE
+    place = Path(file) if file is not None else (report if report.is_dir() else report.parent) / write.PAGE
     if place.suffix.lower() not in (".html", ".htm"):  # a slip must not cost a report
         raise UserError("a page's name ends in .html", where=str(place))
     text = show_html(report, plugins=plugins)

@@ -255,7 +255,7 @@ def account(cell: Cell, trained: Trained, *, share: float = 1.0) -> None:
 def clear(cell: Cell) -> None:
     """Make the cell's folder, without the files that an earlier run left: they are not those of the next report."""
     cell.folder.mkdir(parents=True, exist_ok=True)
-    for path in (cell.folder / write.FILE, *own_files(cell.folder)):
+    for path in (cell.folder / write.FILE, cell.folder / write.PAGE, *own_files(cell.folder)):
         path.unlink(missing_ok=True)
 
 

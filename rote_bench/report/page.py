@@ -19,7 +19,6 @@ from .sentences import STOPS, about, sentences
 if TYPE_CHECKING:
     from ..plugins import Registry
 
-FILE = "report.html"
 STYLES = (markup.STYLE, "run.css")
 FIRST = "learning_dynamics"
 STAGES = ("data", "training", "evaluation", "diagnostics", "figures", "total")

@@ -18,6 +18,7 @@ from .schema import schema
 from .schema import write as to_json
 
 FILE = "report.json"
+PAGE = "report.html"  # made of it on demand, and no part of it
 LAST_OF_FIRST = "1620336"  # the last commit that writes and reads reports of schema version 1
 
 

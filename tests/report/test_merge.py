@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -103,6 +103,7 @@ def test_a_value_that_one_seed_lacks_has_no_interval() -> None:
     assert found["value"][1] is found["ci_low"][1] is found["ci_high"][1] is None and found["ci_low"][0] is not None
 
 
+@settings(max_examples=50)
 @given(DETAILS, st.integers(2, 4))
 def test_equal_seeds_say_what_one_of_them_says(details: dict[str, Any], seeds: int) -> None:
     """But for bounds, which are over seeds then, and steps that a list names twice."""
@@ -126,6 +127,7 @@ def test_equal_seeds_say_what_one_of_them_says(details: dict[str, Any], seeds: i
     same(found.details, details)
 
 
+@settings(max_examples=50)
 @given(st.lists(DETAILS, min_size=1, max_size=4))
 def test_any_details_can_be_brought_together_in_any_order(several: list[dict[str, Any]]) -> None:
     def plain(found: Merged) -> Any:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import html5lib
 import pytest
@@ -20,6 +21,7 @@ from PIL import Image
 
 from rote_bench.cli import main
 from rote_bench.cli.verbs import parser
+from rote_bench.pipeline import stages
 from rote_bench.plugins import Registry
 from rote_bench.reading import load_report, show_html
 from rote_bench.report import again, figures
@@ -31,6 +33,9 @@ from rote_bench.spec.loader import load_task
 
 from ..browser import all_of, asked_nobody, chromium, resize, violations, write
 from ..reports import metric, report
+
+if TYPE_CHECKING:
+    from rote_bench.pipeline.cell import Cell
 
 HOSTILE = '</style></code><svg onload="window.hurt=1"><script>window.hurt=1</script><!-- \' " & \u2028 {{ 7*7 }}'
 KEPT = ("status", "verdict", "sha256", "hash", "content_hash", "fingerprint", "request", "source", "settle", "way")
@@ -86,7 +91,7 @@ def elements(text: str) -> list[tuple[str, Mapping[str, str]]]:
 
 
 def test_figures_carry_their_sentence_unfolded_in_any_script(tmp_path: Path) -> None:
-    for sentence in ("Right on 97 % of questions, " * 6 + "in all", "weiß – “ja” – 見る"):
+    for sentence in ("Right on 97 % of questions, " * 6 + "in all", "weiß – “ja” – ρ ≤ .1"):
         found = draw(tmp_path / "x.png", sentence)
         with Image.open(tmp_path / "x.png") as image:
             assert found.sentence == sentence == image.info["Title"]
@@ -173,6 +178,13 @@ def test_what_is_no_picture_is_none(tmp_path: Path, drawn: Picture) -> None:
     assert picture(tmp_path / "link") is None and picture(tmp_path / "nowhere") is None
     (tmp_path / "not.parquet").write_bytes(b"PAR1")
     assert examples(tmp_path / "not.parquet") == []
+
+
+def test_a_page_does_not_outlive_its_report(tmp_path: Path) -> None:
+    for name in ("report.json", "report.html", "notes.html"):
+        (tmp_path / name).write_text("x")
+    stages.clear(cast("Cell", SimpleNamespace(folder=tmp_path)))
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.html"]
 
 
 # A cell that was really run ---------------------------------------------------------------------------------------
@@ -264,7 +276,7 @@ def test_a_folder_of_reports_has_no_page(copied: Path, capsys: pytest.CaptureFix
     ("profile", "overrides"),
     [
         (None, []),
-        ("quick", ["training.max_steps=60", "training.schedule.settle=twin", "seeds.order=7"]),
+        ("quick", ["training.max_steps=400", "training.schedule.settle=twin", "seeds.order=7"]),
         ("compact", ["diagnostics=[logit_lens, {erasure: {examples: 20}}]", 'title="it\'s # so"', "seeds.noise=3"]),
     ],
 )
@@ -291,7 +303,8 @@ def test_a_task_that_is_not_at_hand_comes_as_its_file(copied: Path, registry: Re
     (tmp_path / "task.yaml").write_text(again.task_file(made))
     found = load_task(tmp_path / "task.yaml", registry)
     assert found.content_hash() == made.task.content_hash
-    assert {**found.resolved(), "seeds": None, "profile": None} == {**made.task.spec, "seeds": None, "profile": None}
+    resolved = json.loads(json.dumps(found.resolved()))
+    assert {**resolved, "seeds": None, "profile": None} == {**made.task.spec, "seeds": None, "profile": None}
     assert yaml.safe_load(again.task_file(made))["name"] == made.task.name
 
 
