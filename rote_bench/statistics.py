@@ -201,6 +201,57 @@ def proportion(hits: ArrayLike, clusters: ArrayLike) -> Estimate:
     return Estimate(total / n, min(low, least), max(high, most), "cluster jackknife on the logit scale", n)
 
 
+def weighted_proportion(hits: ArrayLike, weights: ArrayLike, clusters: ArrayLike) -> Estimate:
+    """The share that hits have of weights, such as of pairings that an example wins of those that it takes part in.
+
+    As ``proportion``, which it equals where every weight is 1: an example counts as one trial of the mean weight, so
+    that many pairings of one example are no more than one observation. Examples without weight are left out.
+
+    Args:
+        hits: (n,) from 0 to the weight.
+        weights: (n,) at least 0.
+        clusters: (n,) the cluster of each example, any integers.
+    """
+    from scipy.special import expit
+
+    whole = np.asarray(weights, dtype=float)
+    kept = whole > 0
+    whole, part, groups = whole[kept], np.asarray(hits, dtype=float)[kept], np.asarray(clusters)[kept]
+    n = len(whole)
+    if n == 0:
+        return Estimate.missing("no examples")
+    value = float(np.clip(part.sum() / whole.sum(), 0, 1))
+    codes, sizes = _sizes(groups)
+    if part.sum() <= 0 or (whole - part).sum() <= 0 or len(sizes) == 1:
+        low, high = _wilson_bounds(value, n / (_design_effect(sizes) if len(sizes) > 1 else 1))
+        return Estimate(value, low, high, f"Wilson score, n over the design effect at correlation {SUPPOSED:g}", n)
+    scale = n / whole.sum()
+    own, weight = np.bincount(codes, part) * scale, np.bincount(codes, whole) * scale
+    at = _logit(own.sum(), n)
+    reach = t_quantile(len(sizes) - 1) * float(_jackknife_error(_logit(own.sum() - own, n - weight) - at))
+    low, high = float(expit(at - reach)), float(expit(at + reach))
+    least, most = _wilson_bounds(value, n)
+    over = "cluster" if clustered(groups) else "example"
+    return Estimate(value, min(low, least), max(high, most), f"{over} jackknife on the logit scale", n)
+
+
+def design_effect(clusters: ArrayLike) -> float:
+    """How many examples count as one where hits and misses were not kept, at a supposed correlation of 0.05 within
+    clusters; 1 where there are none."""
+    if not len(np.asarray(clusters)) or not clustered(clusters):
+        return 1.0
+    return _design_effect(_sizes(clusters)[1])
+
+
+def unseen_proportion(share: float, n: int, effect: float) -> Estimate:
+    """A share of n examples of which nothing else is known, with Wilson's interval over the design effect."""
+    if n == 0:
+        return Estimate.missing("no examples")
+    low, high = _wilson_bounds(share, n / effect)
+    said = "Wilson score" if effect == 1 else f"Wilson score, n over the design effect at correlation {SUPPOSED:g}"
+    return Estimate(share, low, high, said, n)
+
+
 def _sizes(clusters: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """(n,) the position of each example's cluster, and (clusters,) how many examples it has; one cluster for each
     example where there are none."""

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"builtin"},
     {"pipeline"},
     {"diagnostics"},
-    {"measurement", "findings", "report", "subject", "export"},
+    {"measurement", "findings", "report", "subject", "export", "foils"},
     {"training", "interventions", "evaluation"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear"},
     {"contrasts"},

@@ -138,6 +138,10 @@ class Addition(Task):
             sums[int(column)] = int(value)
         else:
             replaced[intermediate] = int(value)
+        return self._added(sums, replaced)
+
+    def _added(self, sums: Sequence[int], replaced: Mapping[str, int]) -> str:
+        """The answer from the sums of columns and the carries."""
         carries = [0, *self._carries(sums, replaced)]
         total = carries[self.digits] * self.base
         total += sum((s + carries[k]) % 10 * 10**k for k, s in enumerate(sums))
@@ -150,6 +154,23 @@ class Addition(Task):
         if kind == "carry" and column.isdecimal() and 1 <= int(column) <= self.digits:
             return ["0", "1"]
         return ()
+
+    def foils(self, example: Example) -> Sequence[str]:
+        """Sums under the other carry into one of the columns; and with another sum of the units, which no carry enters.
+
+        The first are hard to tell from the true answer, as every digit of theirs follows from the question but for one
+        carry.
+        """
+        a, b = self.operands(example)
+        sums = [x + y for x, y in zip(self._columns(a), self._columns(b), strict=True)]
+        found: dict[str, None] = {}
+        for k, carry in enumerate(self._carries(sums, {}), start=1):
+            found[self._added(sums, {f"carry_{k}": 1 - carry})] = None
+        for units in range(19):
+            if units != sums[0]:
+                found[self._added([units, *sums[1:]], {})] = None
+        found.pop(example.answer, None)
+        return list(found)
 
     def words(self) -> Iterable[str]:
         return [*"0123456789", "+", "="]

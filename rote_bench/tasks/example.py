@@ -110,6 +110,23 @@ class Task(ABC):
         """What the answer would be if the named intermediate result had this value; None when undefined."""
         return None
 
+    def foils(self, example: Example) -> Sequence[str]:
+        """The wrong answers that are as likely as the true one until its intermediate result is known.
+
+        All that another value of an intermediate result would lead to, each once and never the true answer. Whether a
+        model has computed an answer shows in comparison with these: any other wrong answer may be ruled out by what
+        the question says of itself. Empty when the task has no such notion; by default what ``values`` and
+        ``answer_if`` give.
+        """
+        found: dict[str, None] = {}
+        for name, own in example.intermediates.items():
+            for value in self.values(name):
+                answer = None if value == own else self.answer_if(example, name, value)
+                if answer is not None:
+                    found[answer] = None
+        found.pop(example.answer, None)
+        return list(found)
+
     def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
         """Kind of neighbour -> pool indices of examples one step away from this one."""
         return {}

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, combinations
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -216,6 +216,51 @@ class Table(Task):
 
     def values(self, intermediate: str) -> Sequence[str]:
         return self._values.get(intermediate, ())
+
+    @cached_property
+    def _alternatives(self) -> list[tuple[str, tuple[str, ...], dict[tuple[str, ...], dict[str, str]]]]:
+        """Intermediate result, the features that decide the answer together with it, and by their values what each
+        value of it leads to."""
+        rows = [self.example(i) for i in range(len(self))]
+        out = []
+        for name in rows[0].intermediates if rows else ():
+            features = [f for f in rows[0].features if all(f in row.features for row in rows)]
+            known = [
+                found
+                for size in range(3)
+                for chosen in combinations(features, size)
+                if (found := _decided(rows, name, chosen)) is not None
+            ]
+            if known:
+                chosen, table = min(known, key=lambda found: len(found[1]))
+                out.append((name, chosen, table))
+        return out
+
+    def foils(self, example: Example) -> Sequence[str]:
+        """Answers of rows that differ in an intermediate result alone, as far as the table has such rows.
+
+        What else decides the answer is found in the table: none, one or two ``features`` with which no value of the
+        intermediate result leads to two answers, of all such the coarsest.
+        """
+        found: dict[str, None] = {}
+        for name, chosen, table in self._alternatives:
+            if name in example.intermediates and all(f in example.features for f in chosen):
+                answers = table.get(tuple(example.features[f] for f in chosen), {})
+                found.update((a, None) for value, a in answers.items() if value != example.intermediates[name])
+        found.pop(example.answer, None)
+        return list(found)
+
+
+def _decided(
+    rows: Sequence[Example], name: str, features: tuple[str, ...]
+) -> tuple[tuple[str, ...], dict[tuple[str, ...], dict[str, str]]] | None:
+    """Values of features -> value of an intermediate result -> the one answer that all such rows have; else None."""
+    table: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        answers = table.setdefault(tuple(row.features[f] for f in features), {})
+        if name not in row.intermediates or answers.setdefault(row.intermediates[name], row.answer) != row.answer:
+            return None
+    return features, table
 
 
 def _question(p: TableParameters, row: Mapping[str, Any], part: Part, number: int, key: str) -> tuple[str, str]:

@@ -155,8 +155,30 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
         found.rule(
             label != example.answer, "near misses are wrong", f"{label!r} is true for {shown}", "leave the answer out"
         )
+    _foil_rules(found, task, example)
     for name, value in example.intermediates.items():
         _intermediate_rules(found, task, example, name, value)
+
+
+def _foil_rules(found: Findings, task: Task, example: Example) -> None:
+    foils = list(task.foils(example))
+    found.rule(
+        example.answer not in foils,
+        "foils are wrong",
+        f"{example.answer!r} is true for {example.text!r}",
+        "leave the answer out of `foils`",
+    )
+    found.rule(
+        len(set(foils)) == len(foils),
+        "foils once",
+        f"one stands twice beside {example.text!r}",
+        "let `foils` name each answer once",
+    )
+    known = set(task.words()) if foils else set()
+    wrong = next((foil for foil in foils if not foil or not known.issuperset(foil.split())), None)
+    found.rule(
+        wrong is None, "foils in words", f"{wrong!r} has words that `words` does not know", "add them to `words`"
+    )
 
 
 def _among(answers: Sequence[str], label: str) -> bool:
