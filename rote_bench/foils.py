@@ -33,8 +33,8 @@ class Foils:
     weights: Tensor
 
 
-def find(subject: Subject, view: View, limit: int) -> Foils | None:
-    """Foils of a view's first examples, of those that have a label, where the true answer and the label part.
+def find(subject: Subject, views: Sequence[View], limit: int) -> dict[str, Foils | None]:
+    """Foils of the first examples of views, of those that have a label, where the true answer and the label part.
 
     A foil counts where it parts from the true answer at that very token and is not the label there. Each counts as
     often as it is the true answer to such questions: of clean training questions that have the same answers to tell
@@ -42,60 +42,63 @@ def find(subject: Subject, view: View, limit: int) -> Foils | None:
     half: of two answers the more frequent one is true as much more often as it counts less as a foil.
 
     Returns:
-        None where no example has any.
+        By the view's name; None where no example of it has any.
     """
-    return _Found(subject, view, limit).foils()
+    search = _Search(subject, [example for view in views for example in view.labelled.examples[:limit]])
+    return {view.name: search.foils(view, limit) for view in views}
 
 
-class _Found:
-    """Foils by example, and the tokens of every answer in question."""
+class _Search:
+    """The foils of examples and of the clean training questions that they are compared with, and all their tokens."""
 
-    def __init__(self, subject: Subject, view: View, limit: int) -> None:
-        n = min(limit, len(view))
-        examples = view.labelled.examples[:n]
-        self.task, self.labels = subject.task, view.labelled.labels[:n]
-        self.rows = [i for i in range(n) if self.labels[i] != examples[i].answer]
-        self.examples = examples
+    def __init__(self, subject: Subject, examples: Sequence[Example]) -> None:
+        self.subject, self.first = subject, examples[0]
         self.known = subject.more_clean(REFERENCE).labelled.examples
-        self.device = view.true.input_ids.device
-        self.asked = view.true.targets[:n]
-        answers: dict[str, None] = {}
-        self.named: dict[int, Sequence[str]] = {}
-        for e in (*(examples[i] for i in self.rows), *self.known):
-            self.named[id(e)] = list(self.task.foils(e))
-            answers.update(dict.fromkeys((e.answer, *self.named[id(e)])))
-        answers.update(dict.fromkeys(self.labels[i] for i in self.rows))
-        self.tokens = _answer_tokens(subject, examples[0], list(answers)) if self.rows else {}
+        self.named = {id(e): subject.task.foils(e) for e in (*examples, *self.known)}
+        self.tokens: dict[str, tuple[int, ...]] = {}
+        self._look_up([e.answer for e in (*examples, *self.known)])
+        self._look_up([foil for foils in self.named.values() for foil in foils])
+        self.frequent: dict[int, Counter[tuple[frozenset[int], int]]] = {}
 
-    def foils(self) -> Foils | None:
+    def _look_up(self, answers: Sequence[str]) -> None:
+        """Add the tokens of answers, as they follow a prompt."""
+        new = [answer for answer in dict.fromkeys(answers) if answer not in self.tokens]
+        if new:
+            encoded = encode(self.subject.tokenizer, [self.first] * len(new), new, named=False)
+            rows = encoded.targets.tolist()
+            self.tokens |= {a: tuple(t for t in row if t != IGNORED) for a, row in zip(new, rows, strict=True)}
+
+    def _frequency(self, p: int) -> Counter[tuple[frozenset[int], int]]:
+        """How often each token is the true one at place p, by the tokens that are to be told apart there."""
+        if p not in self.frequent:
+            kinds = ((self._options(e, p), self.tokens[e.answer]) for e in self.known)
+            self.frequent[p] = Counter((kind, true[p]) for kind, true in kinds if kind is not None)
+        return self.frequent[p]
+
+    def foils(self, view: View, limit: int) -> Foils | None:
         """None where no example has any."""
-        at = [_parting(self.tokens[self.examples[i].answer], self.tokens[self.labels[i]]) for i in self.rows]
-        options = [self._options(self.examples[i], p) for i, p in zip(self.rows, at, strict=True)]
-        options = [kind if self._as_asked(i) else None for i, kind in zip(self.rows, options, strict=True)]
-        frequent: Counter[tuple[int, frozenset[int], int]] = Counter()
-        for e in self.known:
-            for p in set(at):
-                if (kind := self._options(e, p)) is not None:
-                    frequent[p, kind, self.tokens[e.answer][p]] += 1
+        examples, labels = view.labelled.examples[:limit], view.labelled.labels[:limit]
+        self._look_up(labels)
         tokens: list[list[int]] = []
         weights: list[list[float]] = []
-        for i, p, kind in zip(self.rows, at, options, strict=True):
-            counts = {token: frequent[p, kind, token] + 0.5 for token in sorted(kind)} if kind else {}
-            both = {self.tokens[self.examples[i].answer][p], self.tokens[self.labels[i]][p]}
-            kept = [token for token in counts if token not in both]
+        for e, label, targets in zip(examples, labels, view.true.targets[:limit].tolist(), strict=True):
+            if label == e.answer:
+                continue
+            true, taught = self.tokens[e.answer], self.tokens[label]
+            p = next(p for p, (a, b) in enumerate(zip(true, taught, strict=False)) if a != b)
+            # behind its own prompt an answer could have other tokens than behind the one it was looked up with
+            kind = self._options(e, p) if true == tuple(t for t in targets if t != IGNORED) else None
+            counts = {token: self._frequency(p)[kind, token] + 0.5 for token in sorted(kind)} if kind else {}
+            kept = [token for token in counts if token not in (true[p], taught[p])]
             tokens.append(kept)
             weights.append([counts[token] / sum(counts.values()) for token in kept])
         width = max(map(len, tokens), default=0)
         if width == 0:
             return None
+        device = view.true.input_ids.device
         padded = [[*row, *[0] * (width - len(row))] for row in tokens]
         filled = [[*row, *[0.0] * (width - len(row))] for row in weights]
-        return Foils(torch.tensor(padded, device=self.device), torch.tensor(filled, device=self.device))
-
-    def _as_asked(self, row: int) -> bool:
-        """Whether a true answer has the same tokens behind its own prompt as elsewhere, as it has behind a space."""
-        asked = tuple(t for t in self.asked[row].tolist() if t != IGNORED)
-        return asked == self.tokens[self.examples[row].answer]
+        return Foils(torch.tensor(padded, device=device), torch.tensor(filled, device=device))
 
     def _options(self, example: Example, p: int) -> frozenset[int] | None:
         """The tokens at place p of the true answer and of the foils that agree with it so far; None without foils."""
@@ -105,15 +108,3 @@ class _Found:
         others = (self.tokens[foil] for foil in self.named[id(example)])
         found = {other[p] for other in others if len(other) > p and other[:p] == true[:p] and other[p] != true[p]}
         return frozenset({true[p], *found}) if found else None
-
-
-def _parting(first: Sequence[int], second: Sequence[int]) -> int:
-    """The first place at which two answers differ."""
-    return next(p for p, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-
-
-def _answer_tokens(subject: Subject, example: Example, answers: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """The tokens of answers, as they follow a prompt."""
-    encoded = encode(subject.tokenizer, [example] * len(answers), answers, named=False)
-    rows = encoded.targets.tolist()
-    return {a: tuple(t for t in row if t != IGNORED) for a, row in zip(answers, rows, strict=True)}

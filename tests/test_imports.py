@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"builtin"},
     {"pipeline"},
     {"diagnostics"},
-    {"measurement", "findings", "report", "subject", "export", "foils"},
+    {"measurement", "findings", "report", "subject", "export", "foils", "concepts"},
     {"training", "interventions", "evaluation"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear"},
     {"contrasts"},

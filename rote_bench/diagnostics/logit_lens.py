@@ -93,7 +93,7 @@ class LogitLens(Diagnostic[LogitLensOptions]):
         records: dict[str, list[Any]] = {}
         error = least = 0.0
         views = (subject.noisy, subject.validation)
-        foils = {view.name: find(subject, view, self.options.examples) for view in views}
+        foils = find(subject, views, self.options.examples)
         for snapshot, anatomy in subject.anatomies.items():
             part: dict[str, Any] = {"layers": list(range(1, anatomy.n_layers + 1))}
             for view in views:

@@ -2,11 +2,13 @@
 
 Probes are fitted on clean training examples, the best layer and position is chosen on the selection split, and both
 held-out questions and memorised ones are reported. A probe that reads a concept may also have learned it, so each is
-compared with a control task of the same shape (Hewitt and Liang, 2019) and with a network that never learned anything.
+compared with a control task of the same shape (Hewitt and Liang, 2019), drawn several times, and with a network that
+never learned anything.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,19 +17,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ..concepts import ANSWER, DRAWS
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, bootstrap_method, from_draws, mean, quotient, resampled_means
+from ..statistics import (
+    RESAMPLES,
+    Estimate,
+    bootstrap_method,
+    from_draws,
+    interval,
+    mean,
+    proportion,
+    quotient,
+    resampled_means,
+    t_quantile,
+)
 from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ..concepts import Target
     from ..linear import Probes
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
-
-ANSWER = "answer"
 
 
 @dataclass(frozen=True)
@@ -45,17 +58,23 @@ class ProbeOptions:
 
 @dataclass(frozen=True)
 class _Read:
-    """Correctness of one target's probes, (n, sites) each, of the concept and of its control task."""
+    """Correctness of one target's probes: (n, sites) of the concept, (draws, n, sites) of its control task."""
 
     concept: dict[str, NDArray[np.float64]]
     control: dict[str, NDArray[np.float64]]
+
+    @property
+    def selectivity(self) -> NDArray[np.float64]:
+        """(sites,) what the concept's probe reads more than its control on the selection split."""
+        found: NDArray[np.float64] = self.concept["selection"].mean(0) - self.control["selection"].mean((0, 1))
+        return found
 
 
 class Probe(Diagnostic[ProbeOptions]):
     """Linear probes of every intermediate result and of the true answer."""
 
     name = "probe"
-    version = 2
+    version = 3
     description = "where intermediate results and the true answer can be read on memorised examples"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -82,6 +101,8 @@ class Probe(Diagnostic[ProbeOptions]):
     passes = (24, 5)
 
     def run(self, subject: Subject) -> Result:
+        from ..concepts import find_targets
+
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         if not subject.anatomy().supports("block").ok:
@@ -93,26 +114,29 @@ class Probe(Diagnostic[ProbeOptions]):
             "noisy": subject.noisy,
         }
         names = [n for n in views["fit"].places if all(n in v.places for v in views.values())]
-        targets = _targets(subject, views, self.options.intermediates)
+        targets = find_targets(subject, views, self.options.intermediates)
         anatomy = subject.anatomy()
         trained = _fit_and_read(subject.states, subject, views, names, targets)
         floor = _fit_and_read(_reading(subject.random_anatomy(), subject), subject, views, names, targets)
         layers = anatomy.n_layers
         details: dict[str, Any] = {"layers": list(range(1, layers + 1)), "positions": names, "targets": {}}
+        clusters = {name: view.clusters for name, view in views.items()}
         picked: dict[str, int] = {}
         for target, read in trained.items():
-            selectivity = read.concept["selection"].mean(0) - read.control["selection"].mean(0)
-            picked[target] = int(selectivity.argmax())
-            details["targets"][target] = _summary(read, floor[target], picked[target], layers, targets[target].classes)
-        clusters = {name: view.clusters for name, view in views.items()}
+            picked[target] = int(read.selectivity.argmax())
+            summary = _summary(read, floor[target], picked[target], layers, targets[target].classes)
+            details["targets"][target] = {
+                **summary,
+                "by_layer": _by_layer(read, floor[target], layers, names, clusters),
+            }
         rng = subject.rng(self.name)
-        metrics = {}
+        metrics: dict[str, Estimate] = {}
         concepts = [t for t in trained if t != ANSWER]
         if concepts:
             metrics["bridge_retention"] = _retention(trained, picked, concepts, clusters, rng)
         metrics["latent_clean_retention"] = _retention(trained, picked, [ANSWER], clusters, rng)
-        metrics["probe_accuracy_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, "noisy")
-        metrics["probe_control_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, "noisy", True)
+        metrics["probe_accuracy_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters)
+        metrics["probe_control_noisy"] = _level(trained, picked, concepts or [ANSWER], clusters, control=True)
         return Result(metrics, details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, float]:
@@ -127,97 +151,52 @@ class Probe(Diagnostic[ProbeOptions]):
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
-        """Best probe accuracy over positions, by layer, on memorised and held-out questions, with both floors."""
+        """What probes read at the best position of each layer, with both floors."""
         from ..report import figures
 
         targets = details["targets"]
         shown = list(targets) if len(targets) <= 5 else [*list(targets)[:4], ANSWER]
         lines = (
-            ("validation", "held-out questions", figures.HELD_OUT, "-"),
-            ("noisy", "memorised questions", figures.MEMORISED, "-"),
-            ("control", "control task", figures.GREY, ":"),
-            ("random_network", "untrained network", figures.GREY, "--"),
+            ("validation", "held-out questions", figures.HELD_OUT, "-", "o"),
+            ("noisy", "memorised questions", figures.MEMORISED, "-", "o"),
+            ("control", "random classes instead (memorised questions)", figures.GREY, ":", ""),
+            ("untrained", "untrained network (memorised questions)", figures.GREY, "--", ""),
         )
-        with figures.drawing(path, len(shown), 2.6 * len(shown) + 1.4, 4.0) as (figure, axes):
+        width = max(7.6, 2.6 * len(shown) + 1.4)
+        with figures.drawing(path, len(shown), width, 4.6) as (figure, axes):
             for ax, name in zip(axes, shown, strict=True):
-                for key, text, color, dash in lines:
-                    best = [max(row) for row in targets[name][key]]
-                    ax.plot(details["layers"], best, dash, color=color, marker=".", label=text)
-                figures.panel(ax, "true answer" if name == ANSWER else name.replace("_", " "))
+                for key, text, color, dash, marker in lines:
+                    figures.line(ax, details["layers"], targets[name]["by_layer"][key], color, text, dash, marker)
+                figures.panel(ax, "true answer" if name == ANSWER else f"intermediate result: {_called(name)}")
                 figures.layer_ticks(ax, details["layers"])
                 figures.shares(ax)
-            axes[0].set_ylabel("probe accuracy, best position")
-            figures.legend(figure, axes[0])
-            figures.title(figure, "What can be read from the hidden states")
+            axes[0].set_ylabel("share that a linear probe reads right")
+            figures.legend(figure, axes[0], 2)
+            figures.title(figure, _found(targets))
         return True
 
 
-@dataclass(frozen=True)
-class _Target:
-    """Classes of one concept and of its control task in every view."""
-
-    classes: int
-    labels: dict[str, Tensor]
-    control: dict[str, Tensor]
+def _called(name: str) -> str:
+    return name.replace("_", " ")
 
 
-def _targets(subject: Subject, views: Mapping[str, View], wanted: Sequence[str]) -> dict[str, _Target]:
-    import torch
+def _found(targets: Mapping[str, Any]) -> str:
+    """The result in a sentence: what can be read at the place that was chosen for each target."""
 
-    examples = views["fit"].labelled.examples
-    names = [n for n in examples[0].intermediates if not wanted or n in wanted]
-    rng = subject.rng("probe-control")
-    out = {}
-    for name in names:
-        values = subject.task.values(name)
-        labels = {key: torch.tensor(view.intermediate(name, values)) for key, view in views.items()}
-        feature = _deciding_feature(examples, name)
-        control: dict[str, Tensor] = {}
-        random_class: dict[str, int] = {}
-        for key, view in views.items():
-            inputs = [e.features[feature] if feature else e.prompt for e in view.labelled.examples]
-            control[key] = torch.tensor([random_class.setdefault(i, int(rng.integers(len(values)))) for i in inputs])
-        out[name] = _Target(len(values), labels, control)
-    tokens = {key: _answer_tokens(subject, view) for key, view in views.items()}
-    known = sorted({int(t) for column in tokens.values() for t in column[1]})
-    index = {token: i for i, token in enumerate(known)}
-    labels = {key: torch.tensor([index[int(t)] for t in column[1]]) for key, column in tokens.items()}
-    shuffled = {key: torch.tensor(rng.permutation(value.numpy())) for key, value in labels.items()}
-    out[ANSWER] = _Target(len(known), labels, shuffled)
-    return out
+    def at(name: str, key: str) -> float:
+        table = np.asarray(targets[name][key], dtype=float).ravel()
+        return float(table[targets[name]["chosen_site"]])
 
-
-def _deciding_feature(examples: Sequence[Any], intermediate: str) -> str | None:
-    """The coarsest surface feature whose value decides an intermediate result, for the control task."""
-    found: list[tuple[int, str]] = []
-    for feature in examples[0].features:
-        implied: dict[str, set[str]] = {}
-        for e in examples:
-            implied.setdefault(e.features[feature], set()).add(e.intermediates[intermediate])
-        if all(len(values) == 1 for values in implied.values()):
-            found.append((len(implied), feature))
-    return min(found)[1] if found else None
-
-
-def _answer_tokens(subject: Subject, view: View) -> tuple[Tensor, Tensor]:
-    """Position and true token at which the true answer parts from the label.
-
-    Clean training examples have no second label; they take the offsets at which the noisy ones part, in turn.
-    """
-    import torch
-
-    from ..encoding import first_difference
-
-    if view.name != "clean":
-        marked = [x != e.answer for e, x in zip(view.labelled.examples, view.labelled.labels, strict=True)]
-        if all(marked):
-            position, token, _ = first_difference(view.true, view.taught)
-            return position, token
-    noisy = subject.noisy
-    offset = first_difference(noisy.true, noisy.taught)[0] - noisy.true.positions["last"]
-    rows = torch.arange(len(view), device=offset.device)
-    position = view.true.positions["last"] + offset[rows % len(offset)]
-    return position, view.true.targets[rows, position]
+    best = {key: at(ANSWER, key) for key in ("noisy", "validation", "control")}
+    sentence = (
+        f"The true answer can be read on {best['noisy']:.0%} of memorised and {best['validation']:.0%} of held-out"
+        f" questions ({best['control']:.0%} of random classes)"
+    )
+    concepts = [name for name in targets if name != ANSWER]
+    if not concepts:
+        return sentence
+    noisy, held = (float(np.mean([at(name, key) for name in concepts])) for key in ("noisy", "validation"))
+    return f"{sentence}; intermediate results on {noisy:.0%} and {held:.0%}"
 
 
 def _reading(anatomy: Anatomy, subject: Subject) -> Callable[[View, Tensor], Iterator[Tensor]]:
@@ -236,15 +215,16 @@ def _fit_and_read(
     subject: Subject,
     views: Mapping[str, View],
     names: Sequence[str],
-    targets: Mapping[str, _Target],
+    targets: Mapping[str, Target],
 ) -> dict[str, _Read]:
     """Fit probes for all targets at all sites and score them on every view."""
     import torch
 
+    from ..concepts import answer_tokens
     from ..linear import fit_probes
 
     places = {
-        key: torch.stack([*(view.places[n] for n in names), _answer_tokens(subject, view)[0]], 1)
+        key: torch.stack([*(view.places[n] for n in names), answer_tokens(subject, view)[0]], 1)
         for key, view in views.items()
     }
     read: dict[str, _Read] = {name: _Read({}, {}) for name in targets}
@@ -256,7 +236,8 @@ def _fit_and_read(
         for name in chosen:
             device = views["fit"].true.input_ids.device
             wanted[name] = (targets[name].labels["fit"].to(device), targets[name].classes)
-            wanted[f"{name} control"] = (targets[name].control["fit"].to(device), targets[name].classes)
+            for k, drawn in enumerate(targets[name].control["fit"].to(device)):
+                wanted[f"{name} control {k}"] = (drawn, targets[name].classes)
         found = {
             key: torch.stack([layer[:, columns] for layer in states(view, places[key])], 1).flatten(1, 2)
             for key, view in views.items()
@@ -267,14 +248,17 @@ def _fit_and_read(
     return read
 
 
-def _score(probes: Probes, x: Tensor, targets: Mapping[str, _Target], key: str, read: dict[str, _Read]) -> None:
+def _score(probes: Probes, x: Tensor, targets: Mapping[str, Target], key: str, read: dict[str, _Read]) -> None:
+    import torch
+
     for name, target in targets.items():
-        for suffix, labels, into in (
-            ("", target.labels, read[name].concept),
-            (" control", target.control, read[name].control),
-        ):
-            hits = probes.predict(x, f"{name}{suffix}").cpu() == labels[key][:, None]
-            into[key] = hits.double().numpy()
+        hits = probes.predict(x, name).cpu() == target.labels[key][:, None]
+        read[name].concept[key] = hits.double().numpy()
+        drawn = [
+            probes.predict(x, f"{name} control {k}").cpu() == classes[:, None]
+            for k, classes in enumerate(target.control[key])
+        ]
+        read[name].control[key] = torch.stack(drawn).double().numpy()
 
 
 def _summary(read: _Read, floor: _Read, site: int, layers: int, classes: int) -> dict[str, Any]:
@@ -289,9 +273,45 @@ def _summary(read: _Read, floor: _Read, site: int, layers: int, classes: int) ->
         "chosen_site": site,
         "validation": grid(read.concept["validation"]),
         "noisy": grid(read.concept["noisy"]),
-        "control": grid(read.control["noisy"]),
+        "control": grid(read.control["noisy"].mean(0)),
         "random_network": grid(floor.concept["noisy"]),
     }
+
+
+def _by_layer(
+    read: _Read, floor: _Read, layers: int, names: Sequence[str], clusters: Mapping[str, NDArray[np.int64]]
+) -> dict[str, Any]:
+    """Levels with intervals at each layer's best position by the selection split, the untrained network's its own."""
+
+    def best(of: _Read) -> NDArray[np.int64]:
+        table = of.selectivity.reshape(layers, -1)
+        return np.asarray(table.argmax(1) + np.arange(layers) * table.shape[1])
+
+    def plain(found: Sequence[Estimate]) -> dict[str, list[float | None]]:
+        return {key: [getattr(each, key) for each in found] for key in ("value", "ci_low", "ci_high")}
+
+    sites, untrained = best(read), best(floor)
+    positions = len(read.selectivity) // layers
+    return {
+        "position": [names[site % positions] if positions > 1 else "where the answers part" for site in sites],
+        "validation": plain([proportion(read.concept["validation"][:, s], clusters["validation"]) for s in sites]),
+        "noisy": plain([proportion(read.concept["noisy"][:, s], clusters["noisy"]) for s in sites]),
+        "control": plain([_drawn(read.control["noisy"][:, :, s], clusters["noisy"]) for s in sites]),
+        "untrained": plain([proportion(floor.concept["noisy"][:, s], clusters["noisy"]) for s in untrained]),
+    }
+
+
+def _drawn(hits: NDArray[np.float64], clusters: NDArray[np.int64]) -> Estimate:
+    """The mean of a control task over draws and examples (draws, n): its interval holds the spread of both."""
+    found = mean(hits.mean(0), clusters)
+    if found.value is None or found.ci_low is None or found.ci_high is None:
+        return found
+    count = len(hits)
+    reach = math.hypot(
+        found.ci_high - found.value, t_quantile(count - 1) * float(hits.mean(1).std(ddof=1)) / math.sqrt(count)
+    )
+    low, high = max(0.0, found.value - reach), min(1.0, found.value + reach)
+    return Estimate(found.value, low, high, f"{found.ci_method}, and t over {count} draws of the control", found.n)
 
 
 def _retention(
@@ -301,29 +321,35 @@ def _retention(
     clusters: Mapping[str, NDArray[np.int64]],
     rng: np.random.Generator,
 ) -> Estimate:
-    """(accuracy on D_n - control) / (accuracy on V - control), at the chosen sites, mean over targets."""
+    """(accuracy on D_n - control) / (accuracy on V - control), at the chosen sites, mean over targets.
 
-    def columns(key: str) -> NDArray[np.float64]:
-        parts = [read[t].concept[key][:, picked[t]] for t in targets] + [
-            read[t].control[key][:, picked[t]] for t in targets
-        ]
-        return np.stack(parts, 1)
-
+    Examples are resampled, and with them the draws of the control task, so that the interval holds both.
+    """
     k = len(targets)
 
-    def ratio(noisy: NDArray[np.float64], held: NDArray[np.float64]) -> NDArray[np.float64]:
-        above_noisy = noisy[..., :k] - noisy[..., k:]
-        above_held = held[..., :k] - held[..., k:]
-        return quotient(above_noisy.mean(-1), above_held.mean(-1))
+    def columns(key: str) -> NDArray[np.float64]:
+        concept = [read[t].concept[key][:, picked[t]] for t in targets]
+        control = [drawn for t in targets for drawn in read[t].control[key][:, :, picked[t]]]
+        return np.stack([*concept, *control], 1)
+
+    def excess(means: NDArray[np.float64], chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Means (..., columns), the concept's less those of the chosen (..., draws) of the control."""
+        control = means[..., k:].reshape(*means.shape[:-1], k, DRAWS)
+        picked = np.take_along_axis(control, np.broadcast_to(chosen[..., None, :], control.shape), -1)
+        found: NDArray[np.float64] = means[..., :k].mean(-1) - picked.mean((-1, -2))
+        return found
 
     noisy, held = columns("noisy"), columns("validation")
-    least = mean((held[:, :k] - held[:, k:]).mean(1), clusters["validation"]).ci_low
-    if least is None or least <= LEAST:
-        reason = f"on held-out questions the probe may read as little as {least or 0:.3f} more than its control"
+    every, chosen = np.arange(DRAWS), rng.integers(DRAWS, size=(RESAMPLES, DRAWS))
+    held_draws = excess(resampled_means(held, clusters["validation"], rng), chosen)
+    least = interval(held_draws)[0]
+    if least <= LEAST:
+        reason = f"on held-out questions the probe may read as little as {least:.3f} more than its control"
         return Estimate.missing(reason, len(noisy))
-    draws = ratio(resampled_means(noisy, clusters["noisy"], rng), resampled_means(held, clusters["validation"], rng))
-    value = ratio(noisy.mean(0), held.mean(0))
-    return from_draws(value, draws, bootstrap_method(clusters["noisy"], clusters["validation"]), len(noisy))
+    draws = quotient(excess(resampled_means(noisy, clusters["noisy"], rng), chosen), held_draws)
+    value = quotient(excess(noisy.mean(0), every), excess(held.mean(0), every))
+    method = f"{bootstrap_method(clusters['noisy'], clusters['validation'])} and draws of the control"
+    return from_draws(value, draws, method, len(noisy))
 
 
 def _level(
@@ -331,10 +357,10 @@ def _level(
     picked: Mapping[str, int],
     targets: Sequence[str],
     clusters: Mapping[str, NDArray[np.int64]],
-    key: str,
     control: bool = False,
 ) -> Estimate:
-    """Mean probe accuracy over targets at the chosen sites."""
-    tables = [read[t].control if control else read[t].concept for t in targets]
-    values = np.stack([table[key][:, picked[t]] for table, t in zip(tables, targets, strict=True)], 1).mean(1)
-    return mean(values, clusters[key])
+    """Mean probe accuracy on memorised questions over targets at the chosen sites."""
+    if control:
+        return _drawn(np.mean([read[t].control["noisy"][:, :, picked[t]] for t in targets], 0), clusters["noisy"])
+    values = np.mean([read[t].concept["noisy"][:, picked[t]] for t in targets], 0)
+    return proportion(values, clusters["noisy"]) if len(targets) == 1 else mean(values, clusters["noisy"])
