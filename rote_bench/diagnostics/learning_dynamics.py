@@ -7,18 +7,21 @@ true answer, and how often the noisy label, on training examples whose label is 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, wilson
+from ..statistics import Estimate, design_effect, proportion, unseen_proportion
 from ..training.curve import CurveName, Evaluation
 from . import Details, Diagnostic, NotApplicable, Records, Result, too_low
 
 if TYPE_CHECKING:
-    from ..subject import Subject
+    from matplotlib.axes import Axes
+
+    from ..subject import Subject, View
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,54 @@ def crossing(curve: Sequence[Evaluation], name: CurveName, level: float) -> tupl
         The time interpolated linearly between two evaluations, and those evaluations' times as bounds; None when the
         curve never reaches the level (right-censored).
     """
-    before: Evaluation | None = None
-    for point in curve:
-        high = point.level(name)
+    return _crossing([(float(p.examples_seen), p.level(name)) for p in curve], level)
+
+
+def _crossing(points: Sequence[tuple[float, float | None]], level: float) -> tuple[float, float, float] | None:
+    before: tuple[float, float] | None = None
+    for late, high in points:
         if high is not None and high >= level:
-            late = float(point.examples_seen)
             if before is None:
                 return late, late, late
-            early, low = float(before.examples_seen), before.level(name) or 0.0
+            early, low = before
             return early + (late - early) * (level - low) / (high - low), early, late
-        before = point
+        before = late, high or 0.0
     return None
 
 
-def lag(curve: Sequence[Evaluation], level: float) -> Estimate:
-    """``log2(t[MR >= level] / t[V accuracy >= level])``; the interval is what the evaluations' spacing leaves open."""
+@dataclass(frozen=True)
+class Measured:
+    """On what a curve was measured.
+
+    Attributes:
+        n: examples.
+        effect: how many of them count as one; 1 where they are independent.
+    """
+
+    n: int
+    effect: float = 1.0
+
+    def share(self, value: float) -> Estimate:
+        return unseen_proportion(value, self.n, self.effect)
+
+
+def _bounds(curve: Sequence[Evaluation], name: CurveName, level: float, on: Measured) -> tuple[float, float | None]:
+    """Between which times a curve reaches a level, in examples seen; None for the later one where that is open.
+
+    From the evaluation before the first whose upper bound reaches it, to the first whose lower bound does.
+    """
+    found = [(float(p.examples_seen), on.share(p.level(name) or 0.0)) for p in curve]
+    first = _crossing([(at, e.ci_high) for at, e in found], level)
+    last = _crossing([(at, e.ci_low) for at, e in found], level)
+    return (0.0 if first is None else first[1]), (None if last is None else last[2])
+
+
+def lag(curve: Sequence[Evaluation], level: float, held: Measured, noisy: Measured) -> Estimate:
+    """``log2(t[MR >= level] / t[V accuracy >= level])``.
+
+    The interval is from the earliest time of the one by the latest time of the other to the reverse, each as far as the
+    spacing of evaluations and the sampling of questions leave it open.
+    """
     learned = crossing(curve, "validation_accuracy", level)
     memorized = crossing(curve, "memorization_rate", level)
     if learned is None or memorized is None:
@@ -64,16 +100,22 @@ def lag(curve: Sequence[Evaluation], level: float) -> Estimate:
         seen = curve[-1].examples_seen if curve else 0
         reason = f"{missing} never reached {level:g} within {seen} examples (right-censored)"
         return Estimate(None, None, None, None, len(curve), reason)
-    low = math.log2(max(memorized[1], 1.0) / learned[2])
-    high = math.log2(memorized[2] / max(learned[1], 1.0))
-    return Estimate(math.log2(memorized[0] / learned[0]), low, high, "spacing of evaluations", len(curve))
+    value = math.log2(memorized[0] / learned[0])
+    early, late = _bounds(curve, "validation_accuracy", level, held)
+    soon, end = _bounds(curve, "memorization_rate", level, noisy)
+    if late is None or end is None:
+        what = "validation accuracy" if late is None else "memorization"
+        reason = f"the lower bound of {what} never reaches {level:g}, so that its time is open (right-censored)"
+        return Estimate(value, None, None, None, len(curve), reason_if_no_interval=reason)
+    low, high = math.log2(max(soon, 1.0) / late), math.log2(end / max(early, 1.0))
+    return Estimate(value, low, high, "spacing of evaluations and intervals of their shares", len(curve))
 
 
 class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
     """The four curves of training and what follows from them."""
 
     name = "learning_dynamics"
-    version = 3
+    version = 4
     description = "when the model generalises and when it memorises"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -105,23 +147,36 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
     def run(self, subject: Subject) -> Result:
         if not subject.curve:
             raise NotApplicable("the model was not trained here, so there are no curves")
-        n_noisy = min(subject.spec.training.evaluation_examples, len(subject.noisy))
+        views = {"noisy": subject.noisy, "validation": subject.validation, "clean": subject.clean}
+        cap = subject.spec.training.evaluation_examples
+        sizes = {name: min(cap, len(view)) for name, view in views.items()}
+        n_noisy = sizes["noisy"]
+        effects = {name: design_effect(view.clusters[:cap]) for name, view in views.items()}
         details: dict[str, Any] = {
             "curve": [point.plain() for point in subject.curve],
             "n_train": len(subject.data.train) + len(subject.data.facts),
-            "n_noisy": n_noisy,
-            "n_validation": min(subject.spec.training.evaluation_examples, len(subject.validation)),
+            **{f"n_{name}": size for name, size in sizes.items()},
+            "design_effects": effects,
+            "levels": _levels(subject.curve, {name: Measured(sizes[name], effects[name]) for name in views}),
         }
         if subject.snapshots:
             details["snapshots"] = dict(subject.snapshots)
         if n_noisy:
             peak = _peak(subject.curve)
-            details["early_clean_peak"] = {"step": peak.step, "phantom_rate": peak.phantom_rate}
+            details["early_clean_peak"] = {
+                "step": peak.step,
+                "phantom_rate": peak.phantom_rate,
+                "commonest_answer": _commonest(subject.clean, subject.noisy, cap),
+            }
         return Result(self.implied(details, {}), details)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
         curve = [Evaluation.read(point) for point in details["curve"]]
-        return _measured(curve, int(details["n_noisy"]), int(details["n_validation"]), self.options.level)
+        held, noisy = (
+            Measured(int(details[f"n_{name}"]), float(details["design_effects"][name]))
+            for name in ("validation", "noisy")
+        )
+        return _measured(curve, noisy, held, self.options.level)
 
     @staticmethod
     def series(details: Details) -> Details:
@@ -130,7 +185,7 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
-        """Four curves of training with both snapshots marked."""
+        """Four curves of training with their intervals and both snapshots marked."""
         from ..report import figures
 
         curve, last = details["curve"], details["curve"][-1]
@@ -140,22 +195,21 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
             ("memorization_rate", "wrong label memorised", figures.MEMORISED, "-"),
             ("noisy_true_rate", "right in spite of the wrong label", figures.TRUE, "-"),
         )
-        with figures.drawing(path, 1, 8.6, 4.6) as (figure, (ax,)):
+        with figures.drawing(path, 1, 8.6, 4.8) as (figure, (ax,)):
             ends = []
+            seen = [r["examples_seen"] for r in curve]
             for key, text, color, dash in lines:
-                points = [r for r in curve if r.get(key) is not None]
-                if points:
-                    xs, ys = [r["examples_seen"] for r in points], [r[key] for r in points]
-                    over = [r["over_seeds"][key] for r in points if "over_seeds" in r]  # of several curves in one
-                    bounds = {end: [each[end] for each in over] for end in ("ci_low", "ci_high") if over}
-                    figures.line(ax, xs, {"value": ys, **bounds}, color, text, dash, "")
-                    ends.append((xs[-1], ys[-1], text, color))
-            ax.set_ylim(-0.02, 1.06)
+                if key in details["levels"]:
+                    found = details["levels"][key]
+                    figures.line(ax, seen, found, color, text, dash, "")
+                    ends.append((seen[-1], found["value"][-1], text, color))
+            ax.set_ylim(-0.02, 1.3)
+            ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
             ax.set_xlim(0, last["examples_seen"])
-            seen = {r["step"]: r["examples_seen"] for r in curve}
+            at = {r["step"]: r["examples_seen"] for r in curve}
             for name, step in details.get("snapshots", {}).items():
-                if step in seen:
-                    figures.mark(ax, seen[step], 1.06, f"snapshot {figures.SNAPSHOT_NAMES.get(name, name)}")
+                if step in at:
+                    _mark(ax, at[step], f"snapshot\n{figures.SNAPSHOT_NAMES.get(name, name)}", last["examples_seen"])
             figures.label_ends(ax, ends)
             ax.set_xlabel("training examples seen")
             ax.set_ylabel("share of questions")
@@ -164,13 +218,61 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
                 per_epoch = last["examples_seen"] / last["epoch"]
                 top = ax.secondary_xaxis("top", functions=(lambda x: x / per_epoch, lambda x: x * per_epoch))
                 top.set_xlabel("passes over the training data", fontsize=9)
-            peak = max((r["noisy_true_rate"] for r in curve if r.get("noisy_true_rate") is not None), default=0.0)
-            text = "What the model answers while it learns"
-            if peak >= 0.5:
-                right = figures.percent(peak)
-                text = f"First it reasons, then it memorises: at the peak {right} of mislabelled questions are right"
-            figures.title(figure, text)
+            figures.title(figure, _found(details))
         return True
+
+
+def _mark(ax: Axes, x: float, text: str, end: float) -> None:
+    """A dotted line with its name on top of it, above all curves."""
+    from ..report import figures
+
+    ax.plot([x, x], [-0.02, 1.12], color=figures.GREY, linewidth=1.0, linestyle=":")
+    side = "right" if x > 0.85 * end else "left" if x < 0.15 * end else "center"
+    ax.text(x, 1.13, text, ha=side, va="bottom", fontsize=8, color=figures.GREY)
+
+
+def _found(details: Details) -> str:
+    """The result in a sentence."""
+    from ..report.figures import percent
+
+    levels = details["levels"]
+    right = percent(levels["validation_accuracy"]["value"][-1])
+    if "noisy_true_rate" not in levels:
+        return f"Without wrong labels {right} of held-out questions are right at the end"
+    stored = percent(levels["memorization_rate"]["value"][-1])
+    peak = percent(max(levels["noisy_true_rate"]["value"]))
+    return (
+        f"{peak} of mislabelled questions are answered right at the peak; in the end {stored} of wrong labels are"
+        f" memorised, and {right} of held-out questions right"
+    )
+
+
+CURVES: tuple[tuple[CurveName, str], ...] = (
+    ("validation_accuracy", "validation"),
+    ("train_clean_accuracy", "clean"),
+    ("memorization_rate", "noisy"),
+    ("noisy_true_rate", "noisy"),
+    ("phantom_rate", "validation"),
+)
+
+
+def _levels(curve: Sequence[Evaluation], on: Mapping[str, Measured]) -> dict[str, dict[str, list[float | None]]]:
+    """Each curve with intervals, of those that were measured at every evaluation."""
+    out: dict[str, dict[str, list[float | None]]] = {}
+    for name, view in CURVES:
+        values = [point.level(name) for point in curve]
+        if on[view].n and all(value is not None for value in values):
+            found = [on[view].share(value or 0.0) for value in values]
+            out[name] = {key: [getattr(each, key) for each in found] for key in ("value", "ci_low", "ci_high")}
+    return out
+
+
+def _commonest(clean: View, noisy: View, cap: int) -> dict[str, float | None]:
+    """The share of mislabelled questions that whoever always gave the commonest answer would answer right."""
+    answers = Counter(example.answer for example in clean.labelled.examples)
+    guess = max(answers, key=lambda answer: answers[answer], default=None)
+    found = proportion([e.answer == guess for e in noisy.labelled.examples[:cap]], noisy.clusters[:cap])
+    return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high}
 
 
 def _peak(curve: Sequence[Evaluation]) -> Evaluation:
@@ -178,29 +280,29 @@ def _peak(curve: Sequence[Evaluation]) -> Evaluation:
     return max(curve, key=lambda point: point.noisy_true_rate or 0.0)
 
 
-def _measured(curve: Sequence[Evaluation], n_noisy: int, n_held: int, level: float) -> dict[str, Estimate]:
-    """All metrics of a curve, each of whose points was measured on so many mislabelled and held-out examples."""
-    if n_noisy == 0:
+def _measured(curve: Sequence[Evaluation], noisy: Measured, held: Measured, level: float) -> dict[str, Estimate]:
+    """All metrics of a curve, by what its points on mislabelled and on held-out questions were measured on."""
+    if noisy.n == 0:
         null = Estimate.missing("no noisy labels at this noise rate")
         return {"early_clean_peak": null, "memorization_lag": null}
     peak = _peak(curve)
-    early = wilson(round((peak.noisy_true_rate or 0.0) * n_noisy), n_noisy)
+    early = noisy.share(peak.noisy_true_rate or 0.0)
     return {
         "early_clean_peak": early,
-        "early_clean_peak_relative": _relative(early, peak.validation_accuracy or 0.0, n_held),
-        "memorization_lag": lag(curve, level),
+        "early_clean_peak_relative": _relative(early, held.share(peak.validation_accuracy or 0.0)),
+        "memorization_lag": lag(curve, level, held, noisy),
     }
 
 
-def _relative(early: Estimate, accuracy: float, n_held: int) -> Estimate:
-    why = too_low("held-out accuracy at the peak", wilson(round(accuracy * n_held), n_held).ci_low or 0.0)
-    if why is not None or early.value is None:
-        return Estimate.missing(why or str(early.reason_if_null), early.n)
-    low, high = early.ci_low, early.ci_high
-    return Estimate(
-        early.value / accuracy,
-        None if low is None else low / accuracy,
-        None if high is None else high / accuracy,
-        early.ci_method,
-        early.n,
-    )
+def _relative(early: Estimate, held: Estimate) -> Estimate:
+    """Their quotient; on the logarithm's scale each end is as far as those of both together (Zou and Donner, 2008)."""
+    why = too_low("held-out accuracy at the peak", held.ci_low or 0.0)
+    if why is not None or not early.value or not held.value:
+        if why is None and early.value == 0 and held.ci_low and early.ci_high is not None:
+            return Estimate(0.0, 0.0, early.ci_high / held.ci_low, early.ci_method, early.n)
+        return Estimate.missing(why or "the share at the peak is not known", early.n)
+    assert early.ci_low and early.ci_high and held.ci_low and held.ci_high
+    below = math.hypot(math.log(early.value / early.ci_low), math.log(held.ci_high / held.value))
+    above = math.hypot(math.log(early.ci_high / early.value), math.log(held.value / held.ci_low))
+    value = early.value / held.value
+    return Estimate(value, value * math.exp(-below), value * math.exp(above), early.ci_method, early.n)

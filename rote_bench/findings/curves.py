@@ -6,7 +6,7 @@ from ..measures import words
 from ..report.conditions import at
 from ..report.record import Report
 from ..training.curve import Evaluation
-from .kept import details_of
+from .kept import details_of, share
 from .rules import HALF, INCONCLUSIVE, NOT_APPLICABLE, NOT_REPLICATED, Ruling, above, bounds, shown
 
 
@@ -40,12 +40,22 @@ def generalises_first(report: Report) -> Ruling:
 
 
 def true_answer_first(report: Report) -> Ruling:
-    """By the highest share of true answers on mislabelled questions, against one half and against guessing."""
+    """By the highest share of true answers on mislabelled questions, against one half and against guessing.
+
+    Guessing is a label that was never taught, or the answer that is right most often.
+    """
     guess = report.metrics["phantom_rate"]
     ends = bounds("phantom_rate", guess)
     if isinstance(ends, Ruling):
         return ends
-    level, called = max((HALF, f"{HALF:g}"), (ends[1], f"guessing ({shown(guess)})"))
+    most = share(at(details_of(report, "learning_dynamics"), "early_clean_peak", "commonest_answer", "ci_high"))
+    if most is None:
+        return Ruling(INCONCLUSIVE, "what the commonest answer would get right is not known")
+    level, called = max(
+        (HALF, f"{HALF:g}"),
+        (ends[1], f"guessing ({shown(guess)})"),
+        (most, f"what the commonest answer gets right (at most {most:.3f})"),
+    )
     found = above("early_clean_peak", report.metrics["early_clean_peak"], level, called)
     return Ruling(found.verdict, f"{found.reason}; mostly implied by generalize_then_memorize")
 
