@@ -45,13 +45,24 @@ def curve(*points: tuple[float, float]) -> dict[str, Any]:
         ).plain()
         for k, (accuracy, memory) in enumerate(points)
     ]
-    return {"curve": made}
+    return {"curve": made, "early_clean_peak": {"commonest_answer": {"value": 0.1, "ci_low": 0.05, "ci_high": 0.2}}}
 
 
 def erased(left: float, control: float) -> dict[str, Any]:
     """Accuracy on the selection split after the erasure and after the random one."""
     methods = {"leace": {"selection": [0.9, left]}, "random": {"selection": [0.9, control]}}
     return {"selection_n": 200, "chosen_layer": 2, "intact": {"selection": 0.98}, "methods": methods}
+
+
+def lens(over: list[float], won: list[float], reach: float = 0.05) -> dict[str, Any]:
+    """How often the wrong label leads at each layer, and how often the true answer beats its foils."""
+
+    def levels(shares: list[float]) -> dict[str, list[float]]:
+        ends = {"ci_low": [max(0, x - reach) for x in shares], "ci_high": [min(1, x + reach) for x in shares]}
+        return {"value": shares, **ends}
+
+    noisy = {"n": 100, "n_with_foils": 100, "label_over_true": levels(over), "foils_beaten": levels(won)}
+    return {"snapshots": {"post_memorization": {"noisy": noisy}}}
 
 
 LEARNS = curve((0.1, 0.0), (0.9, 0.1), (0.98, 0.97))
@@ -61,7 +72,7 @@ FOUND = {
     "phantom_rate": metric(0.01, 0.0, 0.02),
     "memorization_lag": metric(1.0, 0.8, 1.2),
     "early_clean_peak": metric(0.9, 0.85, 0.95),
-    "clean_label_depth": metric(0.25, 0.25, 0.5),
+    "clean_label_depth": metric(0.5, 0.25, 0.5),
     "override_depth": metric(1.0, 0.75, 1.0),
     "latent_clean_retention": metric(0.3, 0.2, 0.4),
     "reasoning_reliance_memorization": metric(0.5, 0.4, 0.6),
@@ -85,6 +96,7 @@ ABLATION: dict[str, Any] = {
 }
 DETAILS: dict[str, Mapping[str, Any]] = {
     "learning_dynamics": LEARNS,
+    "logit_lens": lens([0.2, 0.3, 0.5, 0.99], [0.5, 0.7, 0.9, 0.95]),
     "circuits": {"snapshots": {"post_memorization": {"integration_error": {"clean": 0.1, "memorization": 0.1}}}},
     "neurons": {"arithmetic": True},
     "erasure": erased(0.2, 0.9),
@@ -106,7 +118,7 @@ def judged(
 
 def test_a_cell_that_meets_everything_is_decided_and_no_weak_control_replicates_a_claim() -> None:
     found = {name: finding.verdict for name, finding in judged().items()}
-    sure = {"generalize_then_memorize", "clean_label_first"}
+    sure = {"generalize_then_memorize", "clean_label_first", "both_computed"}
     assert {name for name, verdict in found.items() if verdict == "replicated"} == sure
     assert {verdict for name, verdict in found.items() if name not in sure} == {"inconclusive"}
     for finding in judged().values():
@@ -195,6 +207,11 @@ def test_the_true_answer_must_beat_half_and_guessing() -> None:
     assert verdict(metric(0.6, 0.52, 0.7), metric(0.5, 0.45, 0.55)) == "inconclusive"
     assert verdict(metric(0.4, 0.3, 0.5), low) == "not_replicated"
     assert verdict(metric(0.6), low) == "inconclusive" == verdict(metric(0.6, 0.52, 0.7), metric(0.1))
+    often = {**LEARNS, "early_clean_peak": {"commonest_answer": {"value": 0.6, "ci_low": 0.55, "ci_high": 0.65}}}
+    always = judged({"early_clean_peak": metric(0.6, 0.52, 0.64)}, {"learning_dynamics": often})["clean_label_first"]
+    assert always.verdict == "not_replicated" and "what the commonest answer gets right" in (always.reason or "")
+    unknown = judged(details={"learning_dynamics": {"curve": LEARNS["curve"]}})["clean_label_first"]
+    assert unknown.verdict == "inconclusive"
     assert "mostly implied by generalize_then_memorize" in (judged()["clean_label_first"].reason or "")
 
 
@@ -202,8 +219,26 @@ def test_the_true_answer_must_beat_half_and_guessing() -> None:
     ("claim", "metrics", "details", "verdict"),
     [
         ("both_computed", {"latent_clean_retention": metric(-0.2, -0.3, -0.1)}, {}, "not_replicated"),
-        ("both_computed", {"clean_label_depth": metric(None)}, {}, "not_applicable"),
+        ("both_computed", {"latent_clean_retention": metric(0.2, -0.1, 0.3)}, {}, "inconclusive"),
+        ("both_computed", {"clean_label_depth": metric(None)}, {}, "inconclusive"),
+        ("both_computed", {"clean_label_depth": metric(0.75, 0.25, 0.75)}, {}, "inconclusive"),
         ("both_computed", {"override_depth": metric(1.0)}, {}, "inconclusive"),
+        ("both_computed", {"override_depth": metric(None)}, {}, "inconclusive"),
+        ("both_computed", {}, {"logit_lens": {}}, "inconclusive"),
+        ("both_computed", {}, {"logit_lens": lens([0.9, 0.99], [0.9, 0.9])}, "not_replicated"),
+        ("both_computed", {}, {"logit_lens": lens([0.2, 0.99], [0.4, 0.9])}, "not_replicated"),
+        (
+            "both_computed",
+            {"clean_label_depth": metric(None)},
+            {"logit_lens": lens([0.2, 0.99], [0.5, 0.9])},
+            "inconclusive",
+        ),
+        (
+            "both_computed",
+            {"clean_label_depth": metric(None)},
+            {"logit_lens": {"snapshots": {"post_memorization": {"noisy": {"n_with_foils": 0}}}}},
+            "not_applicable",
+        ),
         (
             "memorization_relies_on_reasoning",
             {"reasoning_reliance_memorization": metric(-0.1, -0.2, 0.0)},

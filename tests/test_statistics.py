@@ -15,9 +15,12 @@ from rote_bench.statistics import (
     Estimate,
     bootstrap,
     bootstrap_method,
+    design_effect,
     difference,
     proportion,
     resampled_means,
+    unseen_proportion,
+    weighted_proportion,
     wilson,
 )
 
@@ -182,3 +185,46 @@ def test_nothing_that_is_not_a_number_becomes_an_estimate() -> None:
         Estimate(math.nan, None, None, None, 1)
     with pytest.raises(ValueError, match="reason"):
         Estimate(None, None, None, None, 1)
+
+
+def test_a_weighted_share_is_a_proportion_where_all_weigh_the_same() -> None:
+    rng = np.random.default_rng(3)
+    clusters = rng.integers(8, size=120)
+    hits = rng.random(120) < 0.3 + 0.05 * clusters
+    plain, same = proportion(hits, clusters), weighted_proportion(2.0 * hits, np.full(120, 2.0), clusters)
+    assert (same.value, same.ci_low, same.ci_high) == pytest.approx((plain.value, plain.ci_low, plain.ci_high))
+    perfect = weighted_proportion(np.ones(120), np.ones(120), clusters)
+    expected = proportion(np.ones(120), clusters)
+    assert (perfect.ci_low, perfect.ci_high) == pytest.approx((expected.ci_low, expected.ci_high))
+    weights = rng.random(120)
+    none = np.append(weights, 0.0)
+    with_one, without = (
+        weighted_proportion(w * np.resize(hits, len(w)), w, np.resize(clusters, len(w))) for w in (none, weights)
+    )
+    assert without.value == pytest.approx(float((weights * hits).sum() / weights.sum()))
+    assert with_one == without and without.n == 120
+    assert weighted_proportion([0.0], [0.0], [0]).value is None
+
+
+@pytest.mark.parametrize("together", [0.0, 0.3])
+def test_a_weighted_share_covers_with_few_clusters(together: float) -> None:
+    """Twelve clusters whose examples win or lose together by so much, weights unequal."""
+    rng = np.random.default_rng(5)
+    clusters, inside = np.repeat(np.arange(12), 20), 0
+    for _ in range(400):
+        weights = 0.2 + rng.random(240)
+        chance = np.clip(0.5 + together * rng.uniform(-1, 1, 12), 0, 1)[clusters]
+        found = weighted_proportion((rng.random(240) < chance) * weights, weights, clusters)
+        assert found.ci_low is not None and found.ci_high is not None
+        inside += found.ci_low <= 0.5 <= found.ci_high
+    assert inside / 400 > 0.92
+
+
+def test_a_share_of_which_nothing_is_known_is_as_wide_as_clusters_may_make_it() -> None:
+    clusters = np.repeat(np.arange(10), 20)
+    assert design_effect(clusters) == pytest.approx(1 + 19 * 0.05)
+    assert design_effect(np.zeros(5)) == design_effect(np.arange(5)) == design_effect([]) == 1
+    wide, narrow = unseen_proportion(0.4, 200, design_effect(clusters)), wilson(80, 200)
+    again = wilson(40, 100)
+    assert wide.ci_low is not None and narrow.ci_low is not None and again.ci_low is not None
+    assert again.ci_low < wide.ci_low < narrow.ci_low

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..report.conditions import at
 from ..report.record import Report
 from .kept import details_of, shares
-from .rules import HALF, INCONCLUSIVE, NOT_REPLICATED, REPLICATED, Ruling, above, all_of, shown
+from .rules import HALF, INCONCLUSIVE, NOT_APPLICABLE, NOT_REPLICATED, REPLICATED, Ruling, above, all_of, shown
 
 
 def both_computed(report: Report) -> Ruling:
@@ -35,8 +35,10 @@ def _beats_first(report: Report) -> Ruling:
 
 
 def _never_beats(report: Report) -> Ruling | None:
-    """Why it surely does not, or is not known: at no layer before the wrong label takes over does more than half of foils lose."""
+    """Why it surely does not, or is not known: more than half of foils lose at no layer before the label takes over."""
     noisy = at(details_of(report, "logit_lens"), "snapshots", "post_memorization", "noisy")
+    if at(noisy, "n_with_foils") == 0:
+        return Ruling(NOT_APPLICABLE, "the task names no other answers that its questions leave possible")
     lead, won = (
         shares(at(noisy, key, end)) for key, end in (("label_over_true", "ci_low"), ("foils_beaten", "ci_high"))
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 from scipy.stats import binomtest
 
-from rote_bench.diagnostics.learning_dynamics import crossing, lag
+from rote_bench.diagnostics.learning_dynamics import Measured, crossing, lag
 from rote_bench.training.curve import Evaluation
 from tests.conftest import SMALL_FDA, run_cell
 
@@ -22,10 +23,24 @@ def test_crossings_are_interpolated_and_bounded_by_evaluations() -> None:
     assert crossing(CURVE, "validation_accuracy", 0.5) == pytest.approx((300, 200, 400))
     assert crossing(CURVE, "memorization_rate", 0.5) == pytest.approx((1200, 800, 1600))
     assert crossing(CURVE, "memorization_rate", 0.8) is None
-    e = lag(CURVE, 0.5)
+    many = Measured(1_000_000)
+    e = lag(CURVE, 0.5, many, many)
     assert e.value == pytest.approx(2) and e.ci_low == pytest.approx(1) and e.ci_high == pytest.approx(3)
-    late = lag(CURVE, 0.8)
+    late = lag(CURVE, 0.8, many, many)
     assert late.value is None and "never reached 0.8 within 1600 examples" in (late.reason_if_null or "")
+
+
+def test_few_questions_leave_the_lag_open_further_and_what_is_censored_is_not_invented() -> None:
+    """With 60 questions 0.4 may be 0.5 already and 0.6 may not, by exact intervals too."""
+    few, many = Measured(60), Measured(1_000_000)
+    assert binomtest(24, 60).proportion_ci().high > 0.5 > binomtest(36, 60).proportion_ci().low
+    e = lag(CURVE, 0.5, few, many)
+    assert (e.value, e.ci_low, e.ci_high) == pytest.approx((2, math.log2(800 / 800), math.log2(1600 / 100)))
+    clustered = lag(CURVE, 0.5, Measured(240, 4.0), many)
+    assert (clustered.ci_low, clustered.ci_high) == (e.ci_low, e.ci_high)
+    e = lag(CURVE, 0.5, many, Measured(20))
+    assert e.value == pytest.approx(2) and e.ci_low is None and e.ci_high is None
+    assert "the lower bound of memorization never reaches 0.5" in str(e.reason_if_no_interval)
 
 
 def test_the_peak_is_a_share_of_the_questions_that_the_curve_was_measured_on(tmp_path: Path) -> None:
