@@ -51,6 +51,42 @@ profiles:
   unregularised: {training: {weight_decay: 0}}
   random_labels: {noise: {rates: [0.95]}}
 """
+PAIRS = '''
+from dataclasses import dataclass
+from typing import ClassVar
+from rote_bench.plugin import Example, Task, hookimpl
+
+@dataclass(frozen=True)
+class Parameters:
+    """Nothing to set."""
+
+class Pairs(Task):
+    """The first two words decide the answer, the last two are arbitrary."""
+    name = "pairs"
+    Parameters: ClassVar[type] = Parameters
+    def __len__(self): return 6 * 5 * 10 * 10
+    def example(self, index):
+        k, r, a, b = index % 6, index // 6 % 5, index // 30 % 10, index // 300
+        told = {"kind": f"k{k}", "relation": f"r{r}"}
+        return Example(f"k{k} r{r} a{a} b{b}", self.pair(k, r), intermediates={"kind": f"k{k}"}, features=told, group=f"{a}")
+    def pair(self, k, r): return f"c{(k * (r + 1) + r) % 7}"
+    def words(self): return [*(f"{p}{i}" for p in "krabc" for i in range(10))]
+    def answers(self, example): return [f"c{i}" for i in range(7)]
+    def values(self, intermediate): return [f"k{i}" for i in range(6)]
+    def answer_if(self, example, intermediate, value):
+        return self.pair(int(value[1:]), int(example.features["relation"][1:]))
+
+@hookimpl
+def register_tasks(register): register(Pairs)
+'''
+FIRST = """
+name: taught_at_once
+generator: pairs
+splits: {train: 0.8, selection: 0.08, validation: 0.12}
+noise: {rates: [0.03]}
+model: {layers: 1, width: 128, heads: 4}
+diagnostics: [logit_lens, probe]
+"""
 SHORT = {
     "training.max_steps": 20,
     "training.evaluate_every": 10,
@@ -68,6 +104,8 @@ Run = Callable[..., Report]
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A cell of a task file given as text, or of a shipped task, made once for all tests."""
     folder = tmp_path_factory.mktemp("claims")
+    pairs = folder / "pairs.py"
+    pairs.write_text(PAIRS)
 
     @cache
     def made(task: str, model: str, rate: float, seed: int = 0, profile: str | None = None, limit: int = 0) -> Report:
@@ -82,7 +120,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             limit=limit or None,
             overrides=SHORT if limit else {},
             output_path=folder / "runs",
-            plugins=[REFERENCES],
+            plugins=[REFERENCES, pairs],
             quiet=True,
         )
         assert decide(report.record) == report.record.findings
@@ -105,7 +143,6 @@ def test_a_small_cell_of_addition_learns_first(fda_cell: Path) -> None:
         {
             "generalize_then_memorize": ("replicated", "lies above 0"),
             "clean_label_first": ("replicated", "lies above 0.5"),
-            "both_computed": ("inconclusive", "how the true answer stands to other possible answers"),
             "outlier_heuristics": ("inconclusive", "the change of another example"),
         },
     )
@@ -117,6 +154,7 @@ def test_a_small_cell_of_two_hop_reasoning_shows_what_weak_controls_leave_open(t
         rote_bench.load_report(thr_cell).record,
         {
             "generalize_then_memorize": ("replicated", "lies above 0"),
+            "both_computed": ("replicated", "true answer beats other possible answers from depth"),
             "memorization_relies_on_reasoning": ("inconclusive", "several draws of the random erasure"),
             "outlier_heuristics": ("not_applicable", "about arithmetic"),
             "shared_circuits": ("inconclusive", "the intervals overlap"),
@@ -148,6 +186,13 @@ def test_what_is_learned_by_heart_was_not_generalised_first(run: Run) -> None:
         },
     )
     assert unmet(report)[0].startswith("Nothing can be said about reasoning beside memorization: held-out accuracy is")
+
+
+def test_a_label_that_leads_from_the_first_layer_on_leaves_nothing_to_compute(run: Run) -> None:
+    """One planted unit for each wrong label, in the only block there is."""
+    report = run(FIRST, "reference-planted", 0.03)
+    check(report, {"both_computed": ("not_replicated", "the wrong label leads from the first of 1 layers on")})
+    assert "from the first layer on" in (report.metrics["clean_label_depth"].reason_if_null or "")
 
 
 @pytest.mark.slow

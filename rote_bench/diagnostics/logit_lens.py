@@ -180,6 +180,8 @@ CHANCE = 0.5
 
 def _found(part: Mapping[str, Any]) -> str:
     """The result in a sentence, from the levels of each layer."""
+    from ..report.figures import percent
+
     layers, noisy = len(part["layers"]), part["noisy"]
     clean = clean_label_depth(noisy["foils_beaten"], noisy["label_over_true"], noisy["n_with_foils"]).value
     over = override_depth(noisy["label_over_true"], noisy["n"]).value
@@ -195,7 +197,7 @@ def _found(part: Mapping[str, Any]) -> str:
     if clean is None:
         return f"On mislabelled questions no layer is sure to hold the true answer first; {taken}"
     best = max(v for v in noisy["foils_beaten"]["value"][round(clean * layers) - 1 : round((over or 2) * layers) - 1])
-    ahead = f"beats {best:.0%} of other possible answers by {layer(clean)}"
+    ahead = f"beats other possible answers from {layer(clean)} on (at most {percent(best)})"
     return f"On mislabelled questions the true answer {ahead}; {taken}"
 
 

@@ -167,17 +167,14 @@ class Probe(Diagnostic[ProbeOptions]):
             for ax, name in zip(axes, shown, strict=True):
                 for key, text, color, dash, marker in lines:
                     figures.line(ax, details["layers"], targets[name]["by_layer"][key], color, text, dash, marker)
-                figures.panel(ax, "true answer" if name == ANSWER else f"intermediate result: {_called(name)}")
+                concept = "intermediate result" if len(targets) == 2 else name.replace("_", " ")
+                figures.panel(ax, "true answer" if name == ANSWER else concept)
                 figures.layer_ticks(ax, details["layers"])
                 figures.shares(ax)
             axes[0].set_ylabel("share that a linear probe reads right")
             figures.legend(figure, axes[0], 2)
             figures.title(figure, _found(targets))
         return True
-
-
-def _called(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def _found(targets: Mapping[str, Any]) -> str:
