@@ -68,7 +68,8 @@ class Pairs(Task):
     def example(self, index):
         k, r, a, b = index % 6, index // 6 % 5, index // 30 % 10, index // 300
         told = {"kind": f"k{k}", "relation": f"r{r}"}
-        return Example(f"k{k} r{r} a{a} b{b}", self.pair(k, r), intermediates={"kind": f"k{k}"}, features=told, group=f"{a}")
+        prompt, hidden = f"k{k} r{r} a{a} b{b}", {"kind": f"k{k}"}
+        return Example(prompt, self.pair(k, r), intermediates=hidden, features=told, group=f"{a}")
     def pair(self, k, r): return f"c{(k * (r + 1) + r) % 7}"
     def words(self): return [*(f"{p}{i}" for p in "krabc" for i in range(10))]
     def answers(self, example): return [f"c{i}" for i in range(7)]

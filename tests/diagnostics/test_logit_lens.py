@@ -53,7 +53,7 @@ def _knowing_base_rates(subject: Subject) -> tuple[float, float]:
     for e in clean:
         frequent[e.features["relation_2"]][e.answer] += 1
     view = subject.more_clean(4096)
-    wrong = [next(a for a in subject.task.answers(e) if a != e.answer) for e in clean]
+    wrong = tuple(next(a for a in subject.task.answers(e) if a != e.answer) for e in clean)
     labelled = dataclasses.replace(view.labelled, labels=wrong)
     other = dataclasses.replace(view, labelled=labelled)
     foils = find(subject, [other], len(clean))["clean"]
