@@ -198,9 +198,10 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
         with figures.drawing(path, 1, 8.6, 4.8) as (figure, (ax,)):
             ends = []
             seen = [r["examples_seen"] for r in curve]
+            levels = _drawn(details)
             for key, text, color, dash in lines:
-                if key in details["levels"]:
-                    found = details["levels"][key]
+                if key in levels:
+                    found = levels[key]
                     figures.line(ax, seen, found, color, text, dash, "")
                     ends.append((seen[-1], found["value"][-1], text, color))
             ax.set_ylim(-0.02, 1.3)
@@ -218,7 +219,7 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
                 per_epoch = last["examples_seen"] / last["epoch"]
                 top = ax.secondary_xaxis("top", functions=(lambda x: x / per_epoch, lambda x: x * per_epoch))
                 top.set_xlabel("passes over the training data", fontsize=9)
-            figures.title(figure, _found(details))
+            figures.title(figure, _found(levels))
         return True
 
 
@@ -231,11 +232,23 @@ def _mark(ax: Axes, x: float, text: str, end: float) -> None:
     ax.text(x, 1.13, text, ha=side, va="bottom", fontsize=8, color=figures.GREY)
 
 
-def _found(details: Details) -> str:
+def _drawn(details: Details) -> Mapping[str, Mapping[str, list[float]]]:
+    """The levels of each curve; of several seeds those at the steps that all have, with their intervals over seeds."""
+    over = [point["over_seeds"] for point in details["curve"] if "over_seeds" in point]
+    if not over:
+        found: Mapping[str, Mapping[str, list[float]]] = details["levels"]
+        return found
+    return {
+        key: {end: [each[key][end] for each in over] for end in over[0][key]}
+        for key in DRAWN
+        if all(key in each for each in over)
+    }
+
+
+def _found(levels: Mapping[str, Mapping[str, list[float]]]) -> str:
     """The result in a sentence."""
     from ..report.figures import percent
 
-    levels = details["levels"]
     right = percent(levels["validation_accuracy"]["value"][-1])
     if "noisy_true_rate" not in levels:
         return f"Without wrong labels {right} of held-out questions are right at the end"

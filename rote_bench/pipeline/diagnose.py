@@ -213,6 +213,12 @@ def draw_figures(
         if cls is None or entry.status != "success":
             continue
         path, partial = folder / f"{name}.png", folder / f".{name}.png"
+        if entry.version != cls.version:
+            warn(
+                f"figure of {name} is left out: version {entry.version} measured it, and version {cls.version} draws;"
+                " --rediagnose measures again"
+            )
+            continue
         try:
             with figures.about(about):
                 done = cls.draw(entry.details, partial)

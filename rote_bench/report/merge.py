@@ -117,9 +117,10 @@ class _Merging:
         found = self.mappings(several, path)
         shares = [key for key, value in found.items() if isinstance(value, float)]
         columns = {key: [each[key] for each in several] for key in shares}
-        if self.seeds >= FEWEST and shares:
+        kept = LEVELS if self.seeds >= FEWEST else LEVELS[:1]
+        if shares:
             found[OVER_SEEDS] = {
-                key: dict(zip(LEVELS, self.levels(column, path), strict=True)) for key, column in columns.items()
+                key: dict(zip(kept, self.levels(column, path), strict=False)) for key, column in columns.items()
             }
         return found
 
