@@ -78,25 +78,17 @@ def evaluate(subject: Subject) -> tuple[dict[str, Estimate], dict[str, list[Any]
     Returns:
         The metrics by name, and the columns of ``samples.parquet``.
     """
-    from .evaluation import decode
-
     columns: dict[str, list[Any]] = {
         key: []
         for key in ("split", "index", "group", "prompt", "answer", "label", "prediction", "is_answer", "is_label")
     }
     hits: dict[str, tuple[Any, Any, Any]] = {}
-    model = subject.anatomy().model
-    for name, view in (
-        ("validation", subject.all_of("validation")),
-        ("ood", subject.all_of("ood")),
-        ("train_noisy", subject.all_of("noisy")),
-        ("train_clean", subject.clean),
-    ):
-        if len(view) == 0:
-            continue
-        answers = (view.true, view.taught)
-        texts, (right, taught) = decode(model, subject.tokenizer, answers, batch_size=subject.batch_size)
-        hits[name] = (right.numpy(), taught.numpy(), view.clusters)
+    data = subject.data
+    sizes = {"validation": len(data.validation), "ood": len(data.ood), "train_noisy": len(data.train.noisy)}
+    for name in (*(name for name, size in sizes.items() if size), "train_clean"):
+        found = subject.answers(name.removeprefix("train_"))
+        view, texts, right, taught = found.view, found.texts, found.right, found.taught
+        hits[name] = (right, taught, view.clusters)
         columns["split"] += [name] * len(view)
         columns["index"] += list(view.labelled.indices)
         columns["group"] += [e.group for e in view.labelled.examples]

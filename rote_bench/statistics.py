@@ -340,6 +340,28 @@ def mean(values: ArrayLike, clusters: ArrayLike) -> Estimate:
     return Estimate(value, value - reach, value + reach, f"jackknife over {over}", n)
 
 
+def over_draws(values: ArrayLike, clusters: ArrayLike, draws: ArrayLike) -> Estimate:
+    """A control that was drawn several times: its mean, in an interval that holds examples and draws.
+
+    Either end is as far from the mean as the jackknife's over examples and that of one more draw together, as the root
+    of the sum of squares: t times the draws' standard deviation times sqrt(1 + 1/k), where a new one is expected
+    (Student's prediction interval).
+
+    Args:
+        values: (n,) each example's mean over the draws.
+        clusters: (n,) the cluster of each example.
+        draws: (k,) each draw's mean over the examples, k at least 2.
+    """
+    found = mean(values, clusters)
+    if found.value is None:
+        return found
+    each = np.asarray(draws, dtype=float)
+    reach = t_quantile(len(each) - 1) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / len(each))
+    half = math.hypot(reach, 0.0 if found.ci_high is None else found.ci_high - found.value)
+    over = "clusters" if clustered(clusters) else "examples"
+    return Estimate(found.value, found.value - half, found.value + half, f"jackknife over {over}, with draws", found.n)
+
+
 def bootstrap(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     values: ArrayLike,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .encoding import IGNORED, Encoded, encode
+from .evaluation import decode
 from .interventions import BlockStates
 from .models.anatomy import Anatomy
 from .noise import Labelled
@@ -68,6 +69,48 @@ class View:
         return np.array([index[e.intermediates[name]] for e in self.labelled.examples], dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a model says to n examples.
+
+    Attributes:
+        view: the examples.
+        texts: the answers in words.
+        right: (n,) whether each is the true answer.
+        taught: (n,) whether each is the label taught, or the phantom label.
+    """
+
+    view: View
+    texts: Sequence[str]
+    right: NDArray[np.bool_]
+    taught: NDArray[np.bool_]
+
+
+NO_TWIN = "there is no twin, the same cell without wrong labels, beside it: run it with --twin"
+
+
+@dataclass(frozen=True)
+class Twin:
+    """The same cell without wrong labels, trained on the same examples.
+
+    Attributes:
+        identity: hash of what decides its numbers.
+        right: (n,) whether it gives the true answer to each example of ``validation``.
+        load: makes its model after training, of the subject's own architecture; None where it was not kept.
+        without_model: why it was not, where it was not.
+    """
+
+    identity: str
+    right: NDArray[np.bool_]
+    load: Callable[[], Anatomy] | None
+    without_model: str = ""
+
+    @cached_property
+    def anatomy(self) -> Anatomy | None:
+        """Its model after training, loaded when it is first asked for."""
+        return None if self.load is None else self.load()
+
+
 @dataclass
 class Subject:
     """A model under diagnosis.
@@ -82,6 +125,8 @@ class Subject:
         device: where the models live.
         cap: largest number of examples in a view.
         warn: where a diagnostic says what the reader of the report must know.
+        twin: the same cell without wrong labels, where it was run beside this one.
+        without_twin: why there is none, where there is none.
     """
 
     spec: TaskSpec
@@ -97,6 +142,10 @@ class Subject:
     without_pre: str = "there is no pre-memorization snapshot"
     warn: Callable[[str], None] = field(default=lambda text: None)
 
+    twin: Twin | None = None
+    without_twin: str = NO_TWIN
+
+    _answers: dict[str, Answers] = field(default_factory=dict, init=False, repr=False, compare=False)
     _more: dict[int, View] = field(default_factory=dict, init=False, repr=False, compare=False)
     _states: dict[int, BlockStates] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -165,6 +214,15 @@ class Subject:
         if name in ("validation", "ood"):
             return self._view(name, self.data.validation if name == "validation" else self.data.ood)
         return self._view(name, self.data.train.take(self.data.train.noisy))
+
+    def answers(self, name: str) -> Answers:
+        """What the model says to all examples of ``all_of`` that name, asked once."""
+        if name not in self._answers:
+            view = self.all_of(name) if name in ("validation", "ood", "noisy") else self.clean
+            found = decode(self.anatomy().model, self.tokenizer, (view.true, view.taught), batch_size=self.batch_size)
+            texts, (right, taught) = found
+            self._answers[name] = Answers(view, tuple(texts), right.numpy(), taught.numpy())
+        return self._answers[name]
 
     def _view(self, name: str, labelled: Labelled) -> View:
         if len(labelled) == 0:

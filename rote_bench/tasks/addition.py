@@ -207,7 +207,7 @@ class Addition(Task):
         return found
 
     def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
-        """Additions with one digit of one operand changed, by the column of that digit."""
+        """Additions with one digit of one operand changed, by the column of that digit, or with operands swapped."""
         a, b = self.operands(example)
         out: dict[str, list[int]] = {}
         for k in range(self.digits):
@@ -219,7 +219,7 @@ class Addition(Task):
                 if other != b // scale % 10:
                     changed.append(a * self.base + b + (other - b // scale % 10) * scale)
             out[f"digit_{k}"] = changed
-        return out
+        return {**out, "swapped": [b * self.base + a] if a != b else []}
 
     def least_train(self) -> int:
         return min(LEARNABLE * self.digits, len(self) // 2)
@@ -230,15 +230,38 @@ class Addition(Task):
         """Those that differ in the fewest digits, of these the nearest in both numbers, of equals the earlier."""
         import numpy as np
 
-        scale = 10 ** np.arange(self.digits)
-        numbers = np.stack(np.divmod(np.asarray(train), self.base))
-        digits = numbers[:, None] // scale[:, None] % 10
         out, k = np.full((len(asked), k), -1), min(k, len(train))
-        for i, index in enumerate(asked):
-            own = np.array(divmod(index, self.base))
-            other = (digits != own[:, None, None] // scale[:, None] % 10).sum((0, 1))
-            distance = (other * 2 * self.base + np.abs(numbers - own[:, None]).sum(0)) * len(train)
-            distance += np.arange(len(train))
+        for i, distance in enumerate(self._apart(train, asked)):
+            distance = distance * len(train) + np.arange(len(train))
             nearest = np.argpartition(distance, k - 1)[:k]
             out[i, :k] = nearest[np.argsort(distance[nearest])]
         return out
+
+    def distances(
+        self, train: Sequence[int], labels: Sequence[str], asked: Sequence[int], among: Sequence[Sequence[int]], k: int
+    ) -> NDArray[np.float64] | None:
+        """The number of digits that differ, and below 1 how far apart the numbers are."""
+        import numpy as np
+
+        out = np.full((len(among), len(asked), k), np.inf)
+        sets = [np.asarray(each, dtype=np.int64) for each in among]
+        for i, distance in enumerate(self._apart(train, asked)):
+            for found, each in zip(out, sets, strict=True):
+                count = min(k, len(each))
+                if count:
+                    near = np.partition(distance[each], count - 1)[:count]
+                    found[i, :count] = np.sort(near) / (2 * self.base)
+        return out
+
+    def _apart(self, train: Sequence[int], asked: Sequence[int]) -> Iterator[NDArray[np.int64]]:
+        """For each question asked (train,): 2 x 10^digits times the digits that differ, plus how far numbers are."""
+        import numpy as np
+
+        scale = 10 ** np.arange(self.digits)
+        numbers = np.stack(np.divmod(np.asarray(train), self.base))
+        digits = (numbers[:, None] // scale[:, None] % 10).astype(np.int8)
+        for index in asked:
+            own = np.array(divmod(index, self.base))
+            theirs = (own[:, None] // scale % 10).astype(np.int8)
+            other = (digits != theirs[:, :, None]).sum((0, 1))
+            yield other * 2 * self.base + np.abs(numbers - own[:, None]).sum(0)

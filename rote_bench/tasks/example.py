@@ -128,7 +128,10 @@ class Task(ABC):
         return list(found)
 
     def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
-        """Kind of neighbour -> pool indices of examples one step away from this one."""
+        """Kind of relation -> pool indices of the other examples that stand in it to this one.
+
+        They are one step away, or alike in what is computed; relations hold either way.
+        """
         return {}
 
     def heuristics(self, example: Example) -> Sequence[str]:
@@ -151,6 +154,21 @@ class Task(ABC):
 
         Returns:
             (asked, k) positions in ``train``, nearest first, -1 where there are no more; None without a distance.
+        """
+        return None
+
+    def distances(
+        self, train: Sequence[int], labels: Sequence[str], asked: Sequence[int], among: Sequence[Sequence[int]], k: int
+    ) -> NDArray[np.float64] | None:
+        """How far the nearest questions of some sets are, by the distance of ``nearest``.
+
+        Args:
+            train, labels, asked: as for ``nearest``.
+            among: sets of positions in ``train``.
+
+        Returns:
+            (sets, asked, k) distances, nearest first, in a unit of the task's own; infinite where there are no more
+            questions, or none that can be compared. None without a distance.
         """
         return None
 

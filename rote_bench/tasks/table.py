@@ -207,15 +207,29 @@ class Table(Task):
         return self._answers
 
     @cached_property
-    def _values(self) -> dict[str, list[str]]:
-        seen: dict[str, set[str]] = {}
+    def _rows_by_value(self) -> dict[str, dict[str, list[int]]]:
+        """Intermediate result -> value -> the rows that have it."""
+        rows: dict[str, dict[str, list[int]]] = {}
         for i in range(len(self)):
             for name, value in self.example(i).intermediates.items():
-                seen.setdefault(name, set()).add(value)
-        return {name: sorted(values) for name, values in seen.items()}
+                rows.setdefault(name, {}).setdefault(value, []).append(i)
+        return rows
 
     def values(self, intermediate: str) -> Sequence[str]:
-        return self._values.get(intermediate, ())
+        return sorted(self._rows_by_value.get(intermediate, ()))
+
+    def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
+        """Rows with the same value of an intermediate result."""
+        found = {}
+        for name, value in example.intermediates.items():
+            rows = self._rows_by_value[name].get(value, [])
+            found[f"same_{name}"] = [row for row in rows if self._prompts[row] != example.prompt]
+        return found
+
+    @cached_property
+    def _prompts(self) -> list[str]:
+        column = self.parameters.prompt
+        return [_text(value) for part in self.parts.values() for value in part.rows[column]]
 
     @cached_property
     def _alternatives(self) -> list[tuple[str, tuple[str, ...], dict[tuple[str, ...], dict[str, str]]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from ..errors import UserError
@@ -230,17 +231,31 @@ class TwoHop(Task):
         return next((fact[-2] for fact in stated if fact[0] == bridge), None)
 
     def neighbours(self, example: Example) -> Mapping[str, Sequence[int]]:
-        """Questions with the same first hop and another second relation, or the same relations of another entity."""
+        """Questions that share two things with this one: entity and first relation, both relations, bridge and second
+        relation, or entity and second relation."""
         if self.parameters.facts == "prompt":
             return {}
         n = len(self.relations)
         e = self.entities.index(example.features["entity"])
         r1 = self.relations.index(example.features["relation_1"])
         r2 = self.relations.index(example.features["relation_2"])
+        row = e * n + r1
         return {
-            "same_first_hop": [(e * n + r1) * n + other for other in range(n) if other != r2],
+            "same_first_hop": [row * n + other for other in range(n) if other != r2],
             "same_relations": [(other * n + r1) * n + r2 for other in range(len(self.entities)) if other != e],
+            "same_bridge_and_relation": [
+                other * n + r2 for other in self._rows_to[example.intermediates["bridge"]] if other != row
+            ],
+            "same_entity_and_relation": [(e * n + other) * n + r2 for other in range(n) if other != r1],
         }
+
+    @cached_property
+    def _rows_to(self) -> dict[str, list[int]]:
+        """Bridge -> the rows (entity, first relation) that lead there."""
+        rows: dict[str, list[int]] = {bridge: [] for bridge in self.bridges}
+        for row, bridge in enumerate(self.first_hop.values()):
+            rows[bridge].append(row)
+        return rows
 
     def least_train(self) -> int:
         facts = (len(self.entities) + len(self.bridges)) * len(self.relations)
@@ -271,23 +286,59 @@ class TwoHop(Task):
         """
         import numpy as np
 
-        n = len(self.relations)
-        rows = len(self) // n
-        if self.parameters.facts == "prompt" or rows * rows * n > COMPARED:
+        apart = self._apart(train, labels)
+        if apart is None:
             return None
-        codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
-        table, place = np.full((rows, n), -1), np.full((rows, n), -1)
-        at = np.divmod(np.asarray(train), n)
-        table[at], place[at] = [codes[label] for label in labels], np.arange(len(train))
-        equal, shared = np.zeros((rows, rows)), np.zeros((rows, rows))
-        for column in table.T:
-            known = column >= 0
-            equal += (column[:, None] == column) & known
-            shared += known[:, None] & known
-        order = np.argsort(-equal / np.maximum(shared, 0.5), axis=1, kind="stable")
+        n = len(self.relations)
+        place = np.full((len(apart), n), -1)
+        place[np.divmod(np.asarray(train), n)] = np.arange(len(train))
+        order = np.argsort(apart, axis=1, kind="stable")
         out = np.full((len(asked), k), -1)
         for i, (row, column) in enumerate(zip(*np.divmod(np.asarray(asked), n), strict=True)):
             found = place[order[row], column]
             found = found[found >= 0][:k]
             out[i, : len(found)] = found
+        return out
+
+    def distances(
+        self, train: Sequence[int], labels: Sequence[str], asked: Sequence[int], among: Sequence[Sequence[int]], k: int
+    ) -> NDArray[np.float64] | None:
+        """The share of trained answers in which the rows differ, of questions with the same second relation."""
+        import numpy as np
+
+        apart = self._apart(train, labels)
+        if apart is None:
+            return None
+        n, places = len(self.relations), np.asarray(train)
+        out = np.full((len(among), len(asked), k), np.inf)
+        rows, columns = np.divmod(np.asarray(asked), n)
+        sets = [np.divmod(places[np.asarray(each, dtype=np.int64)], n) for each in among]
+        for column in range(n):
+            here = np.flatnonzero(columns == column)
+            own = apart[rows[here]]
+            for found, (others, theirs) in zip(out, sets, strict=True):
+                near = own[:, others[theirs == column]]
+                count = min(k, near.shape[1])
+                if count:
+                    found[here, :count] = np.sort(np.partition(near, count - 1, 1)[:, :count], 1)
+        return out
+
+    def _apart(self, train: Sequence[int], labels: Sequence[str]) -> NDArray[np.float64] | None:
+        """(rows, rows) the share of labels in which rows differ, over the second relations that both were trained on;
+        1 where there are none. None where there are no rows, or too many."""
+        import numpy as np
+
+        n = len(self.relations)
+        rows = len(self) // n
+        if self.parameters.facts == "prompt" or rows * rows * n > COMPARED:
+            return None
+        codes = {label: code for code, label in enumerate(dict.fromkeys(labels))}
+        table = np.full((rows, n), -1)
+        table[np.divmod(np.asarray(train), n)] = [codes[label] for label in labels]
+        equal, shared = np.zeros((rows, rows)), np.zeros((rows, rows))
+        for column in table.T:
+            known = column >= 0
+            equal += (column[:, None] == column) & known
+            shared += known[:, None] & known
+        out: NDArray[np.float64] = 1 - equal / np.maximum(shared, 0.5)
         return out
