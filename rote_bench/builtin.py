@@ -41,6 +41,7 @@ def register_diagnostics(register: Callable[[Any], None]) -> None:
     from .diagnostics.circuits import Circuits
     from .diagnostics.erasure import Erasure
     from .diagnostics.interchange import Interchange
+    from .diagnostics.leakage_kernel import LeakageKernel
     from .diagnostics.learning_dynamics import LearningDynamics
     from .diagnostics.logit_lens import LogitLens
     from .diagnostics.nearest import Nearest
@@ -50,5 +51,6 @@ def register_diagnostics(register: Callable[[Any], None]) -> None:
     from .diagnostics.probe import Probe
 
     look = (LearningDynamics, LogitLens, ActivationPatching, Probe, Erasure, Interchange)
-    for diagnostic in (*look, Ablation, PositionImportance, Neighbourhood, Nearest, Circuits, Neurons):
+    beside = (Neighbourhood, Nearest, LeakageKernel)
+    for diagnostic in (*look, Ablation, PositionImportance, *beside, Circuits, Neurons):
         register(diagnostic)

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from .errors import UserError
@@ -330,10 +331,11 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.examples)
 
-    @property
-    def noisy(self) -> list[int]:
+    @cached_property
+    def noisy(self) -> Sequence[int]:
         """The positions whose label is not the true answer."""
-        return [i for i, (e, label) in enumerate(zip(self.examples, self.labels, strict=True)) if label != e.answer]
+        pairs = zip(self.examples, self.labels, strict=True)
+        return tuple(i for i, (example, label) in enumerate(pairs) if label != example.answer)
 
     def take(self, rows: Sequence[int]) -> Labelled:
         return Labelled(

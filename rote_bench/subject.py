@@ -93,21 +93,29 @@ NO_TWIN = "there is no twin, the same cell without wrong labels, beside it: run 
 class Twin:
     """The same cell without wrong labels, trained on the same examples.
 
+    What is read of it is read when it is first asked for.
+
     Attributes:
-        identity: hash of what decides its numbers.
-        right: (n,) whether it gives the true answer to each example of ``validation``.
-        load: makes its model after training, of the subject's own architecture; None where it was not kept.
-        without_model: why it was not, where it was not.
+        identity: hash of what decides its numbers, or of the weights where those alone were given.
+        answer: gives (n,), whether it gives the true answer to each example of ``validation``.
+        load: makes its model after training, of the subject's own architecture; None where that was not kept.
+
+    Raises:
+        UserError: when its files are not those of its report, or not of the same questions.
     """
 
     identity: str
-    right: NDArray[np.bool_]
+    answer: Callable[[], NDArray[np.bool_]]
     load: Callable[[], Anatomy] | None
-    without_model: str = ""
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """(n,) whether it gives the true answer to each example of ``validation``."""
+        return self.answer()
 
     @cached_property
     def anatomy(self) -> Anatomy | None:
-        """Its model after training, loaded when it is first asked for."""
+        """Its model after training."""
         return None if self.load is None else self.load()
 
 

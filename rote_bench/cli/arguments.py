@@ -38,8 +38,8 @@ def _stack(text: str) -> int | str:
 
 def _snapshot(text: str) -> tuple[str, str]:
     name, equals, folder = text.partition("=")
-    if not equals or name not in ("pre", "post") or not folder:
-        raise argparse.ArgumentTypeError("write pre=FOLDER or post=FOLDER")
+    if not equals or name not in ("pre", "post", "twin") or not folder:
+        raise argparse.ArgumentTypeError("write pre=FOLDER, post=FOLDER or twin=FOLDER")
     return name, folder
 
 
@@ -141,8 +141,8 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         action=_Snapshots,
         default={},
         type=_snapshot,
-        metavar="pre|post=DIR",
-        help="with --no-train: weights of a snapshot",
+        metavar="pre|post|twin=DIR",
+        help="with --no-train: weights of a snapshot, or of the same cell trained without wrong labels (twin)",
     )
     run.add_argument(
         "--compile",

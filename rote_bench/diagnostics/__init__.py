@@ -94,6 +94,8 @@ class Diagnostic(ABC, Generic[OptionsT]):
     Subclasses set ``name``, ``version`` (raise it whenever numbers change), ``description``, ``metrics``, what they
     measure, and ``Options``, a frozen dataclass whose fields are the keys that a task file may set.
 
+    ``compares_twin`` says that it reads ``Subject.twin``, so that a sweep runs a cell's twin before the cell itself.
+
     ``passes`` says about how often it sends its examples through the model, so often and so often again for each layer,
     other work counted alike; ``needs_noise`` whether it declines without wrong labels. What a run is expected to take
     follows from them, no number does.
@@ -109,6 +111,7 @@ class Diagnostic(ABC, Generic[OptionsT]):
     Options: ClassVar[type] = NoOptions
     passes: ClassVar[tuple[float, float]] = (10, 10)
     needs_noise: ClassVar[bool] = True
+    compares_twin: ClassVar[bool] = False
 
     def __init__(self, options: OptionsT, seed: int = 0) -> None:
         self.options = options

@@ -14,13 +14,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..measures import DIFFERENCE, SHARE, Measure
-from ..statistics import Estimate, cluster_codes, difference, minus, over_draws, proportion
+from ..statistics import Estimate, difference, minus, over_draws, proportion
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..subject import Subject, View
 
 FEWEST = 20  # held-out errors of which a share is given
+ALL = ""  # all relations together
 
 
 @dataclass(frozen=True)
@@ -99,126 +101,130 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
             raise NotApplicable("no noisy labels at this noise rate")
         if not subject.task.neighbours(subject.noisy.labelled.examples[0]):
             raise NotApplicable("the task defines no neighbours")
-        trained = set(subject.data.train.indices)
+        apart = {
+            *subject.data.train.indices,
+            *subject.data.ood.indices,
+        }  # what is unlike all that is trained is no guide
         sides = {}
         for name, view in (("noisy", subject.noisy), ("clean", subject.clean)):
-            asked = _asked(subject, view, trained, self.options)
+            asked = _asked(subject, view, apart, self.options)
             if len(asked.indices) < 10:
                 raise NotApplicable("too few neighbours are held out")
             sides[name] = (asked, *_answers(subject, view, asked))
         rng = subject.rng(f"{self.name}-permuted")
-        orders = [rng.permutation(len(subject.data.train.noisy)) for _ in range(self.options.permutations)]
-        errors, error_draws = _errors(subject, orders)
-        (noisy, said, wrong), (clean, _, base) = sides["noisy"], sides["clean"]
-        # The view holds the first of all mislabelled examples; permuted over all, each may get any other's label.
-        labels = [subject.data.train.labels[i] for i in subject.data.train.noisy]
+        train = subject.data.train
+        orders = np.array([rng.permutation(len(train.noisy)) for _ in range(self.options.permutations)])
+        labels = [train.labels[i] for i in train.noisy]  # of which the view's are the first
         code = {label: number for number, label in enumerate(dict.fromkeys(labels))}
         taught = np.array([code[label] for label in labels])
+        (noisy, said, wrong), (clean, _, base) = sides["noisy"], sides["clean"]
         given, every = _given(said, wrong, code), np.arange(len(said))
-        permuted = given[every, taught[np.array(orders)][:, noisy.beside]]  # (permutations, neighbours)
-        nothing = [0.0] * len(clean.kinds)
+        permuted = given[every, taught[orders][:, noisy.beside]]  # (permutations, neighbours)
+        errors, dealt = _errors(subject, code, taught, orders)
+        nothing = [0.0] * len(base)
         records: dict[str, list[Any]] = {
-            "beside": ["noisy"] * len(said) + ["clean"] * len(base) + ["error"] * len(errors["group"]),
-            "kind": [*noisy.kinds, *clean.kinds, *[""] * len(errors["group"])],
+            "beside": ["noisy"] * len(said) + ["clean"] * len(base) + ["error"] * len(errors["kind"]),
+            "kind": [*noisy.kinds, *clean.kinds, *errors["kind"]],
             "group": [*map(str, noisy.beside), *map(str, clean.beside), *errors["group"]],
-            "wrong": [*wrong.tolist(), *base.tolist(), *[1.0] * len(errors["group"])],
+            "wrong": [*wrong.tolist(), *base.tolist(), *[1.0] * len(errors["kind"])],
             "leaked": [*given[every, taught[noisy.beside]].astype(float).tolist(), *nothing, *errors["leaked"]],
             "permuted": [*permuted.mean(0).tolist(), *nothing, *errors["permuted"]],
         }
-        kinds = sorted({*noisy.kinds, *clean.kinds})
-        of_kind = [np.array([each == kind for each in noisy.kinds]) for kind in kinds]
-        metrics = self._found(records, permuted.mean(1).tolist(), error_draws)
+        table, kinds = _Table(records), sorted({*noisy.kinds, *clean.kinds})
+        draws = {"neighbours": {ALL: permuted.mean(1).tolist()}, "errors": dealt}
+        for kind in kinds:
+            of_kind = [each == kind for each in noisy.kinds]
+            draws["neighbours"][kind] = permuted[:, of_kind].mean(1).tolist() if any(of_kind) else []
         details: dict[str, Any] = {
-            "kinds": {kind: {side: _column(records, side, "wrong", kind)[0].size for side in sides} for kind in kinds},
-            "observed": _levels([proportion(*_column(records, "noisy", "leaked", kind)) for kind in kinds]),
-            "permuted": _levels(
-                [_chance(records, kind, permuted[:, rows]) for kind, rows in zip(kinds, of_kind, strict=True)]
-            ),
+            "kinds": kinds,
+            "n": {side: [table.count(side, kind) for kind in kinds] for side in ("noisy", "clean")},
             "wrong": {
-                side: _levels([proportion(*_column(records, side, "wrong", kind)) for kind in kinds]) for side in sides
+                side: _levels([proportion(*table.column(side, "wrong", kind)) for kind in kinds])
+                for side in ("noisy", "clean")
             },
-            "draws": {"neighbours": permuted.mean(1).tolist(), "errors": error_draws},
-            "held_out": {"errors": len(errors["group"]), "leaked": int(sum(errors["leaked"]))},
+            "observed": _levels([proportion(*table.column("noisy", "leaked", kind)) for kind in kinds]),
+            "permuted": _levels([table.chance("noisy", kind, draws["neighbours"][kind]) for kind in kinds]),
+            "errors": {
+                "n": table.count("error", ALL),
+                "observed": _levels([proportion(*table.column("error", "leaked", kind)) for kind in (ALL, *kinds)]),
+                "permuted": _levels([table.chance("error", kind, dealt.get(kind, [])) for kind in (ALL, *kinds)]),
+            },
+            "draws": {"neighbours": draws["neighbours"][ALL], "errors": dealt.get(ALL, [])},
         }
-        return Result(metrics, details, records)
+        return Result(self._found(table, details["draws"]), details, records)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
-        draws, held = details["draws"], details["held_out"]
+        draws, errors = details["draws"], details["errors"]
         if records:
-            return self._found(records, draws["neighbours"], draws["errors"])
+            return self._found(_Table(records), draws)
 
         def share(levels: Mapping[str, Sequence[float | None]], side: str) -> float:
-            counts = [kind[side] for kind in details["kinds"].values()]
+            counts = details["n"][side]
             hits = sum(n * (value or 0.0) for n, value in zip(counts, levels["value"], strict=True))
             return float(hits / sum(counts))
 
-        same, enough = share(details["observed"], "noisy"), held["errors"] >= FEWEST
+        same, enough = share(details["observed"], "noisy"), errors["n"] >= FEWEST
         return {
             "neighbour_leakage": share(details["wrong"]["noisy"], "noisy") - share(details["wrong"]["clean"], "clean"),
             "neighbour_same_label": same,
             "neighbour_leakage_excess": same - float(np.mean(draws["neighbours"])),
-            "leaked_errors": held["leaked"] / held["errors"] if enough else None,
+            "leaked_errors": errors["observed"]["value"][0] if enough else None,
             "leaked_errors_permuted": float(np.mean(draws["errors"])) if enough else None,
         }
 
     @staticmethod
-    def _found(records: Records, by_chance: Sequence[float], of_errors: Sequence[float]) -> dict[str, Estimate]:
+    def _found(table: _Table, draws: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
         """All metrics.
 
         Args:
-            by_chance, of_errors: what each permutation makes of neighbours and of held-out errors.
+            draws: what each permutation makes of ``neighbours`` and of held-out ``errors``.
         """
-        same = proportion(*_column(records, "noisy", "leaked"))
-        chance = over_draws(*_column(records, "noisy", "permuted"), by_chance)
+        same = proportion(*table.column("noisy", "leaked"))
+        chance = over_draws(*table.column("noisy", "permuted"), draws["neighbours"])
         metrics = {
-            "neighbour_leakage": difference(*_column(records, "noisy", "wrong"), *_column(records, "clean", "wrong")),
+            "neighbour_leakage": difference(*table.column("noisy", "wrong"), *table.column("clean", "wrong")),
             "neighbour_same_label": same,
             "neighbour_leakage_excess": replace(_within(minus(same, chance), -1.0), n=same.n),
         }
-        hits, clusters = _column(records, "error", "leaked")
+        hits, clusters = table.column("error", "leaked", ALL)
         if len(hits) < FEWEST:
             why = f"{len(hits)} held-out errors are too few for a share; {FEWEST} are needed"
             few = Estimate.missing(why, len(hits))
             return {**metrics, "leaked_errors": few, "leaked_errors_permuted": few}
-        again = over_draws(*_column(records, "error", "permuted"), of_errors)
-        return {**metrics, "leaked_errors": proportion(hits, clusters), "leaked_errors_permuted": _within(again, 0.0)}
+        chance = table.chance("error", ALL, draws["errors"])
+        return {**metrics, "leaked_errors": proportion(hits, clusters), "leaked_errors_permuted": chance}
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
-        """How often neighbours get the very wrong label, by relation, and the same with the labels permuted."""
+        """How often neighbours get the very wrong label, and held-out errors repeat one, against permuted labels."""
         from ..report import figures
 
-        there = [i for i, value in enumerate(details["observed"]["value"]) if value is not None]
-        if not there:
-            return False
-        panels = (
-            (
-                "get the very wrong label that the related question was taught",
-                (details["observed"], figures.MEMORISED, "as the labels were taught", "o"),
-                (details["permuted"], figures.GREY, "with the wrong labels dealt out anew (chance)", "s"),
-            ),
-            (
-                "are answered wrong, whatever the answer",
-                (details["wrong"]["noisy"], figures.MEMORISED, "beside a mislabelled question", "^"),
-                (details["wrong"]["clean"], figures.HELD_OUT, "beside a correctly labelled question", "v"),
-            ),
+        kinds, errors = details["kinds"], details["errors"]
+        plain = {"_": " ", "bridge": "intermediate result", "hop": "step"}
+        words = [textwrap.fill(reduce(lambda text, old: text.replace(old, plain[old]), plain, k), 13) for k in kinds]
+        panels = [
+            ("Held-out questions related to a mislabelled one: answered with its wrong label", words, details),
+            ("All held-out errors: repeat the wrong label of a related question", ["any of these", *words], errors),
+        ]
+        if errors["n"] < FEWEST:
+            panels.pop()
+        lines = (
+            ("observed", figures.MEMORISED, "with the wrong labels as they were taught", "o"),
+            ("permuted", figures.GREY, "with the wrong labels dealt out anew (chance)", "s"),
         )
-        words = [kind.replace("_", " ").replace("bridge", "intermediate result") for kind in details["kinds"]]
-        shown = [textwrap.fill(words[i], 14) for i in there]
-        with figures.drawing(path, 2, 10.0, 4.8, share=False) as (figure, axes):
-            for ax, (panel, *lines) in zip(axes, panels, strict=True):
-                for k, (levels, color, label, marker) in enumerate(lines):
-                    at = [place + 0.18 * (k - 0.5) for place in range(len(there))]
-                    part = {key: [values[i] for i in there] for key, values in levels.items()}
-                    figures.line(ax, at, part, color, label, "", marker)
-                ax.set_xticks(range(len(there)), shown, fontsize=8)
-                ax.set_xlim(-0.6, len(there) - 0.4)
+        with figures.drawing(path, len(panels), 5.2 * len(panels), 4.6, share=False) as (figure, axes):
+            for ax, (panel, names, found) in zip(axes, panels, strict=True):
+                for k, (key, color, label, marker) in enumerate(lines):
+                    there = [i for i, value in enumerate(found[key]["value"]) if value is not None]
+                    part = {bound: [values[i] for i in there] for bound, values in found[key].items()}
+                    figures.line(ax, [i + 0.18 * (k - 0.5) for i in there], part, color, label, "", marker)
+                ax.set_xticks(range(len(names)), names, fontsize=8)
+                ax.set_xlim(-0.6, len(names) - 0.4)
                 ax.set_ylim(bottom=0)
-                figures.panel(ax, textwrap.fill(panel, 44))
-            axes[0].set_ylabel("share of related held-out questions")
-            named = [pair for ax in axes for pair in zip(*ax.get_legend_handles_labels(), strict=True)]
-            handles, labels = zip(*named, strict=True)
-            figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+                figures.panel(ax, textwrap.fill(panel, 46))
+            axes[0].set_ylabel("share of these questions")
+            axes[-1].set_ylabel("share of held-out errors" if len(panels) > 1 else "share of these questions")
+            figures.legend(figure, axes[0], 2 if len(panels) > 1 else 1)
             figures.title(figure, _sentence(details))
         return True
 
@@ -226,29 +232,51 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
 def _sentence(details: Details) -> str:
     from ..report.figures import percent
 
-    counts = [kind["noisy"] for kind in details["kinds"].values()]
+    errors, draws, counts = details["errors"], details["draws"], details["n"]["noisy"]
+    if errors["n"] >= FEWEST:
+        return (
+            f"Of {errors['n']} held-out errors {percent(errors['observed']['value'][0])} repeat a wrong label taught to"
+            f" a related question, {percent(errors['permuted']['value'][0])} by chance"
+        )
     hits = sum(n * (value or 0.0) for n, value in zip(counts, details["observed"]["value"], strict=True))
-    share, chance = hits / sum(counts), float(np.mean(details["draws"]["neighbours"]))
-    told = (
-        f"Of held-out questions related to a mislabelled one {percent(share)} get its wrong label, {percent(chance)} by"
-        " chance"
-    )
-    held = details["held_out"]
-    if held["errors"] < FEWEST:
-        return told
-    again = float(np.mean(details["draws"]["errors"]))
     return (
-        f"{told}. Of all {held['errors']} held-out errors {percent(held['leaked'] / held['errors'])} repeat a related"
-        f" wrong label, {percent(again)} by chance"
+        f"Of held-out questions related to a mislabelled one {percent(hits / sum(counts))} get its wrong label,"
+        f" {percent(float(np.mean(draws['neighbours'])))} by chance"
     )
 
 
-def _asked(subject: Subject, view: View, trained: set[int], options: NeighbourhoodOptions) -> _Asked:
+class _Table:
+    """The records, by columns of one kind of question."""
+
+    def __init__(self, records: Records) -> None:
+        self.columns = {name: np.asarray(records[name]) for name in ("beside", "kind", "group", *("wrong", "leaked"))}
+        self.columns["permuted"] = np.asarray(records["permuted"])
+
+    def rows(self, beside: str, kind: str | None = None) -> NDArray[np.bool_]:
+        """Those asked beside ``noisy`` or ``clean`` examples, or held-out errors (``error``), of one relation."""
+        found: NDArray[np.bool_] = self.columns["beside"] == beside
+        return found if kind is None else found & (self.columns["kind"] == kind)
+
+    def count(self, beside: str, kind: str) -> int:
+        return int(self.rows(beside, kind).sum())
+
+    def column(self, beside: str, name: str, kind: str | None = None) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """The values of a column there, and the clusters."""
+        rows = self.rows(beside, kind)
+        return self.columns[name][rows].astype(float), np.unique(self.columns["group"][rows], return_inverse=True)[1]
+
+    def chance(self, beside: str, kind: str, draws: Sequence[float]) -> Estimate:
+        """The share in the mean over permutations."""
+        values, clusters = self.column(beside, "permuted", kind)
+        return _within(over_draws(values, clusters, draws), 0.0) if len(values) else Estimate.missing("no examples")
+
+
+def _asked(subject: Subject, view: View, apart: set[int], options: NeighbourhoodOptions) -> _Asked:
     rng = subject.rng(f"neighbours-{view.name}")
     asked = _Asked([], [], [])
     for row in range(min(options.examples, len(view))):
         for kind, pool in subject.task.neighbours(view.labelled.examples[row]).items():
-            held_out = [i for i in pool if i not in trained]
+            held_out = [i for i in pool if i not in apart]
             for k in rng.permutation(len(held_out))[: options.per_kind].tolist():
                 asked.indices.append(held_out[k])
                 asked.kinds.append(kind)
@@ -257,21 +285,24 @@ def _asked(subject: Subject, view: View, trained: set[int], options: Neighbourho
 
 
 def _answers(subject: Subject, view: View, asked: _Asked) -> tuple[list[str], NDArray[np.float64]]:
-    """What the model says to each neighbour, and whether that is wrong; a question that stands twice is asked once."""
+    """What the model says to each neighbour, and whether that is wrong; what it said to held-out questions is known."""
     from ..encoding import encode
     from ..evaluation import decode
 
+    known = subject.answers("validation")
+    place = {index: number for number, index in enumerate(known.view.labelled.indices)}
+    said = {i: (known.texts[place[i]], not known.right[place[i]]) for i in asked.indices if i in place}
     longest: dict[int, str] = {}  # it is asked for as many words as the longest label has
     for index, row in zip(asked.indices, asked.beside, strict=True):
-        label = view.labelled.labels[row]
-        longest[index] = max(longest.get(index, ""), label, key=lambda text: len(text.split()))
-    examples = [subject.task.example(i) for i in longest]
-    answers = (None, list(longest.values()))
-    both = [encode(subject.tokenizer, examples, each, named=False).to(subject.device) for each in answers]
-    texts, (right, _) = decode(subject.anatomy().model, subject.tokenizer, both, batch_size=subject.batch_size)
-    place = {index: number for number, index in enumerate(longest)}
-    at = [place[index] for index in asked.indices]
-    return [texts[i] for i in at], 1 - right.double().numpy()[at]
+        if index not in place:
+            label = view.labelled.labels[row]
+            longest[index] = max(longest.get(index, ""), label, key=lambda text: len(text.split()))
+    if longest:
+        examples = [subject.task.example(i) for i in longest]
+        both = [encode(subject.tokenizer, examples, e, named=False) for e in (None, list(longest.values()))]
+        texts, (right, _) = decode(subject.anatomy().model, subject.tokenizer, both, batch_size=subject.batch_size)
+        said |= {i: (text, not ok) for i, text, ok in zip(longest, texts, right.tolist(), strict=True)}
+    return [said[i][0] for i in asked.indices], np.array([said[i][1] for i in asked.indices], dtype=float)
 
 
 def _given(said: Sequence[str], wrong: NDArray[np.float64], labels: Mapping[str, int]) -> NDArray[np.bool_]:
@@ -286,49 +317,46 @@ def _given(said: Sequence[str], wrong: NDArray[np.float64], labels: Mapping[str,
     return out
 
 
-def _errors(subject: Subject, orders: Sequence[NDArray[np.int64]]) -> tuple[dict[str, list[Any]], list[float]]:
+def _errors(
+    subject: Subject, code: Mapping[str, int], taught: NDArray[np.int64], orders: NDArray[np.int64]
+) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
     """Every held-out error: does it repeat a wrong label taught to a related question, and with labels permuted?
 
+    Args:
+        code: wrong label -> its number.
+        taught: (mislabelled,) the number of the label that each was taught.
+        orders: (permutations, mislabelled).
+
     Returns:
-        Columns of the errors (``group``, ``leaked``, and ``permuted``, the share of permutations), and the share of
-        errors in each permutation.
+        Columns, a row for each error and relation, all relations together being one more: ``kind``, ``group``,
+        ``leaked``, and ``permuted``, the share of permutations; and of each relation the share of errors in each
+        permutation.
     """
     answers, train = subject.answers("validation"), subject.data.train
     place = {train.indices[i]: number for number, i in enumerate(train.noisy)}
-    labels = [train.labels[i] for i in train.noisy]
-    code = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    taught = np.array([code[label] for label in labels])
-    dealt = taught[np.array(orders)]
-    rows = np.flatnonzero(~answers.right)
-    given = _given([answers.texts[i] for i in rows.tolist()], np.ones(len(rows)), code)
-    leaked, permuted = np.zeros(len(rows)), np.zeros((len(orders), len(rows)))
+    rows = np.flatnonzero(~answers.right).tolist()
+    given = _given([answers.texts[i] for i in rows], np.ones(len(rows)), code)
     examples = answers.view.labelled.examples
-    for k, row in enumerate(rows.tolist()):
-        pools = subject.task.neighbours(examples[row]).values()
-        related = sorted({place[i] for pool in pools for i in pool if i in place})
-        if related:
-            leaked[k] = given[k, taught[related]].any()
-            permuted[:, k] = given[k, dealt[:, related]].any(1)
-    columns = {
-        "group": [examples[row].group for row in rows.tolist()],
-        "leaked": leaked.tolist(),
-        "permuted": permuted.mean(0).tolist(),
+    dealt = taught[orders]
+    leaked: dict[str, NDArray[np.float64]] = {}
+    permuted: dict[str, NDArray[np.float64]] = {}
+    for k, row in enumerate(rows):
+        for kind, pool in subject.task.neighbours(examples[row]).items():
+            related = [place[i] for i in pool if i in place]
+            hits = leaked.setdefault(kind, np.zeros(len(rows)))
+            draws = permuted.setdefault(kind, np.zeros((len(orders), len(rows))))
+            if related:
+                hits[k] = given[k, taught[related]].any()
+                draws[:, k] = given[k, dealt[:, related]].any(1)
+    leaked = {ALL: np.max([np.zeros(len(rows)), *leaked.values()], 0), **leaked}
+    permuted = {ALL: np.max([np.zeros((len(orders), len(rows))), *permuted.values()], 0), **permuted}
+    columns: dict[str, list[Any]] = {
+        "kind": [kind for kind in leaked for _ in rows],
+        "group": [examples[row].group for row in rows] * len(leaked),
+        "leaked": [hit for hits in leaked.values() for hit in hits.tolist()],
+        "permuted": [share for draws in permuted.values() for share in draws.mean(0).tolist()],
     }
-    return columns, permuted.mean(1).tolist() if len(rows) else [0.0] * len(orders)
-
-
-def _column(
-    records: Records, beside: str, column: str, kind: str | None = None
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A column of what was asked beside mislabelled or clean examples, or of held-out errors, and the clusters."""
-    sides, kinds = records["beside"], records["kind"]
-    rows = [i for i, side in enumerate(sides) if side == beside and (kind is None or kinds[i] == kind)]
-    return np.array([records[column][i] for i in rows], dtype=float), cluster_codes([records["group"][i] for i in rows])
-
-
-def _chance(records: Records, kind: str, draws: NDArray[np.bool_]) -> Estimate:
-    values, clusters = _column(records, "noisy", "permuted", kind)
-    return _within(over_draws(values, clusters, draws.mean(1)), 0.0) if len(values) else Estimate.missing("none asked")
+    return columns, {kind: draws.mean(1).tolist() for kind, draws in permuted.items() if len(rows)}
 
 
 def _within(found: Estimate, least: float) -> Estimate:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..machine import cpu_seconds
 from ..progress import Progress
 from ..report.provenance import peak_memory_bytes
-from ..report.record import Timings
+from ..report.record import Report, Timings
 from ..training.distributed import Processes
 from .settings import Settings
 
@@ -95,7 +95,11 @@ def cell_folder(output: Path, spec: TaskSpec, model: str, rate: float) -> Path:
 
 @dataclass
 class Cell:
-    """One cell while it runs."""
+    """One cell while it runs.
+
+    Attributes:
+        twin: the report of the same cell at noise rate 0, where it was run before.
+    """
 
     spec: TaskSpec
     model_name: str
@@ -107,6 +111,7 @@ class Cell:
     processes: Processes = field(default_factory=Processes)
     timings: Clock = field(default_factory=Clock)
     warnings: list[str] = field(default_factory=list)
+    twin: Report | None = None
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)

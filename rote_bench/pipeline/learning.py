@@ -14,6 +14,7 @@ from . import stages
 from .cell import Cell
 from .diagnose import diagnose, draw_figures
 from .making import Made
+from .twin import twin_of
 
 if TYPE_CHECKING:
     from ..subject import Subject
@@ -123,6 +124,7 @@ def look(cell: Cell, made: Made, subject: Subject, training: record.Training) ->
     """
     from ..measurement import evaluate
 
+    subject.twin = twin_of(cell, subject, made)
     with cell.timings.stage("evaluation"):
         cell.progress.stage("evaluating")
         measured, samples = evaluate(subject)

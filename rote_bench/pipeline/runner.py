@@ -45,7 +45,8 @@ def run_cell(
     """Run one cell from spec to report, or find that it is done already.
 
     Args:
-        twin: the report of the same cell at noise rate 0, whose schedule this one takes over.
+        twin: the report of the same cell at noise rate 0, whose schedule this one takes over, and which diagnostics
+            compare with.
 
     Returns:
         The report; None in a process that only helped to train.
@@ -97,7 +98,7 @@ def prepare(
     processes, wanted = join(settings.device)
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     progress.quiet = progress.quiet or not processes.first
-    cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes)
+    cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes, twin=twin)
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     check_writable(cell.folder)
     with cell.timings.stage("data"):

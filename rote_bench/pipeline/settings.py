@@ -11,7 +11,8 @@ from ..errors import UserError, did_you_mean
 from ..training.tracking import require
 
 Dtype = Literal["float32", "bfloat16", "float16", "8bit", "4bit"]
-SNAPSHOTS = {"pre": "pre_memorization", "post": "post_memorization"}
+TWIN = "twin"
+SNAPSHOTS = {"pre": "pre_memorization", "post": "post_memorization", TWIN: TWIN}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Settings:
         overwrite: run again even when a complete report is there.
         rediagnose: keep the training of a finished cell, and measure and diagnose its snapshots again.
         train: False diagnoses the model as it is.
-        snapshots: ``pre`` or ``post`` -> folder of weights to diagnose instead of those from training.
+        snapshots: ``pre`` or ``post`` -> folder of weights to diagnose instead of those from training; ``twin`` ->
+            weights of the same cell trained without wrong labels, with which some diagnostics compare.
         threads: of the processor; None chooses by the model's size.
         trust_remote_code: let code that comes with weights run.
         compile: let torch.compile make the training steps; it takes a minute or two before the first one.
@@ -73,7 +75,7 @@ class Settings:
                 raise UserError(f"must be at least {least}, not {number}", where=flag)
         for name in self.snapshots:
             if name not in SNAPSHOTS.values():
-                raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre or post")
+                raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre, post or twin")
         if self.snapshots and self.train:
             raise UserError("a model that is trained makes its own", where="--snapshot", hint="add --no-train")
         if self.rediagnose and self.overwrite:

@@ -322,37 +322,40 @@ def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, 
     Raises:
         UserError: when a folder holds no weights of the same architecture and size.
     """
+    named = {name: folder for name, folder in cell.settings.snapshots.items() if name in (PRE, POST)}
+    return {POST: anatomy, **{name: open_snapshot(folder, cell, anatomy, loaded) for name, folder in named.items()}}
+
+
+def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) -> Any:
+    """The model of a folder, as the cell's own model is kept.
+
+    Raises:
+        UserError: when it holds no weights of the same architecture and size.
+    """
     from transformers import AutoModelForCausalLM
 
+    if folder.startswith((".", "/", "~")) and not Path(folder).expanduser().is_dir():
+        raise UserError(f"no folder {folder!r}", where="--snapshot")
     like = next(loaded.model.parameters())
-    shapes = {name: p.shape for name, p in loaded.model.named_parameters()}
-    found = {}
-    for name, folder in cell.settings.snapshots.items():
-        if name not in (PRE, POST):
-            raise UserError(f"unknown snapshot {name!r}", where="--snapshot", hint="pre or post")
-        if folder.startswith((".", "/", "~")) and not Path(folder).expanduser().is_dir():
-            raise UserError(f"no folder {folder!r}", where="--snapshot")
-        try:
-            model = AutoModelForCausalLM.from_pretrained(
-                Path(folder).expanduser(),
-                dtype=like.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                trust_remote_code=cell.settings.trust_remote_code,
-                attn_implementation=loaded.model.config._attn_implementation,
-            )
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"cannot load {folder!r}: {str(error).splitlines()[0]}",
-                where="--snapshot",
-                hint="a snapshot is a folder with config.json and weights in safetensors",
-            ) from error
-        if {key: p.shape for key, p in model.named_parameters()} != shapes:
-            raise UserError(
-                f"{folder!r} is no snapshot of {cell.model_name}: its weights have other names or sizes",
-                where="--snapshot",
-            )
-        model.config.use_cache = False
-        found[name] = anatomy.on(model.to(like.device).eval())
-    found.setdefault(POST, anatomy)
-    return found
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            Path(folder).expanduser(),
+            dtype=like.dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=cell.settings.trust_remote_code,
+            attn_implementation=loaded.model.config._attn_implementation,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot load {folder!r}: {str(error).splitlines()[0]}",
+            where="--snapshot",
+            hint="a snapshot is a folder with config.json and weights in safetensors",
+        ) from error
+    if {n: p.shape for n, p in model.named_parameters()} != {n: p.shape for n, p in loaded.model.named_parameters()}:
+        raise UserError(
+            f"{folder!r} is no snapshot of {cell.model_name}: its weights have other names or sizes",
+            where="--snapshot",
+        )
+    model.config.use_cache = False
+    return anatomy.on(model.to(like.device).eval())

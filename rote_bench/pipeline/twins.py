@@ -11,6 +11,7 @@ from ..report.record import Report, Schedule
 from ..report.schedules import equal_schedules
 
 if TYPE_CHECKING:
+    from ..plugins import Registry
     from ..spec.model import TaskSpec
     from .settings import Settings
 
@@ -20,6 +21,12 @@ OF_SCHEDULE = frozenset({"schedule.settle", "schedule.step", "schedule.twin"})
 def waits(spec: TaskSpec, rate: float, settings: Settings) -> bool:
     """Whether a cell's learning rate falls when its twin's did, where there is one."""
     return rate > 0 and settings.train and not isinstance(spec.training.schedule.settle, int)
+
+
+def compares_twin(spec: TaskSpec, registry: Registry) -> bool:
+    """Whether a diagnostic of a task compares a cell with its twin."""
+    table = registry.table("diagnostics")
+    return any(getattr(table[each.name], "compares_twin", False) for each in spec.diagnostics)
 
 
 def twins_first(

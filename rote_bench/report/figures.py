@@ -112,7 +112,7 @@ def line(
     """
     value, low, high = (_numbers(levels.get(key)) for key in ("value", "ci_low", "ci_high"))
     assert value is not None
-    ax.plot(x, value, dash or "none", color=color, marker=marker, markersize=5, label=label)
+    ax.plot(x, value, linestyle=dash or "none", color=color, marker=marker, markersize=5, label=label)
     if low is None or high is None:
         return
     if dash:

@@ -15,7 +15,7 @@ from ..machine import LARGE, count_cores
 from ..models.names import SIZES, parse
 from ..pipeline.cell import cell_folder
 from ..pipeline.settings import Settings
-from ..pipeline.twins import all_but_labels, waits
+from ..pipeline.twins import all_but_labels, compares_twin, waits
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
 from ..spec.preflight import check_drawable, locate_fault
@@ -39,7 +39,8 @@ class Job:
         plugins: absolute paths of plugin files.
         gpus: how many, a share of one when below 1; None is one where there are any.
         size: rough number of parameters of a model made from scratch, else None.
-        twin: folder of the cell at noise rate 0 that has to be done before, as this one takes over its schedule.
+        twin: folder of the cell at noise rate 0 that is run before, as this one takes over its schedule, or as a
+            diagnostic compares the two.
         others: more cells, which one process trains as one with this one.
     """
 
@@ -52,6 +53,11 @@ class Job:
     size: float | None = None
     twin: Path | None = None
     others: tuple[Job, ...] = ()
+
+    @property
+    def bound(self) -> bool:
+        """Whether it cannot be run when its twin failed."""
+        return self.twin is not None and waits(self.spec, self.rate, self.settings)
 
     @property
     def cells(self) -> tuple[Job, ...]:
@@ -122,7 +128,7 @@ def plan(
                     if first is not made:
                         fault = _twice(made, here, there)
                         faults.setdefault(f"{fault.where} {fault.hint}", fault)
-    found = _paired([made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))])
+    found = _paired([made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))], registry)
     for made in found:
         if made.twin is None and made.rate and made.spec.training.schedule.settle == "twin":
             fault = _alone(made, jobs[made.folder][1][0])
@@ -132,7 +138,7 @@ def plan(
     return found
 
 
-def _paired(jobs: Sequence[Job]) -> list[Job]:
+def _paired(jobs: Sequence[Job], registry: Registry) -> list[Job]:
     """The same cells, each that has a twin among them with its folder."""
     twins: dict[Hashable, list[Job]] = {}
     for job in jobs:
@@ -140,8 +146,9 @@ def _paired(jobs: Sequence[Job]) -> list[Job]:
             twins.setdefault(all_but_labels(job.spec, job.model), []).append(job)
 
     def paired(job: Job) -> Job:
-        found = twins.get(all_but_labels(job.spec, job.model)) if waits(job.spec, job.rate, job.settings) else None
-        if not found:
+        found = twins.get(all_but_labels(job.spec, job.model))
+        wanted = waits(job.spec, job.rate, job.settings) or (job.rate > 0 and compares_twin(job.spec, registry))
+        if not found or not wanted:
             return job
         twin = next((each for each in found if each.spec.seeds == job.spec.seeds), found[0])
         return replace(job, twin=twin.folder)

@@ -151,7 +151,9 @@ def look_back(states: Sequence[State], board: Board, registry: Registry) -> list
 
 def _ready(job: Job, by_folder: Mapping[Path, State]) -> bool:
     """Whether a cell need not wait for its twin."""
-    return job.twin is None or by_folder[job.twin].state == "done"
+    if job.twin is None:
+        return True
+    return by_folder[job.twin].state in (("done",) if job.bound else ("done", "failed"))
 
 
 def _of_each(ended: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[Job, Outcome]]:
@@ -162,7 +164,7 @@ def _of_each(ended: Sequence[tuple[Job, Outcome]]) -> Iterator[tuple[Job, Outcom
 
 def _leave_out(twin: State, waiting: list[State], board: Board) -> None:
     """Take out the cells whose twin did not come to its end: there is no schedule that they could take over."""
-    for each in [each for each in waiting if each.job.twin == twin.job.folder]:
+    for each in [each for each in waiting if each.job.twin == twin.job.folder and each.job.bound]:
         waiting.remove(each)
         each.state, each.reason = twin.state, f"not run: its twin {twin.job.name} {twin.state}"
         board.changed(each)

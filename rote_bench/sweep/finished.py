@@ -68,7 +68,7 @@ class Finished:
     def __call__(self, job: Job, report: record.Report, twin: record.Report | None = None) -> bool:
         if job.settings.overwrite or report.status != "success":
             return False
-        if job.twin is not None and twin is None:  # what its schedule is to be, its twin will tell
+        if job.bound and twin is None:  # what its schedule is to be, its twin will tell
             return False
         if job.settings.stacked and report.training.way == "alone":  # where it cannot be stacked, as a worker finds out
             return False

@@ -112,14 +112,13 @@ def perform(job: Job, *, forks: bool = False) -> Outcome:
     from ..pipeline.process import undisturbed
     from ..pipeline.request import recall
     from ..pipeline.runner import run_cell
-    from ..report.write import load_report
 
     keep_memory()
     if job.others:
         first, *others = _perform_stack(job, forks)
         return replace(first, others=tuple(others))
     try:
-        twin = None if job.twin is None else load_report(job.twin)
+        twin = _twin(job)
         with alone(job.folder, PATIENCE):  # one that a killed sweep left soon ends by itself
             registry, progress = _registry(job.plugins), Reported(job.folder)
 
@@ -142,7 +141,6 @@ def _perform_stack(job: Job, forks: bool) -> list[Outcome]:
     """Run cells as one in this process; each has an outcome of its own, and its messages go to its own log."""
     from ..pipeline.process import undisturbed
     from ..pipeline.stack import Wanted, run_stack
-    from ..report.write import load_report
 
     outcomes: dict[Path, Outcome] = {}
     wanted: list[tuple[Job, Wanted]] = []
@@ -151,7 +149,7 @@ def _perform_stack(job: Job, forks: bool) -> list[Outcome]:
             for cell in job.cells:
                 try:
                     held.enter_context(alone(cell.folder, PATIENCE))
-                    twin = None if cell.twin is None else load_report(cell.twin)
+                    twin = _twin(cell)
                 except UserError as error:
                     outcomes[cell.folder] = _broken(error, cell)
                     continue
@@ -170,6 +168,25 @@ def _perform_stack(job: Job, forks: bool) -> list[Outcome]:
             (cell.folder / PROGRESS).unlink(missing_ok=True)
     ordered = [outcomes[cell.folder] for cell in job.cells]
     return [replace(each, exit_code=EXIT_CODES[each.state]) for each in ordered]
+
+
+def _twin(job: Job) -> Report | None:
+    """The report of a cell's twin, where there is one; one that failed serves no cell.
+
+    Raises:
+        UserError: when there is none, and the cell cannot be run without.
+    """
+    from ..report.write import load_report
+
+    if job.twin is None:
+        return None
+    try:
+        report = load_report(job.twin)
+    except UserError:
+        if job.bound:
+            raise
+        return None
+    return report if job.bound or report.status == "success" else None
 
 
 def _broken(error: BaseException, job: Job) -> Outcome:

@@ -22,7 +22,7 @@ from rote_bench.sweep.definition import Run
         ({"batch_size": 0}, "--batch-size: must be at least 1, not 0"),
         ({"threads": 0}, "--threads: must be at least 1, not 0"),
         ({"dtype": "float23"}, "--dtype: unknown dtype 'float23' (did you mean 'float32'?)"),
-        ({"snapshots": {"mid": "x"}, "train": False}, "--snapshot: unknown snapshot 'mid' (pre or post)"),
+        ({"snapshots": {"mid": "x"}, "train": False}, "--snapshot: unknown snapshot 'mid' (pre, post or twin)"),
         ({"snapshots": {"pre": "x"}}, "--snapshot: a model that is trained makes its own (add --no-train)"),
         ({"track": "paper"}, "--track: cannot track with 'paper'"),
     ],
