@@ -44,6 +44,7 @@ def register_diagnostics(register: Callable[[Any], None]) -> None:
     from .diagnostics.leakage_kernel import LeakageKernel
     from .diagnostics.learning_dynamics import LearningDynamics
     from .diagnostics.logit_lens import LogitLens
+    from .diagnostics.memorization_reuse import MemorizationReuse
     from .diagnostics.nearest import Nearest
     from .diagnostics.neighbourhood import Neighbourhood
     from .diagnostics.neurons import Neurons
@@ -52,5 +53,5 @@ def register_diagnostics(register: Callable[[Any], None]) -> None:
 
     look = (LearningDynamics, LogitLens, ActivationPatching, Probe, Erasure, Interchange)
     beside = (Neighbourhood, Nearest, LeakageKernel)
-    for diagnostic in (*look, Ablation, PositionImportance, *beside, Circuits, Neurons):
+    for diagnostic in (*look, Ablation, PositionImportance, *beside, Circuits, Neurons, MemorizationReuse):
         register(diagnostic)

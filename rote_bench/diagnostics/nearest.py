@@ -39,7 +39,7 @@ class Nearest(Diagnostic[NearestOptions]):
     """Accuracy on V of a vote over the k nearest training questions."""
 
     name = "nearest"
-    version = 1
+    version = 2
     description = "what the nearest training questions, wrong labels included, would answer"
     metrics: ClassVar[tuple[Measure, ...]] = tuple(
         Measure(
@@ -71,7 +71,9 @@ class Nearest(Diagnostic[NearestOptions]):
         }
         metrics = {f"nearest_neighbour_{k}": self._right(records, k) for k in NEIGHBOURS}
         right = {str(k): metrics[f"nearest_neighbour_{k}"].value for k in NEIGHBOURS}
-        return Result(metrics, {"right": right}, records)
+        bounds = ("value", "ci_low", "ci_high")
+        lines = {bound: [getattr(metrics[f"nearest_neighbour_{k}"], bound) for k in NEIGHBOURS] for bound in bounds}
+        return Result(metrics, {"right": right, "levels": lines}, records)
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float]:
         right = {f"nearest_neighbour_{k}": float(details["right"][str(k)]) for k in NEIGHBOURS}
@@ -87,14 +89,22 @@ class Nearest(Diagnostic[NearestOptions]):
         """Accuracy of the vote, by the number of neighbours."""
         from ..report import figures
 
-        right = details["right"]
-        with figures.drawing(path, 1, 4.2, 3.4) as (figure, (ax,)):
-            ax.bar(list(right), list(right.values()), 0.5, color=figures.HELD_OUT)
-            for place, value in enumerate(right.values()):
-                ax.annotate(f"{value:.3f}", (place, value), ha="center", va="bottom")
-            ax.set_xlabel("nearest training questions")
-            ax.set_ylabel("right on held-out questions")
-            figures.title(figure, "What would the nearest training questions answer?")
+        levels = details["levels"]
+        with figures.drawing(path, 1, 5.6, 3.6) as (figure, (ax,)):
+            places = list(range(len(NEIGHBOURS)))
+            figures.line(ax, places, levels, figures.HELD_OUT, "right answers of the vote", "")
+            for place, value in zip(places, levels["value"], strict=True):
+                ax.annotate(f"{value:.3f}", (place + 0.07, value), va="center", fontsize=9)
+            ax.set_xticks(places, ["the nearest", *(f"{k} nearest" for k in NEIGHBOURS[1:])])
+            ax.set_xlim(-0.5, len(places) - 0.3)
+            figures.shares(ax, "right on held-out questions")
+            ax.set_xlabel("training questions that vote, with the labels they were taught")
+            one, five = figures.percent(levels["value"][0]), figures.percent(levels["value"][-1])
+            figures.title(
+                figure,
+                f"Without any model the nearest training question answers {one} of the held-out ones right,"
+                f" a vote of the {NEIGHBOURS[-1]} nearest {five}",
+            )
         return True
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, bootstrap, interval, resampled_means
+from ..statistics import Estimate, bootstrap, interval, mean, resampled_means
 from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result, too_low
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
     """Resampling one position's state, by layer."""
 
     name = "position_importance"
-    version = 4
+    version = 5
     description = "which tokens carry the memorised label and which the reasoning, by layer"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -72,6 +72,10 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
             "layers": list(range(1, layers + 1)),
             "positions": names,
             "drop": {key: value.mean(0).tolist() for key, value in drops.items()},
+            "levels": {
+                "memorization": _levels(drops["memorization"], subject.noisy.clusters),
+                "validation": _levels(drops["validation"], subject.validation.clusters),
+            },
         }
         rng = subject.rng(self.name)
         metrics, details["least"] = {}, {}
@@ -97,18 +101,45 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
         from ..report import figures
 
         layers, names = details["layers"], [name.replace("_", " ") for name in details["positions"]]
-        sides = (("validation", "held-out questions"), ("memorization", "memorised labels"))
-        with figures.drawing(path, 2, 8.6, 0.6 + 0.42 * len(layers) + 1.8) as (figure, axes):
+        sides = (("validation", "held-out answers lost"), ("memorization", "memorised wrong labels lost"))
+        with figures.drawing(path, 2, 8.6, 0.6 + 0.42 * len(layers) + 2.0) as (figure, axes):
             for ax, (key, side) in zip(axes, sides, strict=True):
-                image = ax.imshow(details["drop"][key], vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="lower")
+                drop = details["levels"][key]["value"]
+                image = ax.imshow(drop, vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="lower")
                 figures.panel(ax, side)
+                for layer, row in enumerate(drop if len(names) <= 6 else ()):
+                    for k, value in enumerate(row):
+                        color = "black" if value > 0.6 else "white"
+                        ax.text(k, layer, f"{value:.2f}", ha="center", va="center", fontsize=8, color=color)
                 ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
                 ax.set_yticks(range(len(layers)), [str(layer) for layer in layers])
                 ax.grid(visible=False)
-            axes[0].set_ylabel("after layer")
-            figure.colorbar(image, ax=axes, label="answers lost", shrink=0.8)
-            figures.title(figure, "What each token still carries at each depth")
+            axes[0].set_ylabel("replaced after layer")
+            figure.colorbar(image, ax=axes, label="share lost when a word's state\nis another question's", shrink=0.8)
+            figures.title(figure, _sentence(details))
         return True
+
+
+def _sentence(details: Details) -> str:
+    from ..report.figures import percent
+
+    def most(key: str) -> tuple[str, str]:
+        first = details["levels"][key]["value"][0]
+        k = max(range(len(first)), key=first.__getitem__)
+        return details["positions"][k].replace("_", " "), percent(max(0.0, first[k]))
+
+    (wrong, lost), (held, cost) = most("memorization"), most("validation")
+    return (
+        f"Replacing one word's state after the first layer costs memorised wrong labels most at {wrong} ({lost} lost),"
+        f" held-out answers at {held} ({cost} lost)"
+    )
+
+
+def _levels(drops: NDArray[np.float64], clusters: NDArray[np.int64]) -> dict[str, list[list[float | None]]]:
+    """The mean of drops (n, layers, positions) with its interval: bounds by layer and position."""
+    of = clusters[: len(drops)]
+    found = [[mean(drops[:, layer, k], of) for k in range(drops.shape[2])] for layer in range(drops.shape[1])]
+    return {key: [[getattr(each, key) for each in row] for row in found] for key in ("value", "ci_low", "ci_high")}
 
 
 def spread(drops: NDArray[np.float64]) -> NDArray[np.float64]:
