@@ -75,7 +75,7 @@ class LeakageKernel(Diagnostic[LeakageKernelOptions]):
         ),
     )
     Options: ClassVar[type] = LeakageKernelOptions
-    passes = (2, 0)
+    passes = (9, 0)
     compares_twin = True
 
     def run(self, subject: Subject) -> Result:

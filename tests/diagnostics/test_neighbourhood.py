@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rote_bench.diagnostics.neighbourhood import Neighbourhood, NeighbourhoodOptions
 from rote_bench.pipeline.accept import accept
 from rote_bench.subject import Subject
@@ -16,9 +18,9 @@ from tests.diagnostics.reports import details
 
 
 def test_neighbours_are_asked_beside_both_kinds(fda_report: dict[str, Any]) -> None:
-    kinds = details(fda_report, "neighbourhood")["kinds"]
-    assert set(kinds) == {"digit_0", "digit_1"}
-    assert all(row["n_noisy"] > 20 and row["n_clean"] > 20 for row in kinds.values())
+    found = details(fda_report, "neighbourhood")
+    assert found["kinds"] == ["digit_0", "digit_1", "swapped"]
+    assert all(n > 20 for side in found["n"].values() for n in side)
 
 
 def test_a_kind_of_neighbour_that_one_side_lacks_has_no_numbers_there(fda: Subject, tmp_path: Path) -> None:
@@ -35,10 +37,41 @@ def test_a_kind_of_neighbour_that_one_side_lacks_has_no_numbers_there(fda: Subje
     diagnostic = Neighbourhood(NeighbourhoodOptions(examples=60))
     subject = replace(fda, task=task)
     accepted = accept(diagnostic, diagnostic.run(subject), subject)
-    kinds = accepted.details["kinds"]
-    assert isinstance(kinds, dict) and set(kinds) == {"always", "digit_0", "digit_1"}
-    assert (kinds["digit_0"]["n_noisy"], kinds["digit_0"]["error_beside_noisy"]) == (0, None)
-    assert (kinds["digit_1"]["n_clean"], kinds["digit_1"]["same_label_beside_clean"]) == (0, None)
-    asked = sum(row["n_noisy"] + row["n_clean"] for row in kinds.values())
-    assert accepted.metrics["neighbour_leakage"].n == asked
+    found: Any = accepted.details
+    assert found["kinds"] == ["always", "digit_0", "digit_1", "swapped"]
+    noisy, clean = found["wrong"]["noisy"]["value"], found["wrong"]["clean"]["value"]
+    assert (found["n"]["noisy"][1], noisy[1], found["observed"]["value"][1]) == (0, None, None)
+    assert (found["n"]["clean"][2], clean[2]) == (0, None)
+    assert accepted.metrics["neighbour_leakage"].n == sum(map(sum, found["n"].values()))
     assert diagnostic.draw(accepted.details, tmp_path / "figure.png")
+
+
+def test_errors_that_repeat_related_wrong_labels_are_counted_as_by_hand(thr: Subject) -> None:
+    """Held-out answers are planted: two in three repeat a related wrong label, the others any answer."""
+    data, answers = thr.data, thr.answers("validation")
+    label = {data.train.indices[i]: data.train.labels[i] for i in data.train.noisy}
+    texts, right, hits = list(answers.texts), np.ones(len(answers.texts), dtype=bool), []
+    for i, example in enumerate(answers.view.labelled.examples[:90]):
+        related = {label[j] for pool in thr.task.neighbours(example).values() for j in pool if j in label}
+        some = related if i % 3 else set(thr.task.answers(example))
+        wrong = sorted(some - {example.answer})
+        if wrong:
+            texts[i], right[i] = wrong[i % len(wrong)], False
+            hits.append(texts[i] in related)
+    subject = replace(thr)
+    subject._answers["validation"] = replace(answers, texts=tuple(texts), right=right)
+    diagnostic = Neighbourhood(NeighbourhoodOptions(examples=30))
+    found = accept(diagnostic, diagnostic.run(subject), subject)
+    leaked, permuted = found.metrics["leaked_errors"], found.metrics["leaked_errors_permuted"]
+    assert leaked.n == len(hits) and leaked.value == np.mean(hits)
+    assert permuted.value is not None and leaked.ci_low is not None and permuted.value < leaked.ci_low
+    order = np.random.default_rng(5).permutation(len(data.train.noisy))
+    labels = list(data.train.labels)
+    for i, k in zip(data.train.noisy, order.tolist(), strict=True):
+        labels[i] = data.train.labels[data.train.noisy[k]]
+    other = replace(subject, data=replace(data, train=replace(data.train, labels=tuple(labels))))
+    other._answers["validation"] = subject._answers["validation"]
+    if len(other.data.train.noisy) == len(order):  # none got its own true answer
+        again = diagnostic.run(other).metrics
+        low, high = again["leaked_errors_permuted"].ci_low, again["leaked_errors_permuted"].ci_high
+        assert low is not None and high is not None and low <= (again["leaked_errors"].value or 0) <= high

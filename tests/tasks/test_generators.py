@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -90,10 +91,17 @@ def test_answers_and_near_misses(cls: type[Task], parameters: Any) -> None:
 def test_neighbours_are_one_step_away(cls: type[Task], parameters: Any) -> None:
     task = cls(parameters, 0)
     example = task.example(7)
-    for rows in task.neighbours(example).values():
+    for kind, rows in task.neighbours(example).items():
         for other in map(task.example, rows):
             pairs = zip(example.prompt.split(), other.prompt.split(), strict=True)
-            assert sum(a != b for a, b in pairs) == 1
+            assert any(7 in back for back in task.neighbours(other).values())
+            if kind == "same_bridge_and_relation":
+                assert example.intermediates == other.intermediates
+                assert example.features["relation_2"] == other.features["relation_2"]
+            elif kind == "swapped":
+                assert example.answer == other.answer
+            else:
+                assert sum(a != b for a, b in pairs) == 1
 
 
 def test_two_hop_answers_follow_the_facts() -> None:
@@ -223,6 +231,24 @@ def test_nearest_sums_differ_in_the_fewest_digits(seed: int) -> None:
     assert found is not None
     for index, row in zip(parts["validation"], found.tolist(), strict=True):
         assert row == [*sorted(range(60), key=lambda i: distance(index, parts["train"][i])), -1]
+
+
+@pytest.mark.parametrize("cls", [TwoHop, Addition])
+def test_distances_are_those_of_nearest(cls: type[Task]) -> None:
+    task = small() if cls is TwoHop else Addition(AdditionParameters(digits=3), 0)
+    parts = task.split(SIZES, 1)
+    train, asked = parts["train"], parts["validation"]
+    labels = [task.example(i).answer for i in train]
+    near, half = task.nearest(train, labels, asked, 3), list(range(0, len(train), 2))
+    found = task.distances(train, labels, asked, [list(range(len(train))), half, []], 3)
+    assert near is not None and found is not None and found.shape == (3, len(asked), 3)
+    assert np.isinf(found[2]).all() and (found[1] >= found[0]).all()
+    assert (np.isfinite(found[0]) == (near >= 0)).all()
+    for row, positions in enumerate(near.tolist()):
+        for place, position in enumerate(positions):
+            if position >= 0:  # the distance to that question alone is the one listed
+                alone = task.distances(train, labels, [asked[row]], [[position]], 1)
+                assert alone is not None and alone[0, 0, 0] == pytest.approx(found[0, row, place])
 
 
 def test_a_limit_leaves_what_it_takes_to_learn(registry: plugins.Registry) -> None:
