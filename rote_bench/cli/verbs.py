@@ -70,7 +70,9 @@ def _run(options: argparse.Namespace) -> int:
         from ..report.view import render
 
         measures = load(options.plugin, warn=lambda line: None).measures()
-        for report in reports:
+        for number, report in enumerate(reports):
+            if number:
+                _say("")
             _say(render(report.record, measures, color=sys.stdout.isatty(), twin=report.twin, brief=True))
             if any(finding.reason for finding in report.record.findings):
                 _say(f"reasons  rote-bench show {report.folder}")

@@ -279,8 +279,9 @@ def _fits(recipe: Recipe, source: Source) -> list[Fault]:
 
 
 def _blamed(source: Source, *keys: Path_) -> Path_:
-    """Of keys that do not fit together the one that a flag set; the first where none did."""
-    return next((key for key in keys if source.where(key).endswith(f" {'.'.join(map(str, key))}")), keys[0])
+    """Of keys that do not fit together the one that a flag set, else the first that stands in the file."""
+    flags = (key for key in keys if source.where(key).endswith(f" {'.'.join(map(str, key))}"))
+    return next(flags, next((key for key in keys if key in source.places), keys[0]))
 
 
 def located(source: Source, faults: Sequence[Fault]) -> list[UserError]:

@@ -92,9 +92,47 @@ def test_rendering_escapes_nothing_it_should_not_and_reads_when_narrow(
     for width in (50, 80):
         text = render(changed, registry.measures(), width=width)
         assert "[red]<script>" in text
-        assert max(map(len, text.splitlines()[:-1])) <= width
+        assert max(map(len, text.splitlines())) <= width and "  \n" not in text
+        assert all(name in text.split() for name in report.metrics)
+        assert all(finding.id in text.split() for finding in report.findings)
     refuted = tuple(replace(f, verdict="not_replicated") for f in report.findings)
     assert "NOT replicated" in render(replace(report, findings=refuted), registry.measures(), width=80)
+
+
+@pytest.mark.parametrize("width", [50, 80, 100])
+def test_a_run_ends_with_what_was_found(thr_report: dict[str, Any], registry: Registry, width: int) -> None:
+    report = read(thr_report)
+    lines = render(report, registry.measures(), width=width, brief=True).splitlines()
+    assert max(map(len, lines)) <= width and lines == [line.rstrip() for line in lines]
+    tested = [finding for finding in report.findings if finding.verdict != "not_applicable"]
+    shown = [line for line in lines if line.split()[-1:] and line.split()[-1] in {f.id for f in tested}]
+    assert len(shown) >= len(tested) and "answers" in " ".join(lines[-len(report.findings) - 20 :])
+    assert not any(f.claim[:20] in "\n".join(lines) for f in report.findings)
+    reason = report.findings[0].reason
+    assert reason is not None and reason not in "\n".join(lines)
+
+
+def test_what_has_one_reason_is_one_line(thr_report: dict[str, Any], registry: Registry) -> None:
+    report, why = read(thr_report), "there are no wrong labels"
+    findings = tuple(replace(f, verdict="not_applicable", reason=why) for f in report.findings)
+    findings = (*findings[:-1], replace(findings[-1], reason=f"{why}; and more"))
+    diagnostics = {n: replace(d, status="not_applicable", reason=why) for n, d in report.diagnostics.items()}
+    text = render(replace(report, findings=findings, diagnostics=diagnostics), registry.measures(), width=160)
+    assert text.count(why) == 2 and text.count("not applicable") == 2
+    assert all(finding.id in text for finding in findings) and "and more" not in text
+
+
+def test_memory_that_nobody_measured_is_not_told(thr_report: dict[str, Any], registry: Registry) -> None:
+    report = read(thr_report)
+    assert "MiB" in render(report, registry.measures(), width=100)
+    report = replace(report, timings=replace(report.timings, peak_memory_bytes=0))
+    assert "MiB" not in render(report, registry.measures(), width=100)
+
+
+def test_nothing_that_a_terminal_obeys_is_printed(thr_report: dict[str, Any], registry: Registry) -> None:
+    report = read(thr_report)
+    report = replace(report, model=replace(report.model, name="a\x1b[2Jb\u202ec\rd"))
+    assert "a[2Jbcd" in render(report, registry.measures(), width=100)
 
 
 def test_different_seeds_are_told_apart(thr_report: dict[str, Any], registry: Registry) -> None:

@@ -35,12 +35,13 @@ def trained(
     )
 
 
-def test_a_cell_with_its_twin_is_told_in_four_sentences() -> None:
+def test_a_cell_with_its_twin_is_told_in_five_sentences() -> None:
     cell, twin = trained(0.05, 0.98), trained(0, 0.99)
     assert sentences(cell, twin) == [
         "m answers 98.0 % of held-out questions and gives 99.7 % of the wrong labels it was taught.",
         "Half of the held-out answers were right by step 100, half of the wrong labels given by step 550 of 700.",
         "It reasoned first: at the peak 91.4 % of mislabelled questions were answered right.",
+        "Of 1 claim 1 is replicated.",
         "A wrong label costs .20 of a held-out answer [.12, .28], by one seed, which decides nothing.",
     ]
     assert cost(cell, twin).value is not None and cost(cell, twin).ci_method == "Newcombe's, from both intervals"
@@ -57,3 +58,16 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert sentences(report({"validation_accuracy": 1.0, "memorization_rate": 0.1})) == [
         "m answers 100.0 % of held-out questions; it was not trained here."
     ]
+
+
+def test_the_claims_are_counted_and_those_that_are_not_replicated_named() -> None:
+    def verdicts(*given: record.Verdict) -> list[str]:
+        claims = tuple(record.Finding(f"c{k}", "c", "s", verdict, None, ()) for k, verdict in enumerate(given))
+        return [s for s in sentences(replace(trained(0.05, 0.98), findings=claims)) if s.startswith("Of ")]
+
+    most = ("replicated", "not_replicated", "replicated", "inconclusive", "not_replicated", "not_applicable")
+    assert verdicts(*most) == [  # type: ignore[arg-type]
+        "Of 6 claims 2 are replicated, 2 are not (c1, c4), 1 is inconclusive and 1 could not be tested."
+    ]
+    assert verdicts("not_replicated", "replicated") == ["Of 2 claims 1 is replicated and 1 is not (c0)."]
+    assert verdicts("not_applicable", "not_applicable") == [] == verdicts()
