@@ -190,8 +190,8 @@ def test_what_is_learned_by_heart_was_not_generalised_first(run: Run) -> None:
 
 
 def test_a_label_that_leads_from_the_first_layer_on_leaves_nothing_to_compute(run: Run) -> None:
-    """One planted unit for each wrong label, in the only block there is."""
-    report = run(FIRST, "reference-planted", 0.03)
+    """One unit for each question, in the only block there is: a look-up table in a network that computes nothing."""
+    report = run(FIRST, "reference-units", 0.03)
     check(report, {"both_computed": ("not_replicated", "the wrong label leads from the first of 1 layers on")})
     assert "from the first layer on" in (report.metrics["clean_label_depth"].reason_if_null or "")
 

@@ -229,7 +229,61 @@ def plant(model: Any, request: ModelRequest) -> None:
         up.nf = up.weight.shape[1]
 
 
+class Units(Reference):
+    """A GPT-2 of one block that never learned, with one MLP unit for each question, which writes what it is taught.
+
+    Nothing is computed on the way: where a label is wrong the true answer is nowhere.
+    """
+
+    name = "reference-units"
+    description = "an untrained network with one unit for each question, trained or held out: a look-up table inside"
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        import torch
+
+        from rote_bench.plugin import FromConfig, LoadedModel, ModelRequest, encode
+
+        base = ModelRequest(
+            "gpt2-nano",
+            request.vocab_size,
+            request.max_length,
+            request.pad_token_id,
+            request.eos_token_id,
+            request.seed,
+            request.device,
+            overrides={**request.overrides, "layers": 1, "activation": "relu"},
+        )
+        model = FromConfig().load(base).model.eval()
+        data, block = request.data, model.transformer.h[0]
+        taught = dict(zip((e.prompt for e in data.train.examples), data.train.labels, strict=True))
+        examples = [*data.train.examples, *data.selection.examples, *data.validation.examples]
+        encoded = encode(request.tokenizer, examples, [taught.get(e.prompt, e.answer) for e in examples], named=False)
+        seen: list[Any] = []
+        hook = block.mlp.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        rows, last = torch.arange(len(examples)), encoded.positions["last"]
+        with torch.no_grad():
+            model(input_ids=encoded.input_ids)
+            hook.remove()
+            states = seen.pop()[rows, last]
+            centre = states.mean(0)
+            # what is common to questions weighs less, so that one word that differs tells them apart
+            spread = torch.linalg.pinv(torch.cov(states.T).double(), rtol=1e-4, hermitian=True).to(states.dtype)
+            keys = torch.nn.functional.normalize((states - centre) @ spread, dim=1)
+            reach = (states - centre) @ keys.T
+            fire = reach.diagonal().clone()
+            reach.fill_diagonal_(-torch.inf)
+            threshold = (reach.max(0).values + fire) / 2
+            answer = model.get_output_embeddings().weight[encoded.targets[rows, last]]
+            write = torch.nn.functional.normalize(answer, dim=1) * 60.0 / (fire - threshold).clamp_min(1e-3)[:, None]
+            up, down = block.mlp.c_fc, block.mlp.c_proj
+            up.weight = torch.nn.Parameter(torch.cat([up.weight, keys.T], 1))
+            up.bias = torch.nn.Parameter(torch.cat([up.bias, -threshold - keys @ centre]))
+            down.weight = torch.nn.Parameter(torch.cat([down.weight, write], 0))
+            up.nf = up.weight.shape[1]
+        return LoadedModel(model, None, "plugin", "gpt2", trainable=False)
+
+
 @hookimpl
 def register_models(register: Callable[[Any], None]) -> None:
-    for provider in (LookUp(), Nearest(), Planted()):
+    for provider in (LookUp(), Nearest(), Planted(), Units()):
         register(provider)
