@@ -102,109 +102,140 @@ def readable_from(
 
 @dataclass(frozen=True)
 class Eraser:
-    """``x -> x - (x - mean) @ removed``: an oblique projection that takes a concept away.
+    """``x -> x - (x - mean) @ reads @ writes``: an oblique projection that takes a concept away.
 
     Attributes:
-        removed: (width, width), applied from the right.
+        reads: (width, rank), by which the concept is read.
+        writes: (rank, width), the directions that are taken away.
         mean: (width,).
-        rank: number of directions removed.
         variance: share of the states' variance that goes with them.
     """
 
-    removed: Tensor
+    reads: Tensor
+    writes: Tensor
     mean: Tensor
-    rank: int
     variance: float
 
+    @property
+    def rank(self) -> int:
+        """Number of directions removed."""
+        return self.writes.shape[0]
+
+    @property
+    def removed(self) -> Tensor:
+        """(width, width), applied from the right."""
+        return self.reads @ self.writes
+
     def __call__(self, states: Tensor) -> Tensor:
-        return states - (states - self.mean) @ self.removed
+        return states - self.part(states - self.mean)
+
+    def part(self, differences: Tensor) -> Tensor:
+        """What of differences (..., width) between states lies in the space that is removed."""
+        return (differences @ self.reads) @ self.writes
 
 
-def _whitening(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean, covariance, its square root and the pseudo-inverse of that, of states (n, width), in float64."""
-    data = x.double()
-    mean = data.mean(0)
-    centred = data - mean
-    covariance = centred.T @ centred / len(data)
-    values, vectors = torch.linalg.eigh(covariance)
-    kept = values > 1e-7 * values[-1].clamp_min(1e-30)
-    root = torch.where(kept, values, 0.0).sqrt()
-    inverse = torch.where(kept, 1 / root.clamp_min(1e-30), 0.0)
-    return mean, covariance, (vectors * root) @ vectors.T, (vectors * inverse) @ vectors.T
+class Whitened:
+    """States at one place, with what all erasures fitted on them share: computed once, in float64.
 
+    Args:
+        x: (n, width) states.
+    """
 
-def _eraser(x: Tensor, basis: Tensor, mean: Tensor, covariance: Tensor, root: Tensor, inverse: Tensor) -> Eraser:
-    """Remove the span of an orthonormal ``basis`` (width, rank) of whitened space."""
-    removed = inverse @ basis @ basis.T @ root
-    variance = float(torch.trace(removed.T @ covariance @ removed) / torch.trace(covariance).clamp_min(1e-30))
-    return Eraser(removed.to(x.dtype), mean.to(x.dtype), basis.shape[1], variance)
+    def __init__(self, x: Tensor) -> None:
+        data = x.double()
+        self._dtype, self._mean = x.dtype, data.mean(0)
+        self._centred = data - self._mean
+        self._covariance = self._centred.T @ self._centred / len(data)
+        self._values, self._vectors = torch.linalg.eigh(self._covariance)
+        kept = self._values > 1e-7 * self._values[-1].clamp_min(1e-30)
+        root = torch.where(kept, self._values, 0.0).sqrt()
+        inverse = torch.where(kept, 1 / root.clamp_min(1e-30), 0.0)
+        self._root = (self._vectors * root) @ self._vectors.T
+        self._inverse = (self._vectors * inverse) @ self._vectors.T
+
+    def leace(self, concept: Tensor) -> Eraser:
+        """LEACE (Belrose et al., 2023): the smallest change after which no linear probe can read the concept.
+
+        Args:
+            concept: (n, classes), one-hot for a categorical concept; several concepts side by side are erased together.
+        """
+        return self.leaces(concept[None])[0]
+
+    def leaces(self, concepts: Tensor) -> list[Eraser]:
+        """As ``leace``, of each of several concepts (k, n, classes) by itself: all in one product."""
+        k, n, classes = concepts.shape
+        z = concepts.permute(1, 0, 2).reshape(n, k * classes).to(torch.float64)
+        cross = self._inverse @ (self._centred.T @ (z - z.mean(0)) / n)
+        u, s, _ = torch.linalg.svd(cross.reshape(-1, k, classes).permute(1, 0, 2), full_matrices=False)
+        return [self._eraser(u[i][:, s[i] > 1e-3 * s[i, 0].clamp_min(1e-30)]) for i in range(k)]
+
+    def random(self, like: Eraser, generator: torch.Generator) -> Eraser:
+        """A random subspace of the same rank that takes away as much variance.
+
+        Directions are drawn from a Gaussian whose covariance is a power of the states' own; the power is found by
+        bisection so that the variance removed matches.
+        """
+        scaled = (self._values / self._values[-1]).clamp_min(1e-12)
+        noise = torch.randn(len(scaled), like.rank, generator=generator, dtype=torch.float64).to(scaled.device)
+        low, high = -2.0, 4.0
+        basis = noise
+        for _ in range(30):
+            power = (low + high) / 2
+            basis, _ = torch.linalg.qr(self._vectors @ (scaled.pow(power / 2)[:, None] * noise))
+            share = self._share(self._inverse @ basis, basis.T @ self._root)
+            low, high = (power, high) if share < like.variance else (low, power)
+        return self._eraser(basis)
+
+    def inlp(self, concept: Tensor, rounds: int) -> Eraser:
+        """INLP (Ravfogel et al., 2020): fit a linear classifier, project its directions out, and again.
+
+        Args:
+            concept: (n, classes), one-hot; several concepts side by side are erased together.
+            rounds: number of classifiers.
+        """
+        n, width = self._centred.shape
+        identity = torch.eye(width, dtype=torch.float64, device=self._centred.device)
+        keep = identity
+        y = concept.double() - concept.double().mean(0)
+        cross = self._centred.T @ y
+        directions: list[Tensor] = []
+        for _ in range(rounds):
+            gram = keep @ (n * self._covariance) @ keep
+            factor = torch.linalg.cholesky(gram + RIDGE * gram.diagonal().mean() * identity)
+            u, s, _ = torch.linalg.svd(keep @ torch.cholesky_solve(keep @ cross, factor), full_matrices=False)
+            found = u[:, s > 1e-3 * s[0].clamp_min(1e-30)]
+            if sum(d.shape[1] for d in directions) + found.shape[1] >= width:
+                break
+            directions.append(found)
+            basis, _ = torch.linalg.qr(torch.cat(directions, 1))
+            keep = identity - basis @ basis.T
+        basis, _ = torch.linalg.qr(torch.cat(directions, 1))
+        return self._made(basis, basis.T)
+
+    def _share(self, reads: Tensor, writes: Tensor) -> float:
+        """Of all variance, what an eraser takes away."""
+        read = reads.T @ self._covariance @ reads
+        return float((read * (writes @ writes.T)).sum() / self._values.sum().clamp_min(1e-30))
+
+    def _eraser(self, basis: Tensor) -> Eraser:
+        """Remove the span of an orthonormal ``basis`` (width, rank) of whitened space."""
+        return self._made(self._inverse @ basis, basis.T @ self._root)
+
+    def _made(self, reads: Tensor, writes: Tensor) -> Eraser:
+        dtype = self._dtype
+        return Eraser(reads.to(dtype), writes.to(dtype), self._mean.to(dtype), self._share(reads, writes))
 
 
 def fit_leace(x: Tensor, concept: Tensor) -> Eraser:
-    """LEACE (Belrose et al., 2023): the smallest change after which no linear probe can read the concept.
-
-    Args:
-        x: (n, width) states.
-        concept: (n, classes), one-hot for a categorical concept; several concepts side by side are erased together.
-    """
-    mean, covariance, root, inverse = _whitening(x)
-    z = concept.double()
-    cross = (x.double() - mean).T @ (z - z.mean(0)) / len(x)
-    u, s, _ = torch.linalg.svd(inverse @ cross, full_matrices=False)
-    basis = u[:, s > 1e-3 * s[0].clamp_min(1e-30)]
-    return _eraser(x, basis, mean, covariance, root, inverse)
+    """``Whitened.leace`` of states (n, width)."""
+    return Whitened(x).leace(concept)
 
 
 def fit_random(x: Tensor, like: Eraser, generator: torch.Generator) -> Eraser:
-    """A random subspace of the same rank that takes away as much variance: the control of an erasure.
-
-    Directions are drawn from a Gaussian whose covariance is a power of the states' own; the power is found by bisection
-    so that the variance removed matches.
-    """
-    mean, covariance, root, inverse = _whitening(x)
-    values, vectors = torch.linalg.eigh(covariance)
-    scaled = (values / values[-1]).clamp_min(1e-12)
-    noise = torch.randn(len(values), like.rank, generator=generator, dtype=torch.float64).to(x.device)
-    low, high = -2.0, 4.0
-    eraser = like
-    for _ in range(30):
-        power = (low + high) / 2
-        basis, _ = torch.linalg.qr(vectors @ (scaled.pow(power / 2)[:, None] * noise))
-        eraser = _eraser(x, basis, mean, covariance, root, inverse)
-        low, high = (power, high) if eraser.variance < like.variance else (low, power)
-    return eraser
+    """``Whitened.random`` of states (n, width)."""
+    return Whitened(x).random(like, generator)
 
 
 def fit_inlp(x: Tensor, concept: Tensor, rounds: int) -> Eraser:
-    """INLP (Ravfogel et al., 2020): fit a linear classifier, project its directions out, and again.
-
-    Args:
-        x: (n, width) states.
-        concept: (n, classes), one-hot; several concepts side by side are erased together.
-        rounds: number of classifiers.
-    """
-    data = x.double()
-    mean = data.mean(0)
-    centred = data - mean
-    width = x.shape[1]
-    keep = torch.eye(width, dtype=torch.float64, device=x.device)
-    y = concept.double() - concept.double().mean(0)
-    directions: list[Tensor] = []
-    for _ in range(rounds):
-        seen = centred @ keep
-        gram = seen.T @ seen
-        ridge = RIDGE * gram.diagonal().mean()
-        factor = torch.linalg.cholesky(gram + ridge * torch.eye(width, device=x.device, dtype=torch.float64))
-        weight = torch.cholesky_solve(seen.T @ y, factor)
-        u, s, _ = torch.linalg.svd(keep @ weight, full_matrices=False)
-        found = u[:, s > 1e-3 * s[0].clamp_min(1e-30)]
-        if sum(d.shape[1] for d in directions) + found.shape[1] >= width:
-            break
-        directions.append(found)
-        basis, _ = torch.linalg.qr(torch.cat(directions, 1))
-        keep = torch.eye(width, dtype=torch.float64, device=x.device) - basis @ basis.T
-    basis, _ = torch.linalg.qr(torch.cat(directions, 1))
-    covariance = centred.T @ centred / len(data)
-    removed = basis @ basis.T
-    variance = float(torch.trace(removed.T @ covariance @ removed) / torch.trace(covariance).clamp_min(1e-30))
-    return Eraser(removed.to(x.dtype), mean.to(x.dtype), basis.shape[1], variance)
+    """``Whitened.inlp`` of states (n, width)."""
+    return Whitened(x).inlp(concept, rounds)

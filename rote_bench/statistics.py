@@ -340,26 +340,28 @@ def mean(values: ArrayLike, clusters: ArrayLike) -> Estimate:
     return Estimate(value, value - reach, value + reach, f"jackknife over {over}", n)
 
 
-def over_draws(values: ArrayLike, clusters: ArrayLike, draws: ArrayLike) -> Estimate:
-    """A control that was drawn several times: its mean, in an interval that holds examples and draws.
+def with_draws(found: Estimate, draws: ArrayLike) -> Estimate:
+    """An estimate that hangs on a drawn control, with an interval that holds what another draw would have given too.
 
-    Either end is as far from the mean as the jackknife's over examples and that of one more draw together, as the root
-    of the sum of squares: t times the draws' standard deviation times sqrt(1 + 1/k), where a new one is expected
-    (Student's prediction interval).
+    The draws' part reaches as far as the prediction interval of a further draw (t times their standard deviation times
+    the root of 1 + 1/k), and is added to the examples' part in squares: the two are independent. So what is itself no
+    more than such a draw seems to differ from them in one case of twenty.
 
     Args:
-        values: (n,) each example's mean over the draws.
-        clusters: (n,) the cluster of each example.
-        draws: (k,) each draw's mean over the examples, k at least 2.
+        found: with the interval of the examples.
+        draws: (k,) the same number under each draw of the control, k at least 2.
     """
-    found = mean(values, clusters)
-    if found.value is None:
-        return found
     each = np.asarray(draws, dtype=float)
-    reach = t_quantile(len(each) - 1) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / len(each))
-    half = math.hypot(reach, 0.0 if found.ci_high is None else found.ci_high - found.value)
-    over = "clusters" if clustered(clusters) else "examples"
-    return Estimate(found.value, found.value - half, found.value + half, f"jackknife over {over}, with draws", found.n)
+    k = len(each)
+    if found.value is None or found.ci_low is None or found.ci_high is None:
+        return found
+    if k < 2:
+        why = "one draw of the control shows no spread"
+        return replace(found, ci_low=None, ci_high=None, ci_method=None, reason_if_no_interval=why)
+    reach = t_quantile(k - 1) * float(each.std(ddof=1)) * math.sqrt(1 + 1 / k)
+    low = found.value - math.hypot(found.value - found.ci_low, reach)
+    high = found.value + math.hypot(found.ci_high - found.value, reach)
+    return replace(found, ci_low=low, ci_high=high, ci_method=f"{found.ci_method}, with {k} draws of the control")
 
 
 def bootstrap(

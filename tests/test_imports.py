@@ -25,9 +25,9 @@ FLOORS: list[set[str]] = [
     {"builtin"},
     {"pipeline"},
     {"diagnostics"},
-    {"measurement", "findings", "report", "subject", "export", "foils", "concepts"},
+    {"measurement", "findings", "report", "subject", "export", "foils", "concepts", "erasing"},
     {"training", "interventions", "evaluation"},
-    {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear"},
+    {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear", "partitions"},
     {"contrasts"},
     {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing", "terminal"},
 ]

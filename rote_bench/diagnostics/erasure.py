@@ -1,35 +1,51 @@
 """Does memorization ride on the reasoning? Erase the intermediate result and see who suffers.
 
-LEACE and INLP remove an intermediate result from the residual stream after each layer, in the forward pass, at every
-position from the first on at which it can be read. Both held-out accuracy and memorization are compared with the loss
-under a random erasure of equal rank that takes away as much variance, and under the erasure of an irrelevant concept
-with as many classes. If memorization were a look-up beside the reasoning, only the former would fall (Du et al., 2025).
+LEACE removes an intermediate result from the residual stream after each layer, in the forward pass, at every position
+from the first on at which it can be read. Any such lesion hurts, and memorised labels are fragile, so the loss is
+compared with that under the erasure of a random partition: the surface features that carry the intermediate result,
+dealt out to classes of the same sizes that mean nothing. If memorization were a look-up beside the reasoning, held-out
+questions alone would lose more by the former (Du et al., 2025). INLP and a random subspace stand beside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from ..findings.reliance import not_removed
 from ..measures import Measure
-from ..statistics import Estimate, bootstrap_method, cluster_codes, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
+from ..statistics import (
+    Estimate,
+    bootstrap_method,
+    cluster_codes,
+    from_draws,
+    proportion,
+    quotient,
+    resampled_means,
+    with_draws,
+)
+from . import Details, Diagnostic, NotApplicable, Records, Result, levels, lowest, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ..encoding import Encoded
+    from ..erasing import Control, Erasers
     from ..interventions import Edit
     from ..linear import Eraser
     from ..subject import Subject, View
 
-_Change: TypeAlias = "tuple[int, Sequence[str], Mapping[str, Eraser]]"  # the layer, where, and erasers by place
-METHODS = ("leace", "inlp", "random", "irrelevant")
+Hits: TypeAlias = "NDArray[np.bool_]"
+_Change: TypeAlias = "tuple[int, Mapping[str, Eraser]]"  # the layer, and the eraser at each place
+METHODS = ("leace", "inlp", "random")
 LARGEST_SHARE = 0.34
+CHOSEN_ON = 256  # examples on which all draws at all layers choose a layer
+ELSEWHERE = 5  # draws of the control at layers that were not chosen, where they decide nothing
 # What is asked of which examples: kind -> split and answer.
 ASKED = {
     "validation": ("validation", "true"),
@@ -37,6 +53,10 @@ ASKED = {
     "memorized": ("train_noisy", "label"),
     "recovered": ("train_noisy", "true"),
 }
+RELIANCES = (
+    ("memorization", "memorized", "the intact model's memorization"),
+    ("validation", "validation", "the intact model's held-out accuracy"),
+)
 
 
 @dataclass(frozen=True)
@@ -47,40 +67,40 @@ class ErasureOptions:
         intermediates: intermediate results erased together; the task's first when empty.
         fit_examples: clean training examples to fit on.
         examples: largest number of examples of each kind to measure on.
+        draws: random partitions that are erased for comparison.
         inlp_rounds: classifiers that INLP projects out one after the other.
     """
 
     intermediates: tuple[str, ...] = ()
     fit_examples: int = field(default=4096, metadata={"min": 10})
     examples: int = field(default=512, metadata={"min": 2})
+    draws: int = field(default=20, metadata={"min": 2})
     inlp_rounds: int = field(default=2, metadata={"min": 1})
 
 
 class Erasure(Diagnostic[ErasureOptions]):
-    """LEACE and INLP of an intermediate result at each layer, with matched controls."""
+    """LEACE of an intermediate result at each layer, beside LEACE of random partitions of what carries it."""
 
     name = "erasure"
-    version = 2
+    version = 3
     description = "what erasing the intermediate result does to generalization and to memorization"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
             "reasoning_reliance_memorization",
-            "memorization lost by erasing the intermediate result, beyond a random erasure",
+            "memorization lost by erasing the intermediate result, beyond the erasure of random partitions",
             "train_noisy",
         ),
         Measure(
             "reasoning_reliance_validation",
-            "held-out accuracy lost by the same erasure, beyond a random one",
+            "held-out accuracy lost by the same erasure, beyond the same control",
             "validation",
         ),
     )
     Options: ClassVar[type] = ErasureOptions
-    passes = (32, 19)
+    passes = (32, 40)
 
     def run(self, subject: Subject) -> Result:
-        import torch
-
-        from ..interventions import layers_together
+        from ..erasing import fit_erasers, partition, read_again
 
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
@@ -94,83 +114,126 @@ class Erasure(Diagnostic[ErasureOptions]):
             raise NotApplicable(
                 f"{' and '.join(names)} span up to {rank} of {width} directions: erasing them would erase nearly all"
             )
-        anatomy = subject.anatomy()
-        measured = {m: [] for m in METHODS}  # type: dict[str, list[dict[str, NDArray[np.float64]]]]
-        layers: list[dict[str, Any]] = []
-        changes: list[_Change] = []
-        at = torch.stack([*fit.places.values()], 1)
-        together = layers_together(len(METHODS) * at.shape[1] * width**2)
-        for layer, states in enumerate(subject.states(fit, at)):
-            where, erasers, readable = fit_layer(subject, states, layer, fit, names, self.options)
-            layers.append({"positions": where, **readable})
-            changes += [(layer, where, erasers[method]) for method in METHODS]
-            if len(changes) == len(METHODS) * together or layer + 1 == anatomy.n_layers:
-                intact, *erased = _outcomes(subject, self.options.examples, changes)
-                for k, method in enumerate(METHODS):
-                    measured[method] += erased[k :: len(METHODS)]
-                changes.clear()
-        details = _details(subject, fit, intact, measured, layers, names)
-        records = _records(subject, fit, intact, measured, names)
+        control = partition(subject, fit, names, self.options.draws)
+        fits = fit_erasers(subject, fit, names, control, self.options.inlp_rounds)
+        limit, clusters = self.options.examples, _clusters(subject, self.options.examples)
+        changes = [(layer, found.erasers[method]) for layer, found in enumerate(fits) for method in METHODS]
+        intact, hits = _tried(subject, ASKED, limit, changes)
+        by_layer = {k: {m: found[:, i :: len(METHODS)] for i, m in enumerate(METHODS)} for k, found in hits.items()}
+        lines = {
+            kind: {
+                "intact": levels(np.repeat(intact[kind], len(fits), 1), clusters[kind]),
+                **{method: levels(found, clusters[kind]) for method, found in of_kind.items()},
+            }
+            for kind, of_kind in by_layer.items()
+        }
+        draws = len(control.classes)
+        dealt = _dealt(subject, ("selection",), min(limit, CHOSEN_ON), fits, [draws] * len(fits))
+        for kind, found in dealt.items():
+            lines[kind]["control"] = _drawn_levels(found, clusters[kind])
+        chosen, why = _chosen(lines["selection"])
+        counts = [draws if layer == chosen else min(ELSEWHERE, draws) for layer in range(len(fits))]
+        dealt |= _dealt(subject, ("validation", "memorized"), limit, fits, counts)
+        for kind in ("validation", "memorized") if draws else ():
+            lines[kind]["control"] = _drawn_levels(dealt[kind], clusters[kind])
+        later, read = read_again(subject, fit, names, chosen, fits[chosen], limit)
+        details = {
+            "intermediates": list(names),
+            "places": list(fit.places),
+            "layers": list(range(1, len(fits) + 1)),
+            "chosen_layer": chosen + 1,
+            "not_removed": why,
+            "draws": counts,
+            "carriers": [
+                {"features": list(c.features), "count": len(c.classes), "told": c.told, "chance": c.chance}
+                for c in control.carriers
+            ],
+            "least": {key: lowest(intact[key][:, 0], clusters[key]) for _, key, _ in RELIANCES},
+            "lines": lines,
+            "fits": [found.facts for found in fits],
+            "read_again": {
+                "layers": later,
+                "chance": fits[chosen].facts["chance"],
+                **{name: levels(hits, clusters["selection"]) for name, hits in read.items()},
+            },
+        }
+        at_chosen = {kind: found[chosen] for kind, found in dealt.items()}
+        records = _records(subject, fit, names, control, intact, by_layer, at_chosen)
         return Result(self._estimates(details, records), details, records)
 
     def _estimates(self, details: Details, records: Records) -> dict[str, Estimate]:
         """What memorization and held-out accuracy lose at the chosen layer."""
-        rng, out = self.rng(self.name), {}
-        for name, key, what in (
-            ("memorization", "memorized", "the intact model's memorization"),
-            ("validation", "validation", "the intact model's held-out accuracy"),
-        ):
-            found = zip(records["split"], records["asked"], strict=True)
-            rows = [i for i, each in enumerate(found) if each == ASKED[key]]
-            at = details["chosen_layer"] - 1
-            hits = np.array(
-                [[records["intact"][i], records["leace"][i][at], records["random"][i][at]] for i in rows], dtype=float
-            )
-            why = too_low(what, details["least"][key])
-            out[f"reasoning_reliance_{name}"] = (
-                _reliance(hits, cluster_codes([records["group"][i] for i in rows]), rng)
-                if why is None
-                else Estimate.missing(why, len(rows))
-            )
+        rng, out, at = self.rng(self.name), {}, details["chosen_layer"] - 1
+        asked = list(zip(records["split"], records["asked"], strict=True))
+        for name, key, what in RELIANCES:
+            rows = [i for i, each in enumerate(asked) if each == ASKED[key]]
+            why = _missing(details, key, what)
+            if why is not None:
+                out[f"reasoning_reliance_{name}"] = Estimate.missing(why, len(rows))
+                continue
+            intact = np.array([records["intact"][i] for i in rows], dtype=float)
+            erased = np.array([records["leace"][i][at] for i in rows], dtype=float)
+            control = np.array([records["control"][i] for i in rows], dtype=float)
+            clusters = cluster_codes([records["group"][i] for i in rows])
+            out[f"reasoning_reliance_{name}"] = _reliance(intact, erased, control, clusters, rng)
         return out
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
         if records:
             return self._estimates(details, records)
-        at, methods, intact = details["chosen_layer"] - 1, details["methods"], details["intact"]
-        return {
-            f"reasoning_reliance_{name}": (methods["random"][key][at] - methods["leace"][key][at]) / intact[key]
-            if too_low(key, details["least"][key]) is None
-            else None
-            for name, key in (("memorization", "memorized"), ("validation", "validation"))
-        }
+        at, lines = details["chosen_layer"] - 1, details["lines"]
+
+        def value(key: str, what: str) -> float | None:
+            if _missing(details, key, what) is not None:
+                return None
+            control, erased, intact = (lines[key][m]["value"][at] for m in ("control", "leace", "intact"))
+            return float((control - erased) / intact)
+
+        return {f"reasoning_reliance_{name}": value(key, what) for name, key, what in RELIANCES}
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
         """Accuracy and memorization under erasure of the intermediate result and under its controls."""
         from ..report import figures
 
-        lines = (
-            ("leace", "erased (LEACE)", figures.MEMORISED, "-"),
-            ("inlp", "erased (INLP)", "#E69F00", "-"),
-            ("random", "random, same rank and variance", figures.GREY, "--"),
-            ("irrelevant", "irrelevant concept", figures.GREY, ":"),
+        shown = (
+            ("intact", "nothing erased", figures.GREY, ":", ""),
+            ("leace", "the intermediate result erased", figures.MEMORISED, "-", "o"),
+            ("control", "random classes of the same questions erased", figures.HELD_OUT, "--", "s"),
+            ("random", "random directions erased, as much variance", "#999999", "-.", ""),
+            ("inlp", "the intermediate result erased another way (INLP)", "#E69F00", "-", ""),
         )
-        sides = (("validation", "right on held-out questions"), ("memorized", "wrong label still given"))
-        with figures.drawing(path, 2, 8.6, 4.2) as (figure, axes):
+        at = min(max(round(details["chosen_layer"]), 1), len(details["layers"])) - 1
+        sides = (("validation", "held-out questions answered right"), ("memorized", "wrong labels still given"))
+        with figures.drawing(path, 2, 9.0, 5.0) as (figure, axes):
             for ax, (key, side) in zip(axes, sides, strict=True):
-                for method, text, color, dash in lines:
-                    values = details["methods"][method][key]
-                    ax.plot(details["layers"], values, dash, color=color, marker="o", label=text)
-                ax.axhline(details["intact"][key], color="#bbbbbb", linewidth=0.9)
+                for method, text, color, dash, marker in shown:
+                    if method in details["lines"][key]:
+                        figures.line(ax, details["layers"], details["lines"][key][method], color, text, dash, marker)
                 figures.panel(ax, side)
                 figures.layer_ticks(ax, details["layers"], "erased after layer")
                 figures.shares(ax)
             axes[0].set_ylabel("share of questions")
-            figures.legend(figure, axes[0])
-            erased = " and ".join(details["intermediates"]).replace("_", " ")
-            figures.title(figure, f"Erasing {erased} from the residual stream")
+            figures.legend(figure, axes[0], 2)
+            figures.title(figure, _sentence(details, at, figures.percent))
         return True
+
+
+def _sentence(details: Details, at: int, percent: Any) -> str:
+    """What was found at the chosen layer."""
+
+    def share(key: str, method: str) -> str:
+        return str(percent(details["lines"][key][method]["value"][at]))
+
+    erased = " and ".join(details["intermediates"]).replace("_", " ")
+    text = (
+        f"With the intermediate result ({erased}) erased after layer {at + 1}, {share('validation', 'leace')} of"
+        f" held-out questions are answered right and {share('memorized', 'leace')} of wrong labels given"
+    )
+    if "control" not in details["lines"]["validation"]:
+        return f"{text}; there is no control to compare with"
+    text += f"; with random classes erased, {share('validation', 'control')} and {share('memorized', 'control')}"
+    return text if details["not_removed"] is None else f"{text}. The reasoning was not removed: nothing follows"
 
 
 def concept_names(view: View, wanted: Sequence[str]) -> list[str]:
@@ -188,157 +251,129 @@ def concept_names(view: View, wanted: Sequence[str]) -> list[str]:
     return list(wanted) or known[:1]
 
 
-def fit_layer(
-    subject: Subject, states: Tensor, layer: int, fit: View, names: Sequence[str], options: ErasureOptions
-) -> tuple[list[str], dict[str, dict[str, Eraser]], dict[str, Any]]:
-    """Erasers of one layer for every position from the first at which the concept can be read.
+def _views(subject: Subject) -> dict[str, View]:
+    return {"validation": subject.validation, "selection": subject.selection, "train_noisy": subject.noisy}
 
-    Args:
-        states: (n, positions, width) outputs of the layer's block.
 
-    Returns:
-        The positions, method -> position -> eraser, and what a probe reads before and after LEACE.
-    """
+def _clusters(subject: Subject, limit: int) -> dict[str, NDArray[np.int64]]:
+    return {kind: _views(subject)[split].clusters[:limit] for kind, (split, _) in ASKED.items()}
+
+
+def _tried(
+    subject: Subject, kinds: Iterable[str], limit: int, changes: Sequence[_Change]
+) -> tuple[dict[str, Hits], dict[str, Hits]]:
+    """By kind, whether the answer asked for is given: (n, 1) by the intact model and (n, changes) under each change."""
     import torch
 
-    from ..linear import fit_inlp, fit_leace, fit_probes, fit_random, one_hot, readable_from
-
-    places = list(fit.places)
-    device = states.device
-    classes = {n: torch.tensor(fit.intermediate(n, subject.task.values(n)), device=device) for n in names}
-    counts = {n: len(subject.task.values(n)) for n in names}
-    targets = {n: (classes[n], counts[n]) for n in names}
-    readable = readable_from(states, dict(fit.places), targets)
-    chosen, half = readable.places, len(states) // 2
-    concept = torch.cat([one_hot(classes[n], counts[n]) for n in names], 1)
-    rng = subject.rng(f"erasure-{layer}")
-    unrelated = _unrelated(fit, sum(counts.values()), rng)
-    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-    erasers: dict[str, dict[str, Eraser]] = {method: {} for method in METHODS}
-    after = 0.0
-    for name in chosen:
-        x = states[:, places.index(name)]
-        leace = fit_leace(x, concept)
-        erasers["leace"][name] = leace
-        erasers["inlp"][name] = fit_inlp(x, concept, options.inlp_rounds)
-        erasers["random"][name] = fit_random(x, leace, generator)
-        erasers["irrelevant"][name] = fit_leace(x, one_hot(unrelated.to(device), int(unrelated.max()) + 1))
-        erased = leace(x)[:, None]
-        again = fit_probes(erased[:half], {n: (classes[n][:half], counts[n]) for n in names})
-        left = [(again.predict(erased[half:], n)[:, 0] == classes[n][half:]).double().mean() for n in names]
-        after = max(after, float(torch.stack(left).mean()))
-    mean_rank = float(np.mean([e.rank for e in erasers["leace"].values()]))
-    variance = {m: float(np.mean([e.variance for e in erasers[m].values()])) for m in METHODS}
-    facts = {
-        "probe_before": max(float(readable.accuracy[places.index(n)]) for n in chosen),
-        "probe_after": after,
-        "chance": readable.chance,
-        "rank": mean_rank,
-        "variance_removed": variance,
-    }
-    return chosen, erasers, facts
-
-
-def _unrelated(view: View, count: int, rng: np.random.Generator) -> Tensor:
-    """An irrelevant concept: a random class for each value of the task's first surface feature."""
-    import torch
-
-    examples = view.labelled.examples
-    feature = next(iter(examples[0].features), None)
-    classes: dict[str, int] = {}
-    keys = [e.features[feature] if feature else e.prompt for e in examples]
-    drawn = [classes.setdefault(k, int(rng.integers(count))) for k in keys]
-    return torch.tensor(np.unique(drawn, return_inverse=True)[1])
-
-
-def _outcomes(subject: Subject, limit: int, changes: Sequence[_Change]) -> list[dict[str, NDArray[np.float64]]]:
-    """Correctness per example, by kind, of the intact model and then under each change."""
-    import torch
-
+    from ..erasing import at_positions
     from ..evaluation import alike, batches, scored
     from ..interventions import Intact, Site, run
 
     anatomy = subject.anatomy()
-    asked = (
-        (subject.validation, {"validation": subject.validation.true}),
-        (subject.selection, {"selection": subject.selection.true}),
-        (subject.noisy, {"memorized": subject.noisy.taught, "recovered": subject.noisy.true}),
-    )
-    hits: list[dict[str, list[Tensor]]] = [{kind: [] for kind in ASKED} for _ in range(1 + len(changes))]
+    out: dict[str, list[Tensor]] = {kind: [] for kind in kinds}
     with torch.inference_mode():
-        for view, encodings in asked:
-            for rows in batches(min(limit, len(view)), subject.batch_size):
+        for split, view in _views(subject).items():
+            asked = {kind: _encoded(view, ASKED[kind][1]) for kind in out if ASKED[kind][0] == split}
+            for rows in batches(min(limit, len(view)), subject.batch_size) if asked else ():
                 places = {name: at[rows] for name, at in view.places.items()}
-                for group in alike({kind: encoded.rows(rows) for kind, encoded in encodings.items()}):
+                for group in alike({kind: encoded.rows(rows) for kind, encoded in asked.items()}):
                     ids = next(iter(group.values())).input_ids
                     intact = Intact(anatomy, ids, columns=scored([*group.values()]))
                     edits: list[dict[Site, Edit]] = [
-                        {Site(layer, "block"): _at_positions({name: places[name] for name in where}, erasers)}
-                        for layer, where, erasers in changes
+                        {Site(layer, "block"): at_positions(places, erasers)} for layer, erasers in changes
                     ]
-                    for found, edit in zip(hits, [{}, *edits], strict=True):
-                        logits = run(anatomy, ids, edit, intact)
-                        for kind, part in group.items():
-                            found[kind].append(part.correct(logits, intact.columns).double().cpu())
-    return [{kind: torch.cat(parts).numpy() for kind, parts in found.items()} for found in hits]
+                    given = [run(anatomy, ids, edit, intact) for edit in [{}, *edits]]
+                    for kind, part in group.items():
+                        hits = [part.correct(logits, intact.columns).cpu() for logits in given]
+                        out[kind].append(torch.stack(hits, 1))
+    found = {kind: torch.cat(parts).numpy() for kind, parts in out.items()}
+    return {kind: hits[:, :1] for kind, hits in found.items()}, {kind: hits[:, 1:] for kind, hits in found.items()}
 
 
-def _at_positions(positions: Mapping[str, Tensor], erasers: Mapping[str, Eraser]) -> Edit:
-    """Erase at each named position with that position's own eraser."""
-    import torch
-
-    def edit(state: Tensor) -> Tensor:
-        changed = state.clone()
-        index = torch.arange(len(state), device=state.device)
-        for name, at in positions.items():
-            changed[index, at] = erasers[name](state[index, at].float()).to(state.dtype)
-        return changed
-
-    return edit
+def _encoded(view: View, answer: str) -> Encoded:
+    return view.true if answer == "true" else view.taught
 
 
-def _details(
-    subject: Subject,
-    fit: View,
-    intact: dict[str, NDArray[np.float64]],
-    measured: Mapping[str, Sequence[dict[str, NDArray[np.float64]]]],
-    layers: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-) -> dict[str, Any]:
-    means = {
-        m: [{k: float(v.mean()) for k, v in outcome.items()} for outcome in outcomes]
-        for m, outcomes in measured.items()
-    }
-    gaps = [r["selection"] - e["selection"] for e, r in zip(means["leace"], means["random"], strict=True)]
-    clusters = {"memorized": subject.noisy.clusters, "validation": subject.validation.clusters}
-    return {
-        "intermediates": list(names),
-        "places": list(fit.places),
-        "layers": list(range(1, len(layers) + 1)),
-        "chosen_layer": int(np.argmax(gaps)) + 1,
-        "intact": {k: float(v.mean()) for k, v in intact.items()},
-        "least": {key: lowest(intact[key], found[: len(intact[key])]) for key, found in clusters.items()},
-        "selection_n": len(intact["selection"]),
-        "methods": {m: {k: [entry[k] for entry in rows] for k in intact} for m, rows in means.items()},
-        "fits": [dict(facts) for facts in layers],
-    }
+def _dealt(
+    subject: Subject, kinds: Sequence[str], limit: int, fits: Sequence[Erasers], counts: Sequence[int]
+) -> dict[str, list[Hits]]:
+    """By kind and layer, (n, draws) hits under the first few draws of the control; nothing where there is none."""
+    if not any(counts):
+        return {}
+    changes = [(layer, each) for layer, found in enumerate(fits) for each in found.drawn[: counts[layer]]]
+    _, hits = _tried(subject, kinds, limit, changes)
+    return {kind: np.split(found, np.cumsum(counts)[:-1], 1) for kind, found in hits.items()}
+
+
+def _drawn_levels(hits: Sequence[Hits], clusters: NDArray[np.int64]) -> dict[str, list[float | None]]:
+    """The mean over draws by layer, from (n, draws) hits of each, with the spread of examples and of draws."""
+    found = [with_draws(proportion(each.mean(1), clusters[: len(each)]), each.mean(0)) for each in hits]
+    table = np.array([[each.value, each.ci_low, each.ci_high] for each in found], dtype=float).clip(0, 1)
+    out: dict[str, list[float | None]] = dict(zip(("value", "ci_low", "ci_high"), table.T.tolist(), strict=True))
+    means = [each.mean(0) for each in hits]
+    return {**out, "least": [float(m.min()) for m in means], "most": [float(m.max()) for m in means]}
+
+
+def _chosen(selection: Mapping[str, Mapping[str, Sequence[Any]]]) -> tuple[int, str | None]:
+    """The layer where most is lost beyond the control, among those whose erasure removed the reasoning if there are
+    any; and why it did not there, where there is none."""
+    whys = [not_removed(selection, layer) for layer in range(len(selection["leace"]["value"]))]
+    control = selection["control" if "control" in selection else "intact"]["value"]
+    excess = np.subtract(control, selection["leace"]["value"])
+    passing = [layer for layer, why in enumerate(whys) if why is None]
+    chosen = max(passing or range(len(whys)), key=lambda layer: float(excess[layer]))
+    return chosen, whys[chosen]
+
+
+def _missing(details: Details, key: str, what: str) -> str | None:
+    """Why nothing is said of what the erasure took beyond its control."""
+    if "control" not in details["lines"][key]:
+        erased = " and ".join(details["intermediates"])
+        return f"no surface feature decides {erased}, so that there is no random partition to compare with"
+    return too_low(what, details["least"][key])
+
+
+def _reliance(
+    intact: NDArray[np.float64],
+    erased: NDArray[np.float64],
+    control: NDArray[np.float64],
+    clusters: NDArray[np.int64],
+    rng: np.random.Generator,
+) -> Estimate:
+    """[drop under erasure - mean drop under its control] / intact, from hits (n,), (n,) and (n, draws)."""
+
+    def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
+        return quotient(m[..., 2] - m[..., 1], m[..., 0])
+
+    hits = np.stack([intact, erased, control.mean(1)], 1)
+    draws = relative(resampled_means(hits, clusters, rng))
+    found = from_draws(relative(hits.mean(0)), draws, bootstrap_method(clusters), len(hits))
+    return with_draws(found, control.mean(0) / intact.mean())
 
 
 def _records(
     subject: Subject,
     fit: View,
-    intact: Mapping[str, NDArray[np.float64]],
-    measured: Mapping[str, Sequence[Mapping[str, NDArray[np.float64]]]],
     names: Sequence[str],
+    control: Control,
+    intact: Mapping[str, Hits],
+    by_layer: Mapping[str, Mapping[str, Hits]],
+    at_chosen: Mapping[str, Hits],
 ) -> dict[str, list[Any]]:
     """A row for each example that erasers were fitted on, and for each example and answer that was asked for."""
-    views = {"validation": subject.validation, "selection": subject.selection, "train_noisy": subject.noisy}
-    rows = [{**row, "intact": None, **dict.fromkeys(METHODS)} for row in _rows(fit, len(fit), "train_clean", None, fit)]
+    nothing: dict[str, Any] = dict.fromkeys(("intact", *METHODS, "control", "partitions"))
+    rows = [
+        {**row, **nothing, "partitions": classes.tolist()}
+        for row, classes in zip(
+            _rows(fit, len(fit), "train_clean", None, fit), control.classes.transpose(2, 0, 1), strict=True
+        )
+    ]
     for key, (split, asked) in ASKED.items():
-        hits = {m: np.stack([outcome[key] > 0 for outcome in by_layer], 1) for m, by_layer in measured.items()}
-        listed = {"intact": (intact[key] > 0).tolist(), **{m: each.tolist() for m, each in hits.items()}}
-        for i, row in enumerate(_rows(views[split], len(intact[key]), split, asked, fit)):
-            rows.append({**row, **{column: values[i] for column, values in listed.items()}})
+        listed = {"intact": intact[key][:, 0].tolist(), **{m: hits.tolist() for m, hits in by_layer[key].items()}}
+        if key in at_chosen:
+            listed["control"] = [*at_chosen[key].tolist(), *[None] * (len(intact[key]) - len(at_chosen[key]))]
+        for i, row in enumerate(_rows(_views(subject)[split], len(intact[key]), split, asked, fit)):
+            rows.append({**row, **nothing, **{column: values[i] for column, values in listed.items()}})
     for row in rows:
         row["concept"] = [row["concept"][name] for name in names]
     return {column: [row[column] for row in rows] for column in rows[0]}
@@ -359,13 +394,3 @@ def _rows(view: View, n: int, split: str, asked: str | None, fit: View) -> Itera
             "asked": asked,
             "expected": None if asked is None else label if asked == "label" else example.answer,
         }
-
-
-def _reliance(hits: NDArray[np.float64], clusters: NDArray[np.int64], rng: np.random.Generator) -> Estimate:
-    """[(intact - erased) - (intact - randomly erased)] / intact, from (n, intact / erased / randomly erased)."""
-
-    def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
-        return quotient(m[..., 2] - m[..., 1], m[..., 0])
-
-    draws = relative(resampled_means(hits, clusters, rng))
-    return from_draws(relative(hits.mean(0)), draws, bootstrap_method(clusters), len(hits))

@@ -3,30 +3,46 @@
 The part of the residual stream that carries the intermediate result (the span that LEACE would remove) is taken from
 another example; everything else stays. If the model reasons through it, the answer changes to the one that the task
 itself gives for the swapped value ("modify the intermediate step to elicit an alternative answer", Du et al., 2025;
-interchange interventions: Geiger et al., 2021). The control is a random subspace of the same rank and variance.
+interchange interventions: Geiger et al., 2021). On memorised questions it is asked whether the wrong label gives way to
+that answer, or stays. Controls: random subspaces of the same rank and variance, and, for the label that stays, another
+example whose intermediate result is the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, proportion
-from . import Details, Diagnostic, NotApplicable, Records, Result
+from ..statistics import Estimate, cluster_codes, proportion, with_draws
+from . import Details, Diagnostic, NotApplicable, Records, Result, levels
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ..interventions import Edit
     from ..linear import Eraser
     from ..subject import Subject, View
 
-WAYS = ("concept", "random")
+Hits: TypeAlias = "NDArray[np.bool_]"
+Levels: TypeAlias = "dict[str, list[float | None]]"
+LARGEST_SHARE = 0.34
+FEWEST = 10  # pairs
+DRAWS = 5  # random subspaces at the chosen layer; one at others, where they decide nothing
+# Metric -> what is asked of which examples, and the column of records that holds what came of it.
+FOUND = {
+    "interchange_accuracy": ("validation", "implied", "swapped"),
+    "interchange_control": ("validation", "implied", "random"),
+    "interchange_memorization": ("train_noisy", "implied", "swapped"),
+    "interchange_memorization_control": ("train_noisy", "implied", "random"),
+    "interchange_kept_label": ("train_noisy", "label", "swapped"),
+    "interchange_kept_label_control": ("train_noisy", "label of same", "swapped"),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
     """Swapping an intermediate result between examples, by layer."""
 
     name = "interchange"
-    version = 2
+    version = 3
     description = "whether swapping the intermediate result makes the model give the answer that it implies"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -57,22 +73,28 @@ class Interchange(Diagnostic[InterchangeOptions]):
             "validation",
             SHARE,
         ),
+        Measure("interchange_control", "the same for random subspaces", "validation", SHARE),
         Measure(
-            "interchange_control",
-            "the same for a random subspace",
-            "validation",
+            "interchange_memorization",
+            "answers to memorised questions that follow another example's intermediate result, swapped in",
+            "train_noisy",
             SHARE,
-            interval="one random subspace, whose choice a bootstrap over examples says nothing of",
+        ),
+        Measure("interchange_memorization_control", "the same for random subspaces", "train_noisy", SHARE),
+        Measure("interchange_kept_label", "wrong labels that are still given then", "train_noisy", SHARE),
+        Measure(
+            "interchange_kept_label_control",
+            "wrong labels still given when another example with the same intermediate result is swapped in",
+            "train_noisy",
+            SHARE,
         ),
     )
     Options: ClassVar[type] = InterchangeOptions
-    passes = (22, 7)
+    passes = (22, 14)
     needs_noise = False
 
     def run(self, subject: Subject) -> Result:
         import torch
-
-        from ..interventions import layers_together
 
         if not subject.anatomy().supports("block").ok:
             raise NotApplicable("the model's blocks could not be proved")
@@ -81,69 +103,129 @@ class Interchange(Diagnostic[InterchangeOptions]):
         name = self.options.intermediate or (known[0] if known else "")
         if name not in known:
             raise NotApplicable(f"the task has no intermediate result {name!r}" if name else "the task has none")
-        values = subject.task.values(name)
-        rank, width = len(values) - 1, subject.anatomy().width
-        if rank > 0.34 * width:
+        rank, width = len(subject.task.values(name)) - 1, subject.anatomy().width
+        if rank > LARGEST_SHARE * width:
             raise NotApplicable(f"{name} spans up to {rank} of {width} directions: swapping it would swap nearly all")
-        pairs = {
-            v.name: _pairs(subject, v, name, self.options.examples) for v in (subject.selection, subject.validation)
-        }
-        if any(len(p.rows) < 10 for p in pairs.values()):
+        limit, held = self.options.examples, (subject.selection, subject.validation)
+        pairs = {view.name: _pairs(subject, view, view, name, limit) for view in held}
+        if any(len(each.rows) < FEWEST for each in pairs.values()):
             raise NotApplicable("too few pairs of examples imply a changed answer")
-        views = (subject.selection, subject.validation)
-        names = [place for place in fit.places if all(place in view.places for view in views)]
-        read = [subject.states(view, torch.stack([view.places[place] for place in names], 1)) for view in (fit, *views)]
-        hits = {view.name: {way: [] for way in WAYS} for view in views}  # type: dict[str, dict[str, list[Any]]]
-        swaps: list[_Swap] = []
-        layers = subject.anatomy().n_layers
-        together = layers_together(len(names) * (len(WAYS) * width**2 + sum(map(len, views)) * width))
-        for layer, (states, *donors) in enumerate(zip(*read, strict=True)):
-            spaces = _spaces(subject, states, layer, fit, names, name)
-            swaps += [_Swap(layer, names, dict(zip(pairs, donors, strict=True)), spaces[way]) for way in WAYS]
-            if len(swaps) == len(WAYS) * together or layer + 1 == layers:
-                for view in views:
-                    found = _swapped(subject, view, pairs[view.name], swaps)
-                    for k, way in enumerate(WAYS):
-                        hits[view.name][way] += found[k :: len(WAYS)]
-                swaps.clear()
-        shares = {
-            view: {way: [float(h.mean()) for h in found] for way, found in each.items()} for view, each in hits.items()
-        }
-        best = int(np.argmax(shares["selection"]["concept"]))
-        clusters = subject.validation.clusters[pairs["validation"].rows]
-        estimate = proportion(hits["validation"]["concept"][best], clusters)
-        control = Estimate(shares["validation"]["random"][best], None, None, None, len(clusters))
+        noisy, without = subject.noisy, None
+        if len(noisy) == 0:
+            without = "no noisy labels at this noise rate"
+        else:
+            pairs["noisy"] = _pairs(subject, noisy, subject.validation, name, limit)
+            pairs["same"] = _same(subject, noisy, subject.validation, name, limit)
+            if min(len(pairs["noisy"].rows), len(pairs["same"].rows)) < FEWEST:
+                without = "too few pairs of memorised and held-out questions"
+        views = [*held, *([noisy] if without is None else [])]
+        places = [place for place in fit.places if all(place in view.places for view in views)]
+        at = {view.name: torch.stack([view.places[place] for place in places], 1) for view in (fit, *held)}
+        spaces = _spaces(subject, subject.states(fit, at[fit.name]), fit, places, name)
+        donors = {view.name: list(subject.states(view, at[view.name])) for view in held}
+        whole = [(layer, space["concept"]) for layer, space in enumerate(spaces)]
+
+        def tried(view: View, key: str, wanted: Sequence[tuple[int, Mapping[str, Eraser]]]) -> dict[str, Hits]:
+            own = donors["selection" if key == "selection" else "validation"]
+            return _swapped(subject, view, pairs[key], [_Swap(at, places, own[at], space) for at, space in wanted])
+
+        chosen_by = tried(subject.selection, "selection", whole)["implied"][:, 1:]
+        best = int(chosen_by.mean(0).argmax())
+        counts = [DRAWS if layer == best else 1 for layer in range(len(spaces))]
+        ways = [*whole, *((at, spaces[at][f"random {k}"]) for at, count in enumerate(counts) for k in range(count))]
+        tables = [
+            _Table("validation", "implied", "validation", tried(subject.validation, "validation", ways)["implied"])
+        ]
+        if without is None:
+            hits = tried(noisy, "noisy", ways)
+            tables += [_Table("train_noisy", asked, "noisy", hits[asked]) for asked in ("implied", "label")]
+            tables.append(_Table("train_noisy", "label of same", "same", tried(noisy, "same", whole)["label"]))
+        records = _records(subject, tables, pairs, best, counts)
         details = {
             "intermediate": name,
-            "layers": list(range(1, layers + 1)),
+            "layers": list(range(1, len(spaces) + 1)),
             "chosen_layer": best + 1,
-            "share_implied": shares["validation"],
-            "pairs": len(pairs["validation"].rows),
+            "chosen_by": chosen_by.mean(0).tolist(),
+            "draws": counts,
+            "pairs": {key: len(each.rows) for key, each in pairs.items()},
+            "without_memorized": without,
+            "lines": _lines(subject, tables, pairs, counts),
+            "variance_moved": {
+                way: [float(np.mean([e.variance for e in each[kind].values()])) for each in spaces]
+                for way, kind in (("concept", "concept"), ("random", "random 0"))
+            },
         }
-        return Result({"interchange_accuracy": estimate, "interchange_control": control}, details)
+        return Result(self._estimates(details, records), details, records)
 
-    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float]:
-        at, shares = details["chosen_layer"] - 1, details["share_implied"]
-        control = Estimate(float(shares["random"][at]), None, None, None, details["pairs"])
-        return {"interchange_accuracy": shares["concept"][at], "interchange_control": control}
+    def _estimates(self, details: Details, records: Records) -> dict[str, Estimate]:
+        """The shares at the chosen layer, from what is kept of each example."""
+        out, at = {}, details["chosen_layer"] - 1
+        rows = list(zip(records["split"], records["asked"], strict=True))
+        for metric, (split, asked, column) in FOUND.items():
+            chosen = [i for i, row in enumerate(rows) if row == (split, asked)]
+            if not chosen:
+                out[metric] = Estimate.missing(details["without_memorized"])
+                continue
+            clusters = cluster_codes([records["group"][i] for i in chosen])
+            hits = np.array([records[column][i] for i in chosen], dtype=float)
+            out[metric] = proportion(hits[:, at], clusters) if column == "swapped" else _over_draws(hits, clusters)
+        return out
+
+    def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
+        if records:
+            return self._estimates(details, records)
+        at, lines = details["chosen_layer"] - 1, details["lines"]
+        return {
+            metric: lines[split][asked][column]["value"][at] if split in lines else None
+            for metric, (split, asked, column) in FOUND.items()
+        }
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
-        """How often a swapped intermediate result decides the answer."""
+        """How often a swapped intermediate result decides the answer, and how often a wrong label stays."""
         from ..report import figures
 
-        lines = (
-            ("concept", "its subspace swapped", figures.TRUE, "-"),
-            ("random", "random subspace swapped", figures.GREY, ":"),
-        )
-        with figures.drawing(path, 1, 6.4, 4.2) as (figure, (ax,)):
-            for way, text, color, dash in lines:
-                values = details["share_implied"][way]
-                ax.plot(details["layers"], values, dash, color=color, marker="o", label=text)
-            figures.layer_ticks(ax, details["layers"], "swapped after layer")
-            figures.shares(ax, "answers that follow the swapped value")
-            figures.legend(figure, ax, 3)
-            figures.title(figure, f"Another example's {details['intermediate'].replace('_', ' ')}, swapped in")
+        lines, layers = details["lines"], details["layers"]
+        at = min(max(round(details["chosen_layer"]), 1), len(layers)) - 1
+        name = details["intermediate"].replace("_", " ")
+        shown = [
+            ("validation", "implied", "swapped", "answers that follow the swapped-in result", figures.TRUE, "-", "o"),
+            ("validation", "implied", "random", "the same, random directions swapped", figures.GREY, ":", "s"),
+            ("train_noisy", "implied", "swapped", "", figures.TRUE, "-", "o"),
+            ("train_noisy", "implied", "random", "", figures.GREY, ":", "s"),
+            ("train_noisy", "label", "swapped", "wrong labels still given", figures.MEMORISED, "-", "o"),
+            ("train_noisy", "label of same", "swapped", "the same, an equal result swapped in", "#E69F00", "--", "s"),
+        ]
+        splits = [split for split in ("validation", "train_noisy") if split in lines]
+        with figures.drawing(path, len(splits), 4.6 * len(splits) + (1.8 if len(splits) == 1 else 0), 4.8) as (
+            figure,
+            axes,
+        ):
+            for split, ax in zip(splits, axes, strict=True):
+                for of, asked, way, text, color, dash, marker in shown:
+                    if of == split:
+                        figures.line(ax, layers, lines[of][asked][way], color, text, dash, marker)
+                figures.panel(ax, "held-out questions" if split == "validation" else "memorised questions")
+                figures.layer_ticks(ax, layers, "swapped after layer")
+                figures.shares(ax)
+            axes[0].set_ylabel("share of questions")
+            handles = [h for ax in axes for h, text in zip(*ax.get_legend_handles_labels(), strict=True) if text]
+            figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+
+            def share(split: str, asked: str, way: str) -> str:
+                return figures.percent(lines[split][asked][way]["value"][at])
+
+            text = (
+                f"With another question's intermediate result ({name}) put in after layer {at + 1},"
+                f" {share('validation', 'implied', 'swapped')} of held-out answers follow it"
+                f" ({share('validation', 'implied', 'random')} with random directions)"
+            )
+            if "train_noisy" in lines:
+                text += (
+                    f"; of memorised questions {share('train_noisy', 'implied', 'swapped')} follow it"
+                    f" and {share('train_noisy', 'label', 'swapped')} keep their wrong label"
+                )
+            figures.title(figure, text)
         return True
 
 
@@ -156,15 +238,36 @@ class _Pairs:
     implied: list[str]
 
 
-def _pairs(subject: Subject, view: View, name: str, limit: int) -> _Pairs:
-    """A random other example for each whose intermediate result implies another answer."""
+@dataclass(frozen=True)
+class _Table:
+    """What was asked of the pairs of a split, and (n, 1 + swaps) whether it was given, by the intact model first."""
+
+    split: str
+    asked: str
+    pairs: str
+    hits: Hits
+
+    def swapped(self, layers: int) -> Hits:
+        """(n, layers) under the concept's swap."""
+        return self.hits[:, 1 : 1 + layers]
+
+    def random(self, counts: Sequence[int]) -> list[Hits]:
+        """By layer, (n, draws) under swaps of random subspaces; empty where there were none."""
+        drawn = self.hits[:, 1 + len(counts) :]
+        return np.split(drawn, np.cumsum(counts)[:-1], 1) if drawn.shape[1] else []
+
+
+def _pairs(subject: Subject, view: View, donor: View, name: str, limit: int) -> _Pairs:
+    """A random example of the donor's for each whose intermediate result implies another answer than all that the
+    example has: the true one and, if it was taught another, the label."""
     rng = subject.rng(f"interchange-{view.name}")
-    examples = view.labelled.examples
+    examples, labels, others = view.labelled.examples, view.labelled.labels, donor.labelled.examples
     rows, sources, implied = [], [], []
     for row in range(min(limit, len(examples))):
-        for source in rng.integers(len(examples), size=8).tolist():
-            answer = subject.task.answer_if(examples[row], name, examples[source].intermediates[name])
-            if answer is not None and answer != examples[row].answer:
+        taken = {examples[row].answer, *([labels[row]] if view.name == "noisy" else [])}
+        for source in rng.integers(len(others), size=8).tolist():
+            answer = subject.task.answer_if(examples[row], name, others[source].intermediates[name])
+            if answer is not None and answer not in taken:
                 rows.append(row)
                 sources.append(source)
                 implied.append(answer)
@@ -172,41 +275,54 @@ def _pairs(subject: Subject, view: View, name: str, limit: int) -> _Pairs:
     return _Pairs(rows, sources, implied)
 
 
+def _same(subject: Subject, view: View, donor: View, name: str, limit: int) -> _Pairs:
+    """A random example of the donor's with the same intermediate result for each."""
+    rng = subject.rng("interchange-same")
+    having: dict[str, list[int]] = {}
+    for source, example in enumerate(donor.labelled.examples):
+        having.setdefault(example.intermediates[name], []).append(source)
+    examples = view.labelled.examples[:limit]
+    rows = [row for row, example in enumerate(examples) if example.intermediates[name] in having]
+    sources = [int(rng.choice(having[examples[row].intermediates[name]])) for row in rows]
+    return _Pairs(rows, sources, [examples[row].answer for row in rows])
+
+
 def _spaces(
-    subject: Subject, states: Tensor, layer: int, fit: View, names: Sequence[str], name: str
-) -> dict[str, dict[str, Eraser]]:
-    """The concept's subspace and a random one, for every position from the first that reads it.
+    subject: Subject, states: Iterable[Tensor], fit: View, names: Sequence[str], name: str
+) -> list[dict[str, dict[str, Eraser]]]:
+    """By layer, the concept's subspace and random ones, for every position from the first that reads it.
 
     Args:
-        states: (n, positions, width) outputs of the layer's block at the places named.
+        states: by layer, (n, positions, width) outputs of the block at the places named.
     """
     import torch
 
-    from ..linear import fit_leace, fit_random, one_hot, readable_from
+    from ..linear import Whitened, one_hot, readable_from
 
     values = subject.task.values(name)
-    classes = torch.tensor(fit.intermediate(name, values), device=states.device)
+    classes = torch.from_numpy(fit.intermediate(name, values)).to(fit.true.input_ids.device)
     places = {place: fit.places[place] for place in names}
-    chosen = readable_from(states, places, {name: (classes, len(values))}).places
-    generator = torch.Generator().manual_seed(int(subject.rng(f"interchange-{layer}").integers(2**31)))
-    spaces: dict[str, dict[str, Eraser]] = {"concept": {}, "random": {}}
-    for place in chosen:
-        x = states[:, names.index(place)]
-        spaces["concept"][place] = fit_leace(x, one_hot(classes, len(values)))
-        spaces["random"][place] = fit_random(x, spaces["concept"][place], generator)
-    return spaces
+    out = []
+    for layer, of_layer in enumerate(states):
+        chosen = readable_from(of_layer, places, {name: (classes, len(values))}).places
+        generator = torch.Generator().manual_seed(int(subject.rng(f"interchange-{layer}").integers(2**31)))
+        spaces: dict[str, dict[str, Eraser]] = {"concept": {}, **{f"random {k}": {} for k in range(DRAWS)}}
+        for place in chosen:
+            at = Whitened(of_layer[:, names.index(place)])
+            spaces["concept"][place] = at.leace(one_hot(classes, len(values)))
+            for k in range(DRAWS):
+                spaces[f"random {k}"][place] = at.random(spaces["concept"][place], generator)
+        out.append(spaces)
+    return out
 
 
 @dataclass(frozen=True)
 class _Swap:
-    """What one run swaps: after which layer, in which space at each place, from which states of each view.
-
-    ``donors`` are (n, names, width) by view.
-    """
+    """What one run swaps: after which layer, in which space at each place, from which states (n, names, width)."""
 
     layer: int
     names: Sequence[str]
-    donors: Mapping[str, Tensor]
+    donors: Tensor
     spaces: Mapping[str, Eraser]
 
     def edit(self, view: View, rows: Tensor, sources: Tensor) -> Edit:
@@ -219,33 +335,96 @@ class _Swap:
             changed = state.clone()
             for place, space in self.spaces.items():
                 own = view.places[place][rows]
-                difference = self.donors[view.name][sources, self.names.index(place)] - state[index, own].float()
-                moved = difference @ space.removed
-                changed[index, own] = (state[index, own].float() + moved).to(state.dtype)
+                here = state[index, own].float()
+                moved = space.part(self.donors[sources, self.names.index(place)] - here)
+                changed[index, own] = (here + moved).to(state.dtype)
             return changed
 
         return edit
 
 
-def _swapped(subject: Subject, view: View, pairs: _Pairs, swaps: Sequence[_Swap]) -> list[Any]:
-    """For each swap, (pairs,) whether the answer is the one implied."""
+def _swapped(subject: Subject, view: View, pairs: _Pairs, swaps: Sequence[_Swap]) -> dict[str, Hits]:
+    """(pairs, 1 + swaps) whether the answer is the implied one, and the label: of the intact model and of each swap."""
     import torch
 
     from ..encoding import encode
-    from ..evaluation import batches
+    from ..evaluation import alike, batches, scored
     from ..interventions import Intact, Site, run
 
     anatomy = subject.anatomy()
-    implied = encode(subject.tokenizer, view.labelled.take(pairs.rows).examples, pairs.implied).to(subject.device)
-    rows = torch.tensor(pairs.rows, device=implied.input_ids.device)
+    examples = view.labelled.take(pairs.rows)
+    asked = {"implied": encode(subject.tokenizer, examples.examples, pairs.implied).to(subject.device)}
+    if view.name == "noisy":
+        asked["label"] = encode(subject.tokenizer, examples.examples, examples.labels).to(subject.device)
+    rows = torch.tensor(pairs.rows, device=asked["implied"].input_ids.device)
     sources = torch.tensor(pairs.sources, device=rows.device)
-    hits: list[list[Tensor]] = [[] for _ in swaps]
+    hits: dict[str, list[Tensor]] = {kind: [] for kind in asked}
     with torch.inference_mode():
         for part in batches(len(rows), subject.batch_size):
-            encoded = implied.rows(part)
-            intact = Intact(anatomy, encoded.input_ids, columns=encoded.scored)
-            for swap, found in zip(swaps, hits, strict=True):
-                edits = {Site(swap.layer, "block"): swap.edit(view, rows[part], sources[part])}
-                logits = run(anatomy, encoded.input_ids, edits, intact)
-                found.append(encoded.correct(logits, intact.columns).double().cpu())
-    return [torch.cat(found).numpy() for found in hits]
+            for group in alike({kind: encoded.rows(part) for kind, encoded in asked.items()}):
+                ids = next(iter(group.values())).input_ids
+                intact = Intact(anatomy, ids, columns=scored([*group.values()]))
+                edits: list[dict[Site, Edit]] = [
+                    {Site(swap.layer, "block"): swap.edit(view, rows[part], sources[part])} for swap in swaps
+                ]
+                given = [run(anatomy, ids, edit, intact) for edit in [{}, *edits]]
+                for kind, encoded in group.items():
+                    found = [encoded.correct(logits, intact.columns).cpu() for logits in given]
+                    hits[kind].append(torch.stack(found, 1))
+    return {kind: torch.cat(parts).numpy() for kind, parts in hits.items()}
+
+
+def _over_draws(hits: NDArray[Any], clusters: NDArray[np.int64]) -> Estimate:
+    """The share of hits (n, draws), mean over draws, with the spread of both."""
+    found = with_draws(proportion(hits.mean(1), clusters), hits.mean(0)) if hits.shape[1] > 1 else None
+    if found is None:
+        return proportion(hits[:, 0], clusters)
+    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (found.ci_low, found.ci_high))
+    return replace(found, ci_low=low, ci_high=high)
+
+
+def _asked_view(subject: Subject, table: _Table) -> View:
+    return subject.validation if table.split == "validation" else subject.noisy
+
+
+def _lines(
+    subject: Subject, tables: Sequence[_Table], pairs: Mapping[str, _Pairs], counts: Sequence[int]
+) -> dict[str, dict[str, dict[str, Levels]]]:
+    """Split -> what was asked -> intact, swapped and random: shares by layer with their intervals."""
+    out: dict[str, dict[str, dict[str, Levels]]] = {}
+    for table in tables:
+        clusters = _asked_view(subject, table).clusters[pairs[table.pairs].rows]
+        of_table: dict[str, Levels] = {
+            "intact": levels(np.repeat(table.hits[:, :1], len(counts), 1), clusters),
+            "swapped": levels(table.swapped(len(counts)), clusters),
+        }
+        if drawn := [_over_draws(each, clusters) for each in table.random(counts)]:
+            of_table["random"] = {key: [getattr(e, key) for e in drawn] for key in ("value", "ci_low", "ci_high")}
+        out.setdefault(table.split, {})[table.asked] = of_table
+    return out
+
+
+def _records(
+    subject: Subject, tables: Sequence[_Table], pairs: Mapping[str, _Pairs], chosen: int, counts: Sequence[int]
+) -> dict[str, list[Any]]:
+    """A row for each pair and answer that was asked for; random swaps at the chosen layer."""
+    rows: list[dict[str, Any]] = []
+    for table in tables:
+        view, found, drawn = _asked_view(subject, table), pairs[table.pairs], table.random(counts)
+        for i, (row, source) in enumerate(zip(found.rows, found.sources, strict=True)):
+            example = view.labelled.examples[row]
+            rows.append(
+                {
+                    "split": table.split,
+                    "index": view.labelled.indices[row],
+                    "group": example.group,
+                    "prompt": example.prompt,
+                    "donor": subject.validation.labelled.indices[source],
+                    "asked": table.asked,
+                    "expected": found.implied[i] if table.asked == "implied" else view.labelled.labels[row],
+                    "intact": bool(table.hits[i, 0]),
+                    "swapped": table.swapped(len(counts))[i].tolist(),
+                    "random": drawn[chosen][i].tolist() if drawn else None,
+                }
+            )
+    return {column: [row[column] for row in rows] for column in rows[0]}

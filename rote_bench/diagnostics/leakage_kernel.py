@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, cluster_codes, minus, over_draws, proportion
+from ..statistics import Estimate, cluster_codes, mean, minus, proportion, with_draws
 from ..statistics import mean as mean_of
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
@@ -131,7 +131,7 @@ class LeakageKernel(Diagnostic[LeakageKernelOptions]):
             draws = float(kept["quarters"]) - np.asarray(kept["draws"], dtype=float)
             rows = slice(int(kept["n"]))
             clusters = cluster_codes(records["group"][rows])
-            estimate = over_draws(records[axis][rows], clusters, draws)
+            estimate = with_draws(mean(records[axis][rows], clusters), draws)
             least = _unseen(records["cost"][rows], clusters)
             if least is not None and estimate.ci_low is not None and estimate.ci_high is not None:
                 assert least.ci_low is not None and least.ci_high is not None

@@ -6,35 +6,57 @@ from collections.abc import Mapping
 
 from ..report.conditions import at
 from ..report.record import Report
-from ..statistics import wilson
-from .kept import count, details_of, share, shares
-from .rules import HALF, INCONCLUSIVE, Ruling, above, all_of, shown, untested
+from .kept import count, details_of, share
+from .rules import HALF, INCONCLUSIVE, Ruling, above, all_of
 
 
 def relies_on_reasoning(report: Report) -> Ruling:
-    """Of an erasure that took the reasoning away, by what held-out questions kept for choices say of it."""
-    still = _still_reasons(details_of(report, "erasure"))
-    if still is not None:
-        return Ruling(INCONCLUSIVE, f"the erasure did not remove the reasoning: {still}")
+    """Where an erasure took the reasoning away, by what memorization and held-out answers lose beyond its control."""
+    details = details_of(report, "erasure")
+    selection = at(details, "lines", "selection")
+    why = not_removed(selection if isinstance(selection, Mapping) else {}, count(details.get("chosen_layer")) - 1)
+    if why is not None:
+        return Ruling(INCONCLUSIVE, f"the erasure did not remove the reasoning: {why}")
     names = ("reasoning_reliance_memorization", "reasoning_reliance_validation")
-    found = all_of(*(above(name, report.metrics[name], 0.0) for name in names))
-    return untested(found, "several draws of the random erasure, matched in what they erase")
+    return all_of(*(above(name, report.metrics[name], 0.0) for name in names))
 
 
-def _still_reasons(details: Mapping[str, object]) -> str | None:
-    """Why it is not sure that more than half of the answers went, of the intact model's and of the control's."""
-    n, layer = count(details.get("selection_n")), count(details.get("chosen_layer"))
-    levels = [shares(at(details, "methods", method, "selection")) for method in ("leace", "random")]
-    intact = share(at(details, "intact", "selection"))
-    if not n or not layer or intact is None or min(map(len, levels)) < layer:
+def not_removed(selection: Mapping[str, object], layer: int) -> str | None:
+    """Why it is not sure that erasing the intermediate result after a layer took most of the reasoning; None if it is.
+
+    Of held-out questions kept for choices: at most half of what the intact model answers is left, the upper bound of
+    the one against the lower bound of the other; at most half of what is left under the control, and the upper bound
+    below the control's lower bound.
+
+    Args:
+        selection: ``intact``, ``leace`` and ``control``, each with ``value``, ``ci_low`` and ``ci_high`` by layer.
+        layer: from 0.
+    """
+    intact, erased, control = (_level(selection, name, layer) for name in ("intact", "leace", "control"))
+    if intact is None or erased is None:
         return "what is left of it is not known"
-    erased, control = (wilson(round(of_layer[layer - 1] * n), n) for of_layer in levels)
-    assert erased.ci_high is not None and control.ci_low is not None and control.value is not None
-    if (
-        erased.ci_high <= HALF * intact
-        and erased.ci_high < control.ci_low
-        and (erased.value or 0) <= HALF * control.value
-    ):
+    if control is None:
+        return "there is no control to compare it with"
+    if erased[2] <= HALF * intact[0] and erased[1] <= HALF * control[1] and erased[2] < control[0]:
         return None
-    said = f"{shown(erased)} of selection questions are right after it"
-    return f"{said}, {shown(control)} after its control, {intact:.3f} intact"
+    said = f"{_said(erased)} of selection questions are right after it"
+    return f"{said}, {_said(control)} after its control, {_said(intact)} intact"
+
+
+def _said(level: tuple[float, float, float]) -> str:
+    low, value, high = level
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _level(selection: Mapping[str, object], name: str, layer: int) -> tuple[float, float, float] | None:
+    """The lower bound of a share, itself and the upper bound; None where it is not all there."""
+    found = []
+    for key in ("ci_low", "value", "ci_high"):
+        numbers = at(selection, name, key)
+        if not isinstance(numbers, list) or not 0 <= layer < len(numbers):
+            return None
+        found.append(share(numbers[layer]))
+    low, value, high = found
+    if low is None or value is None or high is None or not low <= value <= high:
+        return None
+    return low, value, high
