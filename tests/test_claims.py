@@ -145,6 +145,7 @@ def test_a_small_cell_of_addition_learns_first(fda_cell: Path) -> None:
             "generalize_then_memorize": ("replicated", "lies above 0"),
             "clean_label_first": ("replicated", "lies above 0.5"),
             "both_computed": ("replicated", "true answer beats other possible answers from depth"),
+            "memorization_relies_on_reasoning": ("inconclusive", "the erasure did not remove the reasoning"),
             "outlier_heuristics": ("inconclusive", "the change of another example"),
         },
     )
@@ -156,7 +157,7 @@ def test_a_small_cell_of_two_hop_reasoning_shows_what_weak_controls_leave_open(t
         rote_bench.load_report(thr_cell).record,
         {
             "generalize_then_memorize": ("replicated", "lies above 0"),
-            "memorization_relies_on_reasoning": ("inconclusive", "several draws of the random erasure"),
+            "memorization_relies_on_reasoning": ("replicated", "lies above 0"),
             "outlier_heuristics": ("not_applicable", "about arithmetic"),
             "shared_circuits": ("inconclusive", "the intervals overlap"),
             "distributed": ("inconclusive", "better than 20 random orders"),

@@ -48,10 +48,14 @@ def curve(*points: tuple[float, float]) -> dict[str, Any]:
     return {"curve": made, "early_clean_peak": {"commonest_answer": {"value": 0.1, "ci_low": 0.05, "ci_high": 0.2}}}
 
 
-def erased(left: float, control: float) -> dict[str, Any]:
-    """Accuracy on the selection split after the erasure and after the random one."""
-    methods = {"leace": {"selection": [0.9, left]}, "random": {"selection": [0.9, control]}}
-    return {"selection_n": 200, "chosen_layer": 2, "intact": {"selection": 0.98}, "methods": methods}
+def erased(left: float, control: float, spread: float = 0.02) -> dict[str, Any]:
+    """Accuracy on the selection split, intact, after the erasure and after its control."""
+
+    def line(value: float, by: float = 0.02) -> dict[str, list[float]]:
+        return {"value": [0.9, value], "ci_low": [0.88, max(value - by, 0.0)], "ci_high": [0.92, min(value + by, 1.0)]}
+
+    lines = {"selection": {"intact": line(0.98), "leace": line(left), "control": line(control, spread)}}
+    return {"chosen_layer": 2, "lines": lines}
 
 
 def lens(over: list[float], won: list[float], reach: float = 0.05) -> dict[str, Any]:
@@ -118,7 +122,7 @@ def judged(
 
 def test_a_cell_that_meets_everything_is_decided_and_no_weak_control_replicates_a_claim() -> None:
     found = {name: finding.verdict for name, finding in judged().items()}
-    sure = {"generalize_then_memorize", "clean_label_first", "both_computed"}
+    sure = {"generalize_then_memorize", "clean_label_first", "both_computed", "memorization_relies_on_reasoning"}
     assert {name for name, verdict in found.items() if verdict == "replicated"} == sure
     assert {verdict for name, verdict in found.items() if name not in sure} == {"inconclusive"}
     for finding in judged().values():
@@ -275,6 +279,32 @@ def test_a_claim_is_refuted_where_a_control_does_as_well(
 ) -> None:
     found = judged(metrics, details)[claim]
     assert found.verdict == verdict, found.reason
+
+
+@pytest.mark.parametrize(
+    ("details", "removed"),
+    [
+        (erased(0.2, 0.9), True),
+        (erased(0.45, 0.95), True),
+        (erased(0.47, 0.96), False),  # at most half of the intact lower bound: 0.48
+        (erased(0.2, 0.35), False),  # more than half of what the control leaves
+        (erased(0.2, 0.6, spread=0.4), False),  # draws of the control that do as much
+        ({**erased(0.2, 0.9), "chosen_layer": 1}, False),
+        ({**erased(0.2, 0.9), "chosen_layer": 3}, False),
+        ({}, False),
+    ],
+)
+def test_nothing_is_said_of_memorization_where_the_reasoning_may_have_stayed(
+    details: dict[str, Any], removed: bool
+) -> None:
+    for reliance, verdict in ((0.5, "replicated"), (-0.5, "not_replicated")):
+        low, high = reliance - 0.1, reliance + 0.1
+        both = dict.fromkeys(
+            ("reasoning_reliance_memorization", "reasoning_reliance_validation"), metric(reliance, low, high)
+        )
+        found = judged(both, {"erasure": details})["memorization_relies_on_reasoning"]
+        assert found.verdict == (verdict if removed else "inconclusive")
+        assert removed or "the erasure did not remove the reasoning: " in (found.reason or "")
 
 
 def test_a_few_units_whose_removal_takes_memorization_alone_refute_that_it_is_distributed() -> None:

@@ -224,6 +224,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
                 text += (
                     f"; of memorised questions {share('train_noisy', 'implied', 'swapped')} follow it"
                     f" and {share('train_noisy', 'label', 'swapped')} keep their wrong label"
+                    f" ({share('train_noisy', 'label of same', 'swapped')} with an equal result)"
                 )
             figures.title(figure, text)
         return True

@@ -91,7 +91,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "memorization_relies_on_reasoning",
-        "Erasing the intermediate result hurts memorization and generalization more than a random erasure does.",
+        "Erasing the intermediate result hurts memorization and generalization more than erasing random classes does.",
         ALL,
         ("reasoning_reliance_memorization", "reasoning_reliance_validation"),
         ("erasure",),

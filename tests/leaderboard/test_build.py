@@ -354,6 +354,10 @@ def greatly(report: dict[str, Any], value: float) -> dict[str, Any]:
     metric = {
         **made["metrics"]["interchange_control"],
         "value": value,
+        "ci_low": None,
+        "ci_high": None,
+        "ci_method": None,
+        "reason_if_no_interval": "made by a stranger",
         "split": "validation",
         "higher_is_better": False,
     }

@@ -150,4 +150,4 @@ def test_the_erasure(thr_cell: Path) -> None:
     same = [hit == r["leace"][layer] for hit, r in zip(hits.tolist(), scored, strict=True)]
     assert sum(same) / len(same) > 0.98
     rate = [r["leace"][layer] for r in scored if r["asked"] == "label"]
-    assert sum(rate) / len(rate) == pytest.approx(found["methods"]["leace"]["memorized"][layer])
+    assert sum(rate) / len(rate) == pytest.approx(found["lines"]["memorized"]["leace"]["value"][layer])
