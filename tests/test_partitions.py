@@ -72,7 +72,7 @@ def test_a_partition_keeps_carriers_together_and_sizes_alike_and_means_nothing()
     agree = []
     for _ in range(20):
         dealt = carriers.dealt(examples, rng)
-        of = {}
+        of: dict[str, int] = {}
         for e, k in zip(examples, dealt.tolist(), strict=True):
             assert of.setdefault(e.features["first_hop"], k) == k
         true = {e.features["first_hop"]: e.intermediates["bridge"] for e in examples}

@@ -95,9 +95,14 @@ class Erasure(Diagnostic[ErasureOptions]):
             "held-out accuracy lost by the same erasure, beyond the same control",
             "validation",
         ),
+        Measure(
+            "reasoning_reliance_beyond_size",
+            "memorization lost by the same erasure, beyond random directions that take as much variance",
+            "train_noisy",
+        ),
     )
     Options: ClassVar[type] = ErasureOptions
-    passes = (32, 40)
+    passes = (72, 42)
 
     def run(self, subject: Subject) -> Result:
         from ..erasing import fit_erasers, partition, read_again
@@ -176,6 +181,16 @@ class Erasure(Diagnostic[ErasureOptions]):
             control = np.array([records["control"][i] for i in rows], dtype=float)
             clusters = cluster_codes([records["group"][i] for i in rows])
             out[f"reasoning_reliance_{name}"] = _reliance(intact, erased, control, clusters, rng)
+        _, key, what = RELIANCES[0]
+        rows = [i for i, each in enumerate(asked) if each == ASKED[key]]
+        why = too_low(what, details["least"][key])
+        hits = [[records["intact"][i], records["leace"][i][at], records["random"][i][at]] for i in rows]
+        clusters = cluster_codes([records["group"][i] for i in rows])
+        out["reasoning_reliance_beyond_size"] = (
+            _relative(np.array(hits, dtype=float), clusters, self.rng("beyond size"))
+            if why is None
+            else Estimate.missing(why, len(rows))
+        )
         return out
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
@@ -189,7 +204,12 @@ class Erasure(Diagnostic[ErasureOptions]):
             control, erased, intact = (lines[key][m]["value"][at] for m in ("control", "leace", "intact"))
             return float((control - erased) / intact)
 
-        return {f"reasoning_reliance_{name}": value(key, what) for name, key, what in RELIANCES}
+        levels_at = [lines["memorized"][m]["value"][at] for m in ("random", "leace", "intact")]
+        known = too_low("memorization", details["least"]["memorized"]) is None
+        return {
+            **{f"reasoning_reliance_{name}": value(key, what) for name, key, what in RELIANCES},
+            "reasoning_reliance_beyond_size": (levels_at[0] - levels_at[1]) / levels_at[2] if known else None,
+        }
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
@@ -342,13 +362,18 @@ def _reliance(
 ) -> Estimate:
     """[drop under erasure - mean drop under its control] / intact, from hits (n,), (n,) and (n, draws)."""
 
+    found = _relative(np.stack([intact, erased, control.mean(1)], 1), clusters, rng)
+    return with_draws(found, control.mean(0) / intact.mean())
+
+
+def _relative(hits: NDArray[np.float64], clusters: NDArray[np.int64], rng: np.random.Generator) -> Estimate:
+    """(control - erased) / intact, from hits (n, intact / erased / control), with the interval of the examples."""
+
     def relative(m: NDArray[np.float64]) -> NDArray[np.float64]:
         return quotient(m[..., 2] - m[..., 1], m[..., 0])
 
-    hits = np.stack([intact, erased, control.mean(1)], 1)
     draws = relative(resampled_means(hits, clusters, rng))
-    found = from_draws(relative(hits.mean(0)), draws, bootstrap_method(clusters), len(hits))
-    return with_draws(found, control.mean(0) / intact.mean())
+    return from_draws(relative(hits.mean(0)), draws, bootstrap_method(clusters), len(hits))
 
 
 def _records(

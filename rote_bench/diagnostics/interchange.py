@@ -90,7 +90,7 @@ class Interchange(Diagnostic[InterchangeOptions]):
         ),
     )
     Options: ClassVar[type] = InterchangeOptions
-    passes = (22, 14)
+    passes = (30, 19)
     needs_noise = False
 
     def run(self, subject: Subject) -> Result:

@@ -93,7 +93,7 @@ CLAIMS: tuple[Claim, ...] = (
         "memorization_relies_on_reasoning",
         "Erasing the intermediate result hurts memorization and generalization more than erasing random classes does.",
         ALL,
-        ("reasoning_reliance_memorization", "reasoning_reliance_validation"),
+        ("reasoning_reliance_memorization", "reasoning_reliance_validation", "reasoning_reliance_beyond_size"),
         ("erasure",),
         relies_on_reasoning,
     ),

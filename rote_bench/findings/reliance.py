@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from ..report.conditions import at
 from ..report.record import Report
 from .kept import count, details_of, share
-from .rules import HALF, INCONCLUSIVE, Ruling, above, all_of
+from .rules import HALF, INCONCLUSIVE, REPLICATED, Ruling, above, all_of
+
+BEYOND_SIZE = "reasoning_reliance_beyond_size"
 
 
 def relies_on_reasoning(report: Report) -> Ruling:
@@ -18,7 +20,11 @@ def relies_on_reasoning(report: Report) -> Ruling:
     if why is not None:
         return Ruling(INCONCLUSIVE, f"the erasure did not remove the reasoning: {why}")
     names = ("reasoning_reliance_memorization", "reasoning_reliance_validation")
-    return all_of(*(above(name, report.metrics[name], 0.0) for name in names))
+    found = all_of(*(above(name, report.metrics[name], 0.0) for name in names))
+    size = above(BEYOND_SIZE, report.metrics[BEYOND_SIZE], 0.0)
+    if found.verdict != REPLICATED or size.verdict == REPLICATED:
+        return found
+    return Ruling(INCONCLUSIVE, f"{found.reason}, but any lesion of that size may do as much: {size.reason}")
 
 
 def not_removed(selection: Mapping[str, object], layer: int) -> str | None:
