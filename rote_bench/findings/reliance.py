@@ -22,8 +22,10 @@ def relies_on_reasoning(report: Report) -> Ruling:
     names = ("reasoning_reliance_memorization", "reasoning_reliance_validation")
     found = all_of(*(above(name, report.metrics[name], 0.0) for name in names))
     size = above(BEYOND_SIZE, report.metrics[BEYOND_SIZE], 0.0)
-    if found.verdict != REPLICATED or size.verdict == REPLICATED:
+    if found.verdict != REPLICATED:
         return found
+    if size.verdict == REPLICATED:
+        return all_of(found, size)
     return Ruling(INCONCLUSIVE, f"{found.reason}, but any lesion of that size may do as much: {size.reason}")
 
 
