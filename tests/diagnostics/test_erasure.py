@@ -80,12 +80,15 @@ def test_a_partition_that_takes_as_much_as_the_concept_wins(thr: Subject, draw: 
 def test_without_a_feature_that_decides_there_is_no_control_and_no_reliance(thr: Subject) -> None:
     blind = with_examples(thr, lambda e: changed(e, features={"relation_2": e.features["relation_2"]}))
     found = Erasure(FEW).run(blind)
-    for estimate in found.metrics.values():
+    names = ("reasoning_reliance_memorization", "reasoning_reliance_validation")
+    for name in names:
+        estimate = found.metrics[name]
         assert estimate.value is None and "no surface feature decides bridge" in (estimate.reason_if_null or "")
     assert found.details["lines"]["memorized"]["leace"]["value"]
     assert found.details["not_removed"] == "there is no control to compare it with"
-    for records in (found.records, {}):
-        assert all(e is None or e.value is None for e in Erasure(FEW).implied(found.details, records).values())  # type: ignore[union-attr]
+    from_details, from_records = (Erasure(FEW).implied(found.details, records) for records in ({}, found.records))
+    assert [from_details[name] for name in names] == [None, None]
+    assert from_records == found.metrics
 
 
 def test_erasing_too_much_is_refused(thr: Subject) -> None:
