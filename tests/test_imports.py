@@ -26,9 +26,9 @@ FLOORS: list[set[str]] = [
     {"pipeline"},
     {"diagnostics"},
     {"measurement", "findings", "report", "subject", "export", "foils", "concepts", "erasing"},
-    {"training", "interventions", "evaluation"},
+    {"training", "interventions", "evaluation", "patching"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear", "partitions"},
-    {"contrasts"},
+    {"contrasts", "dissociation", "matching", "surrogates"},
     {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing", "terminal"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -2,36 +2,41 @@
 
 Donor and recipient are the same network before and after memorization and see the same input. Activations from before
 memorization, put into the model from after it, should leave validation accuracy alone and undo memorization wherever
-memorization sits (Du et al., 2025). The last block's whole output is the donor but for norm and unembedding, by
-construction, and proves nothing.
+memorization sits (Du et al., 2025). But memorised labels are fragile: any disturbance takes them first. So the change
+that a patch makes is compared with the change of another example, added to the recipient's own activation, and MLPs
+with mixers. The last block's whole output is the donor but for norm and unembedding, by construction, and proves
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
+from ..dissociation import Hits, areas, levels_over_draws
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, bootstrap_method, cluster_codes, from_draws, quotient, resampled_means
-from . import Details, Diagnostic, NotApplicable, Records, Result, lowest, too_low
+from ..statistics import Estimate, cluster_codes, proportion
+from . import Details, Diagnostic, NotApplicable, Records, Result, levels, lowest, too_low
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from ..encoding import Encoded
-    from ..interventions import Site
-    from ..models.anatomy import Anatomy
+    from ..patching import Key, Others, Outcome
     from ..subject import Subject
 
 PRE, POST = "pre_memorization", "post_memorization"
 DIRECTIONS = {"pre_into_post": (PRE, POST), "post_into_pre": (POST, PRE)}
-POSITIONS = ("all_positions", "answer_position")
 NOISY = "train_noisy"
+COMPARED = ("mlp", "mixer")  # parts whose changes are compared with those of other examples
+POSITIONS = ("all_positions", "answer_position")
+OWN, FOREIGN = "own", "foreign"
+CHANGES = {OWN: "its own\nchange", FOREIGN: "another\nexample's", "gaussian": "noise\nlike it", "mean": "mean\nchange"}
+ENDS = ("value", "ci_low", "ci_high")
+FIRST, LAST = slice(None, -1), slice(-1, None)
 
 
 @dataclass(frozen=True)
@@ -41,42 +46,23 @@ class ActivationPatchingOptions:
     Attributes:
         components: parts of every block: block, mixer (attention or its like) and mlp.
         examples: largest number of examples of each kind.
+        derangements: how often every example is given the change of another one.
     """
 
     components: tuple[Literal["block", "mixer", "mlp"], ...] = ("block", "mixer", "mlp")
     examples: int = field(default=512, metadata={"min": 2})
+    derangements: int = field(default=5, metadata={"min": 5})
 
     def __post_init__(self) -> None:
         if not self.components:
             raise ValueError("components must name at least one part of the blocks")
 
 
-@dataclass
-class _Outcome:
-    """Per example: is the patched model's answer right on V, the label on D_n, the true answer on D_n?"""
-
-    validation: list[Tensor] = field(default_factory=list)
-    memorized: list[Tensor] = field(default_factory=list)
-    recovered: list[Tensor] = field(default_factory=list)
-    difference: list[Tensor] = field(default_factory=list)
-
-    def arrays(self) -> dict[str, NDArray[np.float64]]:
-        import torch
-
-        pairs = {
-            "validation_accuracy": self.validation,
-            "memorization_rate": self.memorized,
-            "noisy_true_rate": self.recovered,
-            "logit_difference": self.difference,
-        }
-        return {key: torch.cat(parts).double().numpy() for key, parts in pairs.items()}
-
-
 class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     """Pre-memorization activations into the post-memorization model, and back."""
 
     name = "activation_patching"
-    version = 4
+    version = 5
     description = "what pre-memorization activations undo in the post-memorization model, and the reverse"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -84,6 +70,16 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
             "held-out accuracy kept minus memorization kept when MLP layers are patched",
             "validation, train_noisy",
             column=7,
+        ),
+        Measure(
+            "patch_dissociation_excess",
+            "the same beyond what the change of another example does",
+            "validation, train_noisy",
+        ),
+        Measure(
+            "patch_specificity",
+            "that excess of MLP layers beyond the excess of attention or its like",
+            "validation, train_noisy",
         ),
         Measure(
             "patched_mlp_validation_accuracy",
@@ -112,9 +108,9 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         if not components:
             raise NotApplicable("no component of the blocks could be proved")
         details: dict[str, Any] = {"layers": list(range(1, subject.anatomy().n_layers + 1)), "intact": {}}
-        outcomes = _patch(subject, self.options, components)
+        outcomes = _patched(subject, self.options, components)
         for (_, recipient), outcome in zip(DIRECTIONS.values(), outcomes.values(), strict=True):
-            details["intact"][recipient] = _means(outcome[("intact",)])
+            details["intact"][recipient] = outcome[("intact",)].means()
         details["directions"] = {
             name: {
                 c: {
@@ -126,42 +122,104 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
             for name, outcome in outcomes.items()
         }
         details["all_layers"] = {
-            name: {c: _means(outcome[(c, "all_layers")]) for c in components} for name, outcome in outcomes.items()
+            name: {c: outcome[(c, "all_layers")].means() for c in components} for name, outcome in outcomes.items()
         }
-        forward = outcomes["pre_into_post"]
         details["controls"] = {
             "self_patch_changed": _self_patch(subject, self.options, components),
             "last_block_agreement": _last_block(outcomes, details),
         }
-        records = _records(subject, outcomes, components, len(details["layers"]))
-        metrics: dict[str, Estimate] = {}
-        if "mlp" in components:
-            details["least"] = _least(forward, subject)
-            metrics = self._estimates(details["least"], records)
-        return Result(metrics, details, records)
+        compared = [c for c in COMPARED if c in components]
+        details["foreign"], others = {}, None
+        if compared and min(len(subject.noisy), len(subject.validation)) > 1:
+            others = _others(subject, self.options, compared, self.rng(f"{self.name}-others"))
+            details["foreign"] = others.told
+        records = _records(subject, outcomes, components, len(details["layers"]), others)
+        details["least"] = _least(outcomes["pre_into_post"], subject)
+        details["levels"], details["areas"] = self._lines(outcomes["pre_into_post"], subject, components, others)
+        return Result(self._estimates(details, records), details, records)
 
-    def _estimates(self, least: Mapping[str, float], records: Records) -> dict[str, Estimate]:
-        """``patch_dissociation`` over single layers' MLP outputs, and the two levels with all of them patched."""
-        held, noisy = (_hits(records, split, asked) for split, asked in (("validation", "true"), (NOISY, "label")))
-        return _metrics(held, noisy, least, self.rng(self.name))
+    def _estimates(self, details: Details, records: Records) -> dict[str, Estimate]:
+        """The dissociations over single layers' MLP outputs, and the two levels with all of them patched."""
+        if "mlp" not in details["all_layers"]["pre_into_post"]:
+            return {}
+        (held, held_all), (noisy, noisy_all) = [_recorded(records, *asked) for asked in ASKED]
+        n = len(held_all) + len(noisy_all)
+        metrics = {
+            "patched_mlp_validation_accuracy": proportion(held_all, held.clusters),
+            "patched_mlp_memorization_rate": proportion(noisy_all, noisy.clusters),
+        }
+        names = ("patch_dissociation", "patch_dissociation_excess", "patch_specificity")
+        reason = _too_little(details["least"])
+        if reason is not None:
+            return {**metrics, **{name: Estimate.missing(reason, n) for name in names}}
+        alone, alone_noisy = (replace(hits, changed={"mlp": hits.changed["mlp"]}) for hits in (held, noisy))
+        found = areas(alone, alone_noisy, self.rng(self.name)).of("mlp")
+        both = areas(held, noisy, self.rng(f"{self.name}-excess"))
+        excess = specificity = Estimate.missing("there is no other example of its kind", n)
+        if "mlp foreign" in held.changed:
+            excess = both.excess(("mlp", "mlp foreign"))
+            specificity = Estimate.missing("attention or its like was not patched beside the MLPs", n)
+        if "mixer foreign" in held.changed:
+            specificity = both.excess(("mlp", "mlp foreign"), ("mixer", "mixer foreign"))
+        return {**metrics, **dict(zip(names, (found, excess, specificity), strict=True))}
 
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate | float | None]:
         together = details["all_layers"]["pre_into_post"]
         if "mlp" not in together:
             return {}
         if records:
-            return self._estimates(details["least"], records)
-        intact = details["intact"][POST]
-        by_layer = details["directions"]["pre_into_post"]["mlp"]["all_positions"]
-        dissociation = None
-        if _too_little(details["least"]) is None:
-            kept = [np.asarray(by_layer[name], dtype=float) / intact[name] for name in RELATIVE_TO]
-            dissociation = float((kept[0] - kept[1]).mean())
+            return self._estimates(details, records)
+        said = _too_little(details["least"]) is None
+
+        def area(levels: Mapping[str, Any]) -> float:
+            kept = [np.asarray(levels[name], dtype=float) / details["intact"][POST][name] for name in RELATIVE_TO]
+            return float((kept[0] - kept[1]).mean())
+
+        patched = details["directions"]["pre_into_post"]
+        own = {c: area(patched[c]["all_positions"]) for c in COMPARED if said and c in patched}
+        foreign = {c: kinds[FOREIGN] for c, kinds in details["levels"].items() if FOREIGN in kinds}
+        excess = {c: own[c] - area({k: v["value"] for k, v in foreign[c].items()}) for c in own if c in foreign}
         return {
-            "patch_dissociation": dissociation,
+            "patch_dissociation": own.get("mlp"),
+            "patch_dissociation_excess": excess.get("mlp"),
+            "patch_specificity": excess["mlp"] - excess["mixer"] if len(excess) == len(COMPARED) else None,
             "patched_mlp_validation_accuracy": together["mlp"]["validation_accuracy"],
             "patched_mlp_memorization_rate": together["mlp"]["memorization_rate"],
         }
+
+    def _lines(
+        self, forward: Mapping[Key, Outcome], subject: Subject, components: Sequence[str], others: Others | None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """By component and kind of change, all with intervals: levels by layer, and areas of the parts compared.
+
+        Levels of the own change begin with the unpatched model and end with all layers patched at once.
+        """
+        rng, found = self.rng(f"{self.name}-levels"), {key: each.arrays() for key, each in forward.items()}
+        n_layers, intact = subject.anatomy().n_layers, found[("intact",)]
+        views = {"validation_accuracy": subject.validation, "memorization_rate": subject.noisy}
+        lines: dict[str, Any] = {c: {OWN: {}} for c in components}
+        hits: dict[str, dict[str, NDArray[np.float64]]] = {name: {} for name in views}
+        for c in components:
+            keys = [("intact",), *((c, "all_positions", layer) for layer in range(n_layers)), (c, "all_layers")]
+            for name, view in {**views, "noisy_true_rate": subject.noisy}.items():
+                table = np.stack([found[key][name] for key in keys], 1)
+                lines[c][OWN][name] = levels(table, view.clusters[: len(table)])
+                if name in views and c in COMPARED:
+                    hits[name][f"{c} {OWN}"] = table[:, None, 1:-1]
+        for name, tables in ({} if others is None else others.hits).items():
+            for (c, kind), table in tables.items():
+                clusters = views[name].clusters[: len(table)]
+                lines[c].setdefault(kind, {})[name] = levels_over_draws(table, clusters, rng)
+                hits[name][f"{c} {kind}"] = table
+        spread: dict[str, dict[str, Any]] = {c: {} for c in components}
+        if hits["memorization_rate"] and _too_little(_least(forward, subject)) is None:
+            held, noisy = (Hits(intact[k], hits[k], view.clusters[: len(intact[k])]) for k, view in views.items())
+            estimates = areas(held, noisy, rng)
+            for key in estimates.values:
+                c, kind = key.split()
+                one = estimates.of(key)
+                spread[c][kind] = {"value": [one.value], "ci_low": [one.ci_low], "ci_high": [one.ci_high]}
+        return lines, spread
 
     @staticmethod
     def series(details: Details) -> Details:
@@ -179,113 +237,106 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         """What activations from before memorization undo in the model from after it, by component and layer."""
         from ..report import figures
 
-        direction, layers = details["directions"]["pre_into_post"], details["layers"]
-        lines = (
+        lines, areas, n = details["levels"], details["areas"], len(details["layers"])
+        shown = [c for c in COMPARED if c in lines] or list(lines)
+        questions = (
             ("validation_accuracy", "right on held-out questions", figures.HELD_OUT),
             ("memorization_rate", "wrong label still given", figures.MEMORISED),
             ("noisy_true_rate", "true answer given instead", figures.TRUE),
         )
-        with figures.drawing(path, len(direction), max(8.6, 3.4 * len(direction) + 0.6), 4.4) as (figure, axes):
-            for ax, (component, where) in zip(axes, direction.items(), strict=True):
-                together = details["all_layers"]["pre_into_post"][component]
-                at = len(layers) + 1.2
-                for key, text, color in lines:
-                    ax.plot(layers, where["all_positions"][key], color=color, marker="o", label=text)
-                    ax.plot([at], [together[key]], color=color, marker="D", markersize=7, linestyle="none")
-                    ax.axhline(details["intact"][POST][key], color=color, linewidth=0.9, linestyle=":")
-                ax.axvline(len(layers) + 0.6, color="#cccccc", linewidth=0.8)
-                step = max(1, len(layers) // 8)
-                ax.set_xticks([*layers[::step], at], [*map(str, layers[::step]), "all"])
+        compared = [c for c in shown if areas[c]]
+        columns = len(shown) + bool(compared)
+        with figures.drawing(path, columns, 1.4 + 3.6 * columns, 4.6, share=False) as (figure, axes):
+            for ax, component in zip(axes, shown, strict=False):
+                at = n + 1.2
+                for name, text, color in questions:
+                    own = lines[component][OWN][name]
+                    upto, together = ({key: ends[part] for key, ends in own.items()} for part in (FIRST, LAST))
+                    figures.line(ax, range(n + 1), upto, color, text)
+                    figures.line(ax, [at], together, color, "", "", "D")
+                    if name in lines[component].get(FOREIGN, {}):
+                        said = f"{text}, another example's change"
+                        figures.line(ax, details["layers"], lines[component][FOREIGN][name], color, said, "--", "")
+                step = max(1, n // 8)
+                ticks = details["layers"][::step]
+                ax.set_xticks([0, *ticks, at], ["none", *map(str, ticks), "all"])
+                ax.set_xlabel("layer put back")
                 figures.panel(ax, figures.COMPONENTS.get(component, component))
-                ax.set_xlabel("patched layer")
-                figures.shares(ax)
-            axes[0].set_ylabel("share of questions")
-            figures.legend(figure, axes[0], 3)
-            figures.title(
-                figure, "Activations from before memorization, put into the model after it (dotted: unpatched)"
-            )
+                figures.shares(ax, "share of questions" if ax is axes[0] else "")
+            for i, component in enumerate(compared):
+                kinds = [kind for kind in CHANGES if kind in areas[component]]
+                x = [list(CHANGES).index(kind) + 0.24 * i - 0.12 for kind in kinds]
+                ends = {key: [areas[component][kind][key][0] for kind in kinds] for key in ENDS}
+                color, named = (figures.GREY, "#CC79A7")[i], figures.COMPONENTS.get(component, component)
+                figures.line(axes[-1], x, ends, color, named, "", "os"[i])
+            if compared:
+                axes[-1].axhline(0, color="#888888", linewidth=0.8)
+                axes[-1].set_xticks(range(len(CHANGES)), list(CHANGES.values()), fontsize=8.5)
+                axes[-1].set_xlim(-0.5, len(CHANGES) - 0.5)
+                axes[-1].set_ylabel("held-out share kept minus wrong labels kept")
+                figures.panel(axes[-1], "What is put in, mean over layers")
+                axes[-1].legend(frameon=False, fontsize=9)
+            figures.legend(figure, axes[0], 3 if columns > 2 else 2)
+            figures.title(figure, _result(lines, shown[0], figures.COMPONENTS, figures.percent))
         return True
 
 
-Key = tuple[Any, ...]
+def _result(lines: Mapping[str, Any], component: str, names: Mapping[str, str], percent: Callable[[float], str]) -> str:
+    """What was found, in a sentence."""
 
+    def left(kind: str, part: slice) -> str:
+        held, noisy = (percent(float(np.mean(lines[component][kind][k]["value"][part]))) for k in RELATIVE_TO)
+        return f"{held} of held-out answers and {noisy} of wrong labels are left"
 
-def _plans(anatomy: Anatomy, components: Sequence[str]) -> dict[Key, tuple[list[Site], str]]:
-    """Every intervention: key -> the sites replaced together, and at which positions."""
-    from ..interventions import Site
-
-    plans: dict[Key, tuple[list[Site], str]] = {}
-    layers = range(anatomy.n_layers)
-    for component in components:
-        for where in POSITIONS:
-            for layer in layers:
-                plans[(component, where, layer)] = ([Site(layer, component)], where)
-        plans[(component, "all_layers")] = ([Site(layer, component) for layer in layers], "all_positions")
-    return plans
-
-
-def _patch(
-    subject: Subject, options: ActivationPatchingOptions, components: Sequence[str]
-) -> dict[str, dict[Key, _Outcome]]:
-    """Run every intervention on every example, in both directions."""
-    import torch
-
-    from ..encoding import IGNORED, first_difference
-    from ..evaluation import batches, scored
-    from ..interventions import Intact, replace, run
-
-    plans = _plans(subject.anatomy(), components)
-    sites = sorted({site for chosen, _ in plans.values() for site in chosen})
-    outcomes = {name: {key: _Outcome() for key in [("intact",), *plans]} for name in DIRECTIONS}
-    noisy, validation = subject.noisy, subject.validation
-    n_noisy, n_held = min(options.examples, len(noisy)), min(options.examples, len(validation))
-    position, true_token, label_token = first_difference(
-        noisy.true.rows(slice(n_noisy)), noisy.taught.rows(slice(n_noisy))
+    text = (
+        f"With the output of one layer's {names.get(component, component)} from before memorization,"
+        f" {left(OWN, slice(1, -1))}"
     )
-    shared = torch.equal(noisy.true.input_ids, noisy.taught.input_ids)
-
-    def under_each(part: Encoded, columns: Tensor) -> Iterator[tuple[_Outcome, Tensor]]:
-        """Logits under one intervention after another: all together fill any memory where the vocabulary is large."""
-        ids, answer = part.input_ids, part.targets != IGNORED
-        intact = {s: Intact(subject.anatomy(s), ids, sites, columns=columns) for s in (PRE, POST)}
-        for name, (donor, recipient) in DIRECTIONS.items():
-            yield outcomes[name][("intact",)], intact[recipient].logits
-            for key, (chosen, where) in plans.items():
-                mask = answer if where == "answer_position" else None
-                edits = {site: replace(intact[donor].states[site], mask) for site in chosen}
-                yield outcomes[name][key], run(subject.anatomy(recipient), ids, edits, intact[recipient])
-
-    with torch.inference_mode():
-        for rows in batches(n_held, subject.batch_size):
-            part = validation.true.rows(rows)
-            columns = part.scored
-            for outcome, logits in under_each(part, columns):
-                outcome.validation.append(part.correct(logits, columns).cpu())
-        for rows in batches(n_noisy, subject.batch_size):
-            true, taught = noisy.true.rows(rows), noisy.taught.rows(rows)
-            index = torch.arange(len(true), device=true.input_ids.device)
-            columns = scored([true, taught]) if shared else true.scored
-            column = torch.searchsorted(columns, position[rows])
-            for outcome, logits in under_each(true, columns):
-                at = logits[index, column].float()
-                difference = at[index, true_token[rows]] - at[index, label_token[rows]]
-                outcome.recovered.append(true.correct(logits, columns).cpu())
-                outcome.difference.append(difference.cpu())
-                if shared:
-                    outcome.memorized.append(taught.correct(logits, columns).cpu())
-            if not shared:
-                columns = taught.scored
-                for outcome, logits in under_each(taught, columns):
-                    outcome.memorized.append(taught.correct(logits, columns).cpu())
-    return outcomes
+    if FOREIGN not in lines[component]:
+        return text
+    foreign = left(FOREIGN, slice(None)).removesuffix(" are left")
+    return f"{text}; with the same change taken from another example, {foreign}"
 
 
-def _means(outcome: _Outcome) -> dict[str, float]:
-    return {key: float(values.mean()) for key, values in outcome.arrays().items()}
+def _patched(
+    subject: Subject, options: ActivationPatchingOptions, components: Sequence[str]
+) -> dict[str, dict[Key, Outcome]]:
+    """Every intervention on every example, in both directions."""
+    from ..patching import patched
+
+    noisy, validation = subject.noisy, subject.validation
+    some, held = slice(min(options.examples, len(noisy))), slice(min(options.examples, len(validation)))
+    return patched(
+        {snapshot: subject.anatomy(snapshot) for snapshot in (PRE, POST)},
+        DIRECTIONS,
+        components,
+        validation=validation.true.rows(held),
+        true=noisy.true.rows(some),
+        taught=noisy.taught.rows(some),
+        batch_size=subject.batch_size,
+    )
 
 
-def _by_layer(outcomes: Sequence[_Outcome]) -> dict[str, list[float]]:
-    means = [_means(outcome) for outcome in outcomes]
+def _others(
+    subject: Subject, options: ActivationPatchingOptions, components: Sequence[str], rng: np.random.Generator
+) -> Others:
+    """What the changes of other examples do in the model after memorization, asked for answers and for labels."""
+    from ..patching import Asked, under_others
+
+    asked = {}
+    noisy, held = subject.noisy, subject.validation
+    for name, view, encoded in zip(RELATIVE_TO, (held, noisy), (held.true, noisy.taught), strict=True):
+        some = encoded.rows(slice(min(options.examples, len(view))))
+        examples, labels = view.labelled.examples[: len(some)], view.labelled.labels[: len(some)]
+        answers = [[e.answer for e in examples], *([labels] if view is noisy else [])]
+        asked[name] = Asked(some, answers, [e.group for e in examples])
+    donor, recipient = subject.anatomy(PRE), subject.anatomy(POST)
+    count, size = options.derangements, subject.batch_size
+    return under_others(donor, recipient, asked, components, rng, derangements=count, batch_size=size)
+
+
+def _by_layer(outcomes: Sequence[Outcome]) -> dict[str, list[float]]:
+    means = [outcome.means() for outcome in outcomes]
     return {key: [m[key] for m in means] for key in means[0]}
 
 
@@ -304,7 +355,7 @@ def _self_patch(subject: Subject, options: ActivationPatchingOptions, components
     return float((patched - intact).abs().max())
 
 
-def _last_block(outcomes: Mapping[str, Mapping[Key, _Outcome]], details: Mapping[str, Any]) -> float | None:
+def _last_block(outcomes: Mapping[str, Mapping[Key, Outcome]], details: Mapping[str, Any]) -> float | None:
     """How often the last block's whole output makes the recipient right where the donor is and wrong where it is.
 
     Near 1 by construction: only the final norm and the unembedding are the recipient's own.
@@ -328,7 +379,7 @@ RELATIVE_TO = {
 }
 
 
-def _least(outcome: Mapping[Key, _Outcome], subject: Subject) -> dict[str, float]:
+def _least(outcome: Mapping[Key, Outcome], subject: Subject) -> dict[str, float]:
     """Lower bounds of what the intact model does."""
     intact = outcome[("intact",)].arrays()
     clusters = {"validation_accuracy": subject.validation.clusters, "memorization_rate": subject.noisy.clusters}
@@ -340,76 +391,57 @@ def _too_little(least: Mapping[str, float]) -> str | None:
     return next((why for name, what in RELATIVE_TO.items() if (why := too_low(what, least[name]))), None)
 
 
+ASKED = (("validation", "true"), (NOISY, "label"))
+
+
 def _records(
-    subject: Subject, outcomes: Mapping[str, Mapping[Key, _Outcome]], components: Sequence[str], layers: int
+    subject: Subject,
+    outcomes: Mapping[str, Mapping[Key, Outcome]],
+    components: Sequence[str],
+    layers: int,
+    others: Others | None,
 ) -> dict[str, list[Any]]:
-    """A row for each direction, example and answer that was asked for: whether it is given, unpatched and patched."""
+    """A row for each direction, example and answer that was asked for: whether it is given, unpatched and patched.
+
+    Where the changes of other examples were put in: whose, one for each derangement, and for each a value by layer.
+    """
     rows: list[dict[str, Any]] = []
     questions = (
         ("validation", subject.validation, "true", "validation_accuracy"),
         (NOISY, subject.noisy, "label", "memorization_rate"),
         (NOISY, subject.noisy, "true", "noisy_true_rate"),
     )
+    empty = {} if others is None else dict.fromkeys(["foreign", *(f"{c}_foreign" for c in others.components)])
     for direction, outcome in outcomes.items():
         found = {key: each.arrays() for key, each in outcome.items()}
         for split, view, asked, name in questions:
-            columns: dict[str, NDArray[np.bool_]] = {"intact": found[("intact",)][name] > 0}
+            columns: dict[str, NDArray[Any]] = {"intact": found[("intact",)][name] > 0}
             for c in components:
                 for where in POSITIONS:
                     by_layer = [found[(c, where, layer)][name] > 0 for layer in range(layers)]
                     columns[f"{c}_{where}"] = np.stack(by_layer, 1)
                 columns[f"{c}_all_layers"] = found[(c, "all_layers")][name] > 0
+            if others is not None and direction == "pre_into_post" and (split, asked) in ASKED:
+                columns["foreign"] = np.asarray(view.labelled.indices)[others.strangers[name].T]
+                columns |= {f"{c}_foreign": others.hits[name][c, FOREIGN] > 0 for c in others.components}
             listed = {column: values.tolist() for column, values in columns.items()}
             for i in range(len(columns["intact"])):
                 place = {"direction": direction, "split": split, "index": view.labelled.indices[i]}
                 group = {"group": view.labelled.examples[i].group, "asked": asked}
-                rows.append({**place, **group, **{column: values[i] for column, values in listed.items()}})
+                rows.append({**place, **group, **empty, **{column: values[i] for column, values in listed.items()}})
     return {column: [row[column] for row in rows] for column in rows[0]}
 
 
-@dataclass(frozen=True)
-class _Hits:
-    """Of n examples: the answer is given by the intact model (n,), with one layer's MLP patched (n, layers), and with
-    all of them (n,); and their clusters (n,)."""
-
-    intact: NDArray[np.float64]
-    by_layer: NDArray[np.float64]
-    together: NDArray[np.float64]
-    clusters: NDArray[np.int64]
-
-
-def _hits(records: Records, split: str, asked: str) -> _Hits:
+def _recorded(records: Records, split: str, asked: str) -> tuple[Hits, NDArray[np.float64]]:
+    """What became of the answers, from before into after, by part and by part with other examples' changes; and (n,)
+    with all MLPs patched."""
     found = zip(records["direction"], records["split"], records["asked"], strict=True)
     rows = [i for i, each in enumerate(found) if each == ("pre_into_post", split, asked)]
-    intact, by_layer, together = (
-        np.array([records[name][i] for i in rows], dtype=float)
-        for name in ("intact", "mlp_all_positions", "mlp_all_layers")
-    )
-    return _Hits(intact, by_layer, together, cluster_codes([records["group"][i] for i in rows]))
 
+    def column(name: str) -> NDArray[np.float64]:
+        return np.array([records[name][i] for i in rows], dtype=float)
 
-def _metrics(held: _Hits, noisy: _Hits, least: Mapping[str, float], rng: np.random.Generator) -> dict[str, Estimate]:
-    """From the hits of held-out examples (true answers) and of noisy ones (their labels)."""
-    from ..statistics import proportion
-
-    accuracy = np.concatenate([held.intact[:, None], held.by_layer], 1)
-    memory = np.concatenate([noisy.intact[:, None], noisy.by_layer], 1)
-    n = len(accuracy) + len(memory)
-
-    def area(v: NDArray[np.float64], m: NDArray[np.float64]) -> NDArray[np.float64]:
-        kept: NDArray[np.float64] = quotient(v[..., 1:], v[..., :1]) - quotient(m[..., 1:], m[..., :1])
-        relative: NDArray[np.float64] = kept.mean(-1)
-        return relative
-
-    reason = _too_little(least)
-    if reason is not None:
-        dissociation = Estimate.missing(reason, n)
-    else:
-        draws = area(resampled_means(accuracy, held.clusters, rng), resampled_means(memory, noisy.clusters, rng))
-        value = area(accuracy.mean(0), memory.mean(0))
-        dissociation = from_draws(value, draws, bootstrap_method(held.clusters, noisy.clusters), n)
-    return {
-        "patch_dissociation": dissociation,
-        "patched_mlp_validation_accuracy": proportion(held.together, held.clusters),
-        "patched_mlp_memorization_rate": proportion(noisy.together, noisy.clusters),
-    }
+    changed = {c: column(f"{c}_all_positions")[:, None] for c in COMPARED if f"{c}_all_positions" in records}
+    changed |= {f"{c} foreign": column(f"{c}_foreign") for c in COMPARED if f"{c}_foreign" in records}
+    clusters = cluster_codes([records["group"][i] for i in rows])
+    return Hits(column("intact"), changed, clusters), column("mlp_all_layers")

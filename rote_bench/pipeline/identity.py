@@ -46,7 +46,7 @@ ROOMS: Mapping[str, Room] = {
     "anatomy": Room(1, ("models/anatomy.py", "models/parts.py", "models/probe.py")),
     "encoding": Room(1, ("encoding.py",)),
     "evaluation": Room(3, ("evaluation.py", "measurement.py", "models/columns.py", "subject.py")),
-    "interventions": Room(1, ("interventions.py", "models/prefix.py")),
+    "interventions": Room(1, ("interventions.py", "patching.py", "surrogates.py", "models/prefix.py")),
     "linear": Room(1, ("linear.py",)),
     "models": Room(
         1,
@@ -59,7 +59,7 @@ ROOMS: Mapping[str, Room] = {
     "optimizer": Room(3, ("training/optimizers.py", "training/side_by_side.py")),
     "schedule": Room(2, ("training/schedule.py",)),
     "splits": Room(2, ("splits.py",)),
-    "statistics": Room(3, ("statistics.py", "contrasts.py")),
+    "statistics": Room(3, ("statistics.py", "contrasts.py", "dissociation.py")),
     "training": Room(
         2,
         (
