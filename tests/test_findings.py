@@ -82,8 +82,9 @@ FOUND = {
     "reasoning_reliance_memorization": metric(0.5, 0.4, 0.6),
     "reasoning_reliance_validation": metric(0.7, 0.6, 0.8),
     "reasoning_reliance_beyond_size": metric(0.3, 0.2, 0.4),
-    "patch_dissociation": metric(0.7, 0.6, 0.8),
-    "heuristic_shift_concentration": metric(1.1),
+    "patch_dissociation_excess": metric(0.5, 0.4, 0.6),
+    "patch_specificity": metric(0.3, 0.2, 0.4),
+    "heuristic_shift_concentration": metric(1.3, 1.1, 1.5),
     "cross_faithfulness_memorization": metric(0.7, 0.6, 0.8),
     "cross_faithfulness_random": metric(0.2, 0.1, 0.3),
     "distributedness_k50": metric(None),
@@ -123,7 +124,13 @@ def judged(
 
 def test_a_cell_that_meets_everything_is_decided_and_no_weak_control_replicates_a_claim() -> None:
     found = {name: finding.verdict for name, finding in judged().items()}
-    sure = {"generalize_then_memorize", "clean_label_first", "both_computed", "memorization_relies_on_reasoning"}
+    sure = {
+        "generalize_then_memorize",
+        "clean_label_first",
+        "both_computed",
+        "memorization_relies_on_reasoning",
+        "outlier_heuristics",
+    }
     assert {name for name, verdict in found.items() if verdict == "replicated"} == sure
     assert {verdict for name, verdict in found.items() if name not in sure} == {"inconclusive"}
     for finding in judged().values():
@@ -268,7 +275,13 @@ def test_the_true_answer_must_beat_half_and_guessing() -> None:
             {},
             "inconclusive",
         ),
-        ("outlier_heuristics", {"patch_dissociation": metric(-0.1, -0.2, 0.0)}, {}, "not_replicated"),
+        ("outlier_heuristics", {"patch_dissociation_excess": metric(-0.1, -0.2, 0.0)}, {}, "not_replicated"),
+        ("outlier_heuristics", {"patch_specificity": metric(-0.1, -0.2, -0.05)}, {}, "not_replicated"),
+        ("outlier_heuristics", {"patch_specificity": metric(0.1, -0.05, 0.25)}, {}, "inconclusive"),
+        ("outlier_heuristics", {"patch_specificity": metric(None)}, {}, "not_applicable"),
+        ("outlier_heuristics", {"heuristic_shift_concentration": metric(0.9, 0.85, 0.95)}, {}, "not_replicated"),
+        ("outlier_heuristics", {"heuristic_shift_concentration": metric(1.1, 0.95, 1.25)}, {}, "inconclusive"),
+        ("outlier_heuristics", {"heuristic_shift_concentration": metric(1.1)}, {}, "inconclusive"),
         ("outlier_heuristics", {}, {"neurons": {"arithmetic": False}}, "not_applicable"),
         ("outlier_heuristics", {"heuristic_shift_concentration": None}, {}, "not_applicable"),
         ("shared_circuits", {"cross_faithfulness_random": metric(0.9, 0.85, 0.95)}, {}, "not_replicated"),
@@ -328,7 +341,7 @@ def test_a_few_units_whose_removal_takes_memorization_alone_refute_that_it_is_di
     assert finding(0.3, 1.0, "heads", 4).verdict == "not_applicable"  # one of four is no small part
 
 
-LIMITS = st.floats(-1, 1).map(lambda x: round(x, 2))
+LIMITS = st.floats(-1, 2).map(lambda x: round(x, 2))
 
 
 @st.composite

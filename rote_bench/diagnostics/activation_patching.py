@@ -273,7 +273,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
                 axes[-1].axhline(0, color="#888888", linewidth=0.8)
                 axes[-1].set_xticks(range(len(CHANGES)), list(CHANGES.values()), fontsize=8.5)
                 axes[-1].set_xlim(-0.5, len(CHANGES) - 0.5)
-                axes[-1].set_ylabel("held-out share kept minus wrong labels kept")
+                axes[-1].set_ylabel("held-out kept minus wrong labels kept")
                 figures.panel(axes[-1], "What is put in, mean over layers")
                 axes[-1].legend(frameon=False, fontsize=9)
             figures.legend(figure, axes[0], 3 if columns > 2 else 2)

@@ -59,7 +59,7 @@ ROOMS: Mapping[str, Room] = {
     "optimizer": Room(3, ("training/optimizers.py", "training/side_by_side.py")),
     "schedule": Room(2, ("training/schedule.py",)),
     "splits": Room(2, ("splits.py",)),
-    "statistics": Room(3, ("statistics.py", "contrasts.py", "dissociation.py")),
+    "statistics": Room(3, ("statistics.py", "contrasts.py", "dissociation.py", "matching.py")),
     "training": Room(
         2,
         (
