@@ -99,8 +99,8 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "outlier_heuristics",
-        "In arithmetic, MLP activations from before memorization undo it and spare generalization, more than attention's"
-        " do, and known heuristics shift most.",
+        "In arithmetic, MLP activations from before memorization undo it and spare generalization, more than those of"
+        " attention do, and known heuristics shift most.",
         (*ALL, SNAPSHOT),
         ("patch_dissociation_excess", "patch_specificity", "heuristic_shift_concentration"),
         ("activation_patching", "neurons"),
