@@ -146,7 +146,7 @@ def test_a_small_cell_of_addition_learns_first(fda_cell: Path) -> None:
             "clean_label_first": ("replicated", "lies above 0.5"),
             "both_computed": ("replicated", "true answer beats other possible answers from depth"),
             "memorization_relies_on_reasoning": ("inconclusive", "the erasure did not remove the reasoning"),
-            "outlier_heuristics": ("inconclusive", "the change of another example"),
+            "outlier_heuristics": ("inconclusive", "the interval of patch specificity"),
         },
     )
     assert unmet(report) == []

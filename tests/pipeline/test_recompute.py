@@ -110,6 +110,53 @@ def test_patches(thr_cell: Path, component: str) -> None:
         assert sum(same) / len(same) > 0.99
 
 
+def test_patches_of_the_changes_of_other_examples(fda_cell: Path) -> None:
+    """Whose change each example got stands in the records; what it does is computed again, and the metrics of it."""
+    rows = [r for r in table(fda_cell, "activation_patching") if r["foreign"] is not None]
+    samples = {(s["split"], s["index"]): s for s in table(fda_cell, "samples")}
+    before, after = network(fda_cell, PRE), network(fda_cell, POST)
+    found: dict[tuple[str, str], list[float]] = {}
+    for split, asked in (("validation", "answer"), ("train_noisy", "label")):
+        some = [r for r in rows if r["split"] == split]
+        asking = [samples[split, r["index"]] for r in some]
+        whole = tokens(fda_cell, [f"{s['prompt']} {s[asked]}" for s in asking])
+        ids, wanted = whole[:, :-1], whole[:, -3:]
+        place = {r["index"]: i for i, r in enumerate(some)}
+        for k in range(5):
+            strangers = [r["foreign"][k] for r in some]
+            assert sorted(strangers) == sorted(place)
+            for r, s, other in zip(some, asking, strangers, strict=True):
+                stranger = samples[split, other]
+                assert r["index"] != other and s[asked] != stranger[asked] and s["answer"] != stranger["answer"]
+                assert r["group"] != some[place[other]]["group"]
+        for component, part in (("mlp", "mlp"), ("mixer", "attn")):
+            for layer in range(len(after.transformer.h)):
+                states: list[torch.Tensor] = []
+                with torch.inference_mode():
+                    for model in (before, after):
+                        hook = inside(getattr(model.transformer.h[layer], part), states.append)
+                        model(ids)
+                        hook.remove()
+                    module = getattr(after.transformer.h[layer], part)
+                    for k in range(5):
+                        order = torch.tensor([place[r["foreign"][k]] for r in some])
+                        put = states[1] + (states[0] - states[1])[order]
+                        hook = inside(module, partial(take, put))
+                        given = (after(ids).logits[:, -3:].argmax(-1) == wanted).all(1)
+                        hook.remove()
+                        kept = torch.tensor([r[f"{component}_foreign"][k][layer] for r in some])
+                        assert (given == kept).double().mean() > 0.98
+                own = torch.tensor([r[f"{component}_all_positions"][layer] for r in some]).double().mean()
+                foreign = torch.tensor([[f[layer] for f in r[f"{component}_foreign"]] for r in some]).double().mean()
+                intact = torch.tensor([r["intact"] for r in some]).double().mean()
+                found.setdefault((component, split), []).append(float((own - foreign) / intact))
+    means = {key: sum(values) / len(values) for key, values in found.items()}
+    excess = {c: means[c, "validation"] - means[c, "train_noisy"] for c in ("mlp", "mixer")}
+    metrics = json.loads((fda_cell / "report.json").read_text())["metrics"]
+    assert metrics["patch_dissociation_excess"]["value"] == pytest.approx(excess["mlp"])
+    assert metrics["patch_specificity"]["value"] == pytest.approx(excess["mlp"] - excess["mixer"])
+
+
 def test_the_erasure(thr_cell: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
