@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .encoding import IGNORED, Encoded, first_difference
 from .evaluation import batches, scored
-from .interventions import Intact, Site, layers_together, replace, run
+from .interventions import Intact, Site, capture, layers_together, replace, replace_units, run
 from .models.anatomy import Anatomy
 from .surrogates import Aligned, derangement, halves, means, noise, respects
 
@@ -247,3 +247,30 @@ def under_others(
         for component, ratio in found.norm_ratio.items():
             out.told["norm_ratio"][component][name] = ratio
     return out
+
+
+def with_units(
+    donor: Anatomy, recipient: Anatomy, encoded: Encoded, chosen: Sequence[NDArray[np.int64]], *, batch_size: int
+) -> list[NDArray[np.float64]]:
+    """For each choice of MLP units, (n,) whether the answer is given with the donor's values put into the recipient.
+
+    Args:
+        chosen: units, counted through all layers.
+    """
+    sites = [Site(layer, "units") for layer in range(recipient.n_layers)]
+    width, device = recipient.input_width(0, "units"), encoded.input_ids.device
+    by_site = [
+        {s: torch.tensor(np.sort(each[each // width == i] % width), device=device) for i, s in enumerate(sites)}
+        for each in chosen
+    ]
+    out: list[list[Tensor]] = [[] for _ in chosen]
+    with torch.inference_mode():
+        for rows in batches(len(encoded), batch_size):
+            part = encoded.rows(rows)
+            _, states = capture(donor, part.input_ids, sites, columns=part.scored)
+            intact = Intact(recipient, part.input_ids, columns=part.scored)
+            for units, hits in zip(by_site, out, strict=True):
+                edits = {s: replace_units(states[s], index) for s, index in units.items() if len(index)}
+                logits = run(recipient, part.input_ids, edits, intact)
+                hits.append(part.correct(logits, intact.columns).double().cpu())
+    return [torch.cat(hits).numpy() for hits in out]

@@ -64,7 +64,7 @@ def plant(subject: Subject, units: NDArray[Any], layer: NDArray[Any]) -> None:
             logits = model(input_ids=part.input_ids).logits
             loss = loss + F.cross_entropy(logits.flatten(0, 1), part.targets.flatten(), ignore_index=-100)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         for p, mask in masks.items():
             assert p.grad is not None
             p.grad *= mask

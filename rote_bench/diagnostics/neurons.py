@@ -33,9 +33,7 @@ from . import Details, Diagnostic, NotApplicable, Records, Result, levels, lowes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from ..encoding import Encoded
     from ..interventions import Site
     from ..models.anatomy import Anatomy
     from ..subject import Subject, View
@@ -47,6 +45,7 @@ ORDERS = 5  # random ones, of units like those that shift most
 PERMUTATIONS = 200  # of lifts among like units
 SILENT = 0.01  # of the median spread of a layer's units, below which a unit counts as silent
 TENTHS = 10
+PUT_BACK = 256  # examples, at the most, on which units are put back
 FORM = ("value", "ci_low", "ci_high")
 
 
@@ -309,52 +308,22 @@ def _patch_units(
 
     In a random order every unit is replaced by one of its bin, so that any first units are as many of each bin.
     """
+    from ..patching import with_units
+
     rng = subject.rng("neurons-order")
     orders = [order, *(permuted_within(bins, rng)[order] for _ in range(ORDERS))]
     counts = [round(share * len(order)) for share in SHARES]
     chosen = [order[:0], *(ranking[:count] for ranking in orders for count in counts)]
     found = {}
     for name, encoded in ((HELD, subject.validation.true), (NOISY, subject.noisy.taught)):
-        hits = np.stack(_hits(subject, before, after, encoded, chosen), 1)
+        some = encoded.rows(slice(PUT_BACK))
+        hits = np.stack(with_units(before, after, some, chosen, batch_size=subject.batch_size), 1)
         found[name] = hits[:, 0], hits[:, 1:].reshape(len(hits), len(orders), len(counts))
     return {
         "intact": {name: intact[:, None, None] for name, (intact, _) in found.items()},
         "by_shift": {name: each[:, :1] for name, (_, each) in found.items()},
         "random": {name: each[:, 1:] for name, (_, each) in found.items()},
     }
-
-
-def _hits(
-    subject: Subject,
-    before: Anatomy,
-    after: Anatomy,
-    encoded: Encoded,
-    chosen: Sequence[NDArray[np.int64]],
-    limit: int = 256,
-) -> list[NDArray[np.float64]]:
-    """For each choice of units, (n,) correctness when they are put back."""
-    import torch
-
-    from ..evaluation import batches
-    from ..interventions import Intact, capture, replace_units, run
-
-    sites = _sites(after)
-    width, device = after.input_width(0, "units"), encoded.input_ids.device
-    by_site = [
-        {s: torch.tensor(np.sort(each[each // width == i] % width), device=device) for i, s in enumerate(sites)}
-        for each in chosen
-    ]
-    out: list[list[Tensor]] = [[] for _ in chosen]
-    with torch.inference_mode():
-        for rows in batches(min(limit, len(encoded)), subject.batch_size):
-            part = encoded.rows(rows)
-            _, states = capture(before, part.input_ids, sites, columns=part.scored)
-            intact = Intact(after, part.input_ids, columns=part.scored)
-            for units, hits in zip(by_site, out, strict=True):
-                edits = {s: replace_units(states[s], index) for s, index in units.items() if len(index)}
-                logits = run(after, part.input_ids, edits, intact)
-                hits.append(part.correct(logits, intact.columns).double().cpu())
-    return [torch.cat(hits).numpy() for hits in out]
 
 
 def _clusters(subject: Subject, patched: Patched) -> dict[str, NDArray[np.int64]]:

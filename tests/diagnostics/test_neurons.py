@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rote_bench import patching
 from rote_bench.diagnostics import neurons
 from rote_bench.diagnostics.neurons import Neurons, NeuronsOptions
 from rote_bench.matching import concentration, followed, matched_bins
@@ -85,14 +86,14 @@ def test_planted_shifts_are_told_apart(which: str, fda: Subject, monkeypatch: py
 def test_random_orders_are_of_units_like_those_that_shift_most(fda: Subject) -> None:
     chosen: list[Any] = []
 
-    def seen(subject: Subject, before: Any, after: Any, encoded: Any, units: Any) -> Any:
+    def seen(before: Any, after: Any, encoded: Any, units: Any, batch_size: int) -> Any:
         chosen.extend(units)
         return [np.ones(4) for _ in units]
 
     bins = np.arange(512) % 8
     order = np.random.default_rng(0).permutation(512)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neurons, "_hits", seen)
+        patch.setattr(patching, "with_units", seen)
         neurons._patch_units(fda, fda.anatomy(PRE), fda.anatomy(POST), order, bins)
     first = chosen[1 : 1 + len(neurons.SHARES)]
     for k in range(1, neurons.ORDERS + 1):
