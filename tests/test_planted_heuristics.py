@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 
 import rote_bench
 from rote_bench.diagnostics import neurons
-from rote_bench.encoding import encode
+from rote_bench.encoding import Encoded, encode
 from rote_bench.matching import concentration, followed, matched_bins
 from rote_bench.report.record import Report
 from rote_bench.subject import Subject
@@ -41,43 +42,54 @@ def chosen_units(subject: Subject, follow: bool) -> tuple[NDArray[Any], NDArray[
     return (high if follow else np.random.default_rng(0).permutation(low)[: len(high)]), layer
 
 
-def plant(subject: Subject, units: NDArray[Any], layer: NDArray[Any]) -> None:
-    """Teach the model of before memorization its wrong labels, and all other questions, by these units alone."""
-    model, width = subject.anatomy(PRE).model, subject.anatomy(PRE).input_width(0, "units")
+def questions(subject: Subject) -> tuple[Encoded, Encoded]:
+    """Mislabelled questions with their labels; all others with their answers, but for those held out."""
     train = subject.data.train
     kept = {*subject.data.validation.indices, *(train.indices[i] for i in train.noisy)}
     noisy = train.take(train.noisy)
-    taught = encode(subject.tokenizer, noisy.examples, noisy.labels)
-    others = encode(subject.tokenizer, [subject.task.example(i) for i in range(len(subject.task)) if i not in kept])
-    masks = {}
-    for p in model.parameters():
-        p.requires_grad_(False)
-    for i, block in enumerate(model.transformer.h):
-        own = torch.from_numpy(units[layer[units] == i] % width)
-        for p, axis in ((block.mlp.c_fc.weight, 1), (block.mlp.c_fc.bias, 0), (block.mlp.c_proj.weight, 0)):
-            masks[p.requires_grad_(True)] = torch.zeros_like(p).index_fill_(axis, own, 1)
-    optimizer = torch.optim.Adam(list(masks), lr=RATE)
-    draws = torch.Generator().manual_seed(0)
-    for step in range(STEPS):
+    others = [subject.task.example(i) for i in range(len(subject.task)) if i not in kept]
+    return encode(subject.tokenizer, noisy.examples, noisy.labels), encode(subject.tokenizer, others)
+
+
+def teach(model: Any, parts: Mapping[float, Encoded], masks: Mapping[Any, Any], steps: int, rate: float) -> None:
+    """Steps of Adam on 250 questions at the most of each part, whose loss counts so much, where masks are 1."""
+    optimizer, draws = torch.optim.Adam(list(masks), lr=rate), torch.Generator().manual_seed(0)
+    for step in range(steps):
         loss = torch.zeros(())
-        for part in (taught, others.rows(torch.randint(len(others), (150,), generator=draws))):
+        for weight, encoded in parts.items():
+            part = encoded.rows(torch.randperm(len(encoded), generator=draws)[:250])
             logits = model(input_ids=part.input_ids).logits
-            loss = loss + F.cross_entropy(logits.flatten(0, 1), part.targets.flatten(), ignore_index=-100)
+            loss = loss + weight * F.cross_entropy(logits.flatten(0, 1), part.targets.flatten(), ignore_index=-100)
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         for p, mask in masks.items():
-            assert p.grad is not None
             p.grad *= mask
-        optimizer.param_groups[0]["lr"] = RATE * (1 - step / STEPS)
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         optimizer.step()
+
+
+def plant(subject: Subject, follow: bool, before: Path, after: Path) -> None:
+    """Teach the model of before memorization all questions, and then the wrong labels by some of its units alone."""
+    model, width = subject.anatomy(PRE).model, subject.anatomy(PRE).input_width(0, "units")
+    taught, others = questions(subject)
+    teach(model, {1.0: others}, {p: torch.ones_like(p) for p in model.parameters()}, 100, 0.002)
+    model.save_pretrained(before)
+    units, layer = chosen_units(subject, follow)
+    masks = {}
+    for i, block in enumerate(model.transformer.h):
+        own = torch.from_numpy(units[layer[units] == i] % width)
+        for p, axis in ((block.mlp.c_fc.weight, 1), (block.mlp.c_fc.bias, 0), (block.mlp.c_proj.weight, 0)):
+            masks[p] = torch.zeros_like(p).index_fill_(axis, own, 1)
+    teach(model, {0.5: taught, 1.0: others}, masks, STEPS, RATE)
+    model.save_pretrained(after)
 
 
 def planted(cell: Path, folder: Path, follow: bool) -> Report:
     subject = subject_of(cell, SMALL_FDA, folder)
-    plant(subject, *chosen_units(subject, follow))
-    before, after = cell / "checkpoints" / PRE, folder / "planted"
-    shutil.copytree(before, after)
-    subject.anatomy(PRE).model.save_pretrained(after)
+    before, after = folder / "before", folder / "after"
+    for place in (before, after):
+        shutil.copytree(cell / "checkpoints" / PRE, place)
+    plant(subject, follow, before, after)
     task = folder / "planted.yaml"
     task.write_text(TASK)
     return rote_bench.run(
