@@ -80,7 +80,7 @@ def plant(subject: Subject, follow: bool, before: Path, after: Path) -> None:
         own = torch.from_numpy(units[layer[units] == i] % width)
         for p, axis in ((block.mlp.c_fc.weight, 1), (block.mlp.c_fc.bias, 0), (block.mlp.c_proj.weight, 0)):
             masks[p] = torch.zeros_like(p).index_fill_(axis, own, 1)
-    teach(model, {0.5: taught, 1.0: others}, masks, STEPS, RATE)
+    teach(model, {0.35: taught, 1.0: others}, masks, STEPS, RATE)
     model.save_pretrained(after)
 
 

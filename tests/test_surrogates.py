@@ -146,3 +146,18 @@ def test_a_unit_that_follows_a_pattern_is_found_and_random_ones_are_not() -> Non
     top = np.argsort(-activations[:, 0], kind="stable")[:20]
     assert found.lift[0] == pytest.approx(table[top, 4].mean() / table[:, 4].mean(), rel=1e-5)
     assert len(followed(activations, table[:, :0], [], 20, rng).lift) == 0
+
+
+def test_shifts_of_any_units_are_within_the_null() -> None:
+    """Shifts put on units at random, 200 times: the null holds what is observed in 95 of 100."""
+    rng = np.random.default_rng(0)
+    layer = np.repeat([0, 1], 256)
+    bins = matched_bins(layer, [rng.random(512), rng.random(512)], np.ones(512, dtype=bool))
+    weights, held = concentration(rng.random(512), bins), 0
+    for _ in range(200):
+        shift = np.full(512, 0.1)
+        shift[rng.permutation(512)[:52]] = 1
+        null = np.stack([shift[permuted_within(bins, rng)] for _ in range(100)])
+        low, high = np.quantile((null @ weights.high) / (null @ weights.low), [0.025, 0.975])
+        held += bool(low <= (shift @ weights.high) / (shift @ weights.low) <= high)
+    assert held >= 180

@@ -54,7 +54,6 @@ def moved(fda: Subject, which: str, monkeypatch: pytest.MonkeyPatch) -> Estimate
     chosen = {
         "heuristic": high,
         "other": low[:: len(low) // len(high)],
-        "random": np.random.default_rng(0).permutation(512)[: len(high)],
     }[which]
     size = np.full(512, 0.1)
     size[chosen] = 1.0
@@ -71,16 +70,14 @@ def moved(fda: Subject, which: str, monkeypatch: pytest.MonkeyPatch) -> Estimate
     return Neurons(OPTIONS).run(fda).metrics["heuristic_shift_concentration"]
 
 
-@pytest.mark.parametrize("which", ["heuristic", "other", "random"])
+@pytest.mark.parametrize("which", ["heuristic", "other"])
 def test_planted_shifts_are_told_apart(which: str, fda: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     found = moved(fda, which, monkeypatch)
     assert found.value is not None and found.ci_low is not None and found.ci_high is not None
     if which == "heuristic":
         assert found.ci_low > 1 and found.value > 4
-    elif which == "other":
-        assert found.ci_high < 1
     else:
-        assert found.ci_low < 1 < found.ci_high
+        assert found.ci_high < 1
 
 
 def test_random_orders_are_of_units_like_those_that_shift_most(fda: Subject) -> None:
