@@ -95,7 +95,7 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         ),
     )
     Options: ClassVar[type] = ActivationPatchingOptions
-    passes = (29, 23)
+    passes = (31, 51)
 
     def run(self, subject: Subject) -> Result:
         if PRE not in subject.anatomies:
