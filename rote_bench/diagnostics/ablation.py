@@ -1,9 +1,9 @@
 """How many heads and MLP units hold the memorised labels? Mean-ablation in order of importance.
 
-Importance is the attribution of the label's lead over the true answer, (mean - activation) times gradient, summed over
-positions and averaged over memorised examples (Nanda, 2023). Units are ablated to their mean over the task's own
-clean examples, more and more of them, until memorization is halved; a random order is the control. A look-up table
-would need few.
+Importance is how far the label's lead over the true answer falls on one half of the memorised examples: for a head
+when it alone is set to its mean over the task's clean examples (Michel et al., 2019), for one of many units to first
+order, (mean - activation) times gradient, summed over positions (Nanda, 2023). On the other half more and more of them
+are set to their mean until memorization is halved; random orders are the control. A look-up table would need few.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, wilson
-from . import Details, Diagnostic, NotApplicable, Records, Result, too_low
+from ..statistics import Estimate, mean, t_quantile
+from . import Details, Diagnostic, NotApplicable, Records, Result, levels, too_low
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ..encoding import Encoded
@@ -28,7 +29,13 @@ if TYPE_CHECKING:
     from ..subject import Subject
 
 FITTED = 256  # examples, at the most, from which means and importances come
-SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
+ALONE = 4096  # runs of one example, at the most, in which heads are removed one by one
+SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)  # of units
+HEADS = (1, 2, 3)  # and doublings of the last two, up to three quarters of all
+ORDERS = 20
+KINDS = {"heads": "attention heads", "units": "MLP units"}
+KEYS = {"noisy": "memorization_rate", "validation": "validation_accuracy"}
+METHOD = "least and greatest number by the intervals of both curves"
 
 
 @dataclass(frozen=True)
@@ -37,130 +44,230 @@ class AblationOptions:
 
     Attributes:
         examples: largest number of examples of each kind; means and importances come from 256 of them at the most.
+        control_examples: wrong labels, at the most, on which random orders are tried.
         kept: share of the intact held-out accuracy that must survive.
     """
 
     examples: int = field(default=384, metadata={"min": 2})
+    control_examples: int = field(default=48, metadata={"min": 2})
     kept: float = field(default=0.95, metadata={"above": 0, "max": 1})
 
 
 class Ablation(Diagnostic[AblationOptions]):
-    """Mean-ablation of heads and MLP units by importance for memorization."""
+    """Mean-ablation of heads and MLP units by importance for memorization, and in random orders."""
 
     name = "ablation"
-    version = 4
-    description = "the smallest share of heads or MLP units that holds half of the memorised labels"
+    version = 5
+    description = "the smallest number of heads or MLP units that holds half of the memorised labels"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
             "distributedness_k50",
             "smallest share of heads or units whose removal halves memorization alone",
             "train_noisy, validation",
             SHARE,
-            interval="one of a few shares that are tried, not a mean over examples",
+            interval=False,
+        ),
+        *(
+            Measure(
+                f"k50_{kind}",
+                f"smallest number of {what} whose removal halves memorization alone",
+                "train_noisy, validation",
+                interval=False,
+            )
+            for kind, what in KINDS.items()
         ),
     )
     Options: ClassVar[type] = AblationOptions
     passes = (2, 23)
 
     def run(self, subject: Subject) -> Result:
-        if len(subject.noisy) == 0:
+        noisy, held = subject.noisy, subject.validation
+        if len(noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
+        if len(noisy) < 2:
+            raise NotApplicable("too few wrong labels to rank parts on one half and remove them on the other")
         anatomy = subject.anatomy()
-        kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
+        kinds = [kind for kind in KINDS if anatomy.supports(kind).ok]
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
-        details: dict[str, Any] = {"shares": list(SHARES), "kinds": {}}
-        (details["intact"],) = _levels(subject, self.options, [{}])
-        details["examples"] = {
-            view.name: min(self.options.examples, len(view)) for view in (subject.noisy, subject.validation)
-        }
+        half, most = len(noisy) // 2, self.options.examples
+        parts = {"noisy": noisy.taught.rows(slice(half, half + most)), "validation": held.true.rows(slice(most))}
+        clusters = {"noisy": noisy.clusters[half : half + most], "validation": held.clusters[:most]}
+        few = parts["noisy"].rows(slice(self.options.control_examples))
+
+        def curve(view: str, changes: Sequence[Mapping[Site, Edit]]) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+            hits = _hits(subject, parts[view], changes)
+            return hits, levels(hits, clusters[view])
+
+        details: dict[str, Any] = {"examples": {view: len(part) for view, part in parts.items()}}
+        details["control_examples"] = len(few)
+        details["intact"] = {key: curve(view, [{}])[1] for view, key in KEYS.items()}
+        details["kinds"] = {}
         rng = subject.rng(self.name)
         for kind in kinds:
             groups = _groups(anatomy, kind)
             means = _means(subject, kind)
-            scores = _importance(subject, kind, groups, means, self.options.examples)
-            order = np.argsort(-scores, kind="stable")
-            curves = {}
-            for way, ranking in (("by_importance", order), ("random", rng.permutation(len(order)))):
-                counts = [max(1, round(share * len(ranking))) for share in SHARES]
-                of_count = {count: _edits(groups, means, ranking[:count]) for count in counts}
-                levels = dict(zip(of_count, _levels(subject, self.options, [*of_count.values()]), strict=True))
-                curves[way] = {key: [levels[count][key] for count in counts] for key in details["intact"]}
-            details["kinds"][kind] = {"count": len(order), **curves}
-        details["k50"] = self._smallest(details)
+            order = np.argsort(-_importance(subject, kind, groups, means, half), kind="stable")
+            numbers = _numbers(kind, len(order))
+
+            def removed(ranking: Any, groups: Any = groups, means: Any = means, at: Any = numbers) -> list[Any]:
+                return [_edits(groups, means, ranking[:k]) for k in at]
+
+            found = {key: curve(view, removed(order)) for view, key in KEYS.items()}
+            drawn = np.array([_hits(subject, few, removed(rng.permutation(len(order)))) for _ in range(ORDERS)])
+            details["kinds"][kind] = {
+                "count": len(order),
+                "numbers": numbers,
+                "by_importance": {key: line for key, (_, line) in found.items()},
+                "random": _spread(drawn, clusters["noisy"][: len(few)]),
+                # The mean over the numbers tried, which lie about evenly on a logarithmic scale.
+                "area": {
+                    "by_importance": float(found["memorization_rate"][0][: len(few)].mean()),
+                    "random": drawn.mean((1, 2)).tolist(),
+                },
+            }
         return Result(self.implied(details, {}), details)
 
-    def _smallest(self, details: Details) -> dict[str, float | None]:
-        """The smallest share of each kind that is enough."""
-        return {
-            kind: _k50(curves["by_importance"], details["intact"], self.options.kept)
-            for kind, curves in details["kinds"].items()
-        }
-
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
-        n, shares = sum(details["examples"].values()), self._smallest(details).values()
-        known = [share for share in shares if share is not None]
-        why = _too_little(details)
+        n, why = sum(details["examples"].values()), _too_little(details)
+        out, shares = {}, []
+        for kind, what in KINDS.items():
+            found = details["kinds"].get(kind)
+            if why is not None or found is None:
+                # On no examples: that nothing is found is no evidence where nothing can be.
+                out[f"k50_{kind}"] = Estimate.missing(why or f"{what} could not be proved")
+                continue
+            ends = _k50(found, details["intact"], self.options.kept)
+            out[f"k50_{kind}"] = _number(
+                ends, f"no number of {what} halves memorization and spares held-out accuracy", n
+            )
+            shares.append([None if end is None else end / found["count"] for end in ends])
         if why is not None:
-            # On no examples: that nothing is found is no evidence where nothing can be.
-            estimate = Estimate.missing(why)
-        elif known:
-            estimate = Estimate(min(known), None, None, None, n)
-        else:
-            reason = "no share of heads or units halves memorization and spares held-out accuracy: fully distributed"
-            estimate = Estimate.missing(reason, n)
-        return {"distributedness_k50": estimate}
+            return {"distributedness_k50": Estimate.missing(why), **out}
+        least = [min((end for end in ends if end is not None), default=None) for ends in zip(*shares, strict=True)]
+        reason = "no share of heads or units halves memorization and spares held-out accuracy: fully distributed"
+        return {"distributedness_k50": _number(least, reason, n), **out}
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
         """Accuracy and memorization as more heads or units are set to their mean."""
         from ..report import figures
 
-        kinds = {"heads": "attention heads", "units": "MLP units"}
-        lines = (
-            ("validation_accuracy", "right on held-out questions", figures.HELD_OUT),
-            ("memorization_rate", "wrong label still given", figures.MEMORISED),
-        )
-        with figures.drawing(path, len(details["kinds"]), 4.4 * len(details["kinds"]) + 0.6, 4.2) as (figure, axes):
-            for ax, (kind, curves) in zip(axes, details["kinds"].items(), strict=True):
-                for way, dash, suffix in (("by_importance", "-", ""), ("random", ":", ", random order")):
-                    for key, text, color in lines:
-                        ax.plot(details["shares"], curves[way][key], dash, color=color, label=text + suffix)
+        kinds = details["kinds"]
+        with figures.drawing(path, len(kinds), 4.6 * len(kinds) + 0.8, 4.4) as (figure, axes):
+            for ax, (kind, found) in zip(axes, kinds.items(), strict=True):
+                numbers, by = found["numbers"], found["by_importance"]
+                figures.line(
+                    ax,
+                    numbers,
+                    by["validation_accuracy"],
+                    figures.HELD_OUT,
+                    "right on held-out questions, most important removed",
+                )
+                figures.line(
+                    ax,
+                    numbers,
+                    by["memorization_rate"],
+                    figures.MEMORISED,
+                    "wrong label still given, most important removed",
+                )
+                text = f"wrong label still given, removed in random order ({ORDERS} orders)"
+                figures.line(ax, numbers, found["random"], figures.GREY, text, "--", "")
                 ax.set_xscale("log")
-                ax.xaxis.set_major_formatter(lambda value, _: f"{value:.1%}")
-                figures.panel(ax, f"{kinds[kind]} ({curves['count']})")
-                ax.set_xlabel("share set to its mean")
+                ticks = [k for k in numbers if kind == "heads" or k in numbers[::2]]
+                ax.set_xticks(ticks, [f"{k:,}" for k in ticks])
+                ax.minorticks_off()
+                figures.panel(ax, f"{KINDS[kind]} ({found['count']:,} in all)")
+                ax.set_xlabel(f"number of {KINDS[kind]} switched off (set to their mean)")
                 figures.shares(ax)
             axes[0].set_ylabel("share of questions")
-            figures.legend(figure, axes[0], 2)
-            figures.title(figure, "Removing what matters most for memorization")
+            figures.legend(figure, axes[0], 1)
+            figures.title(figure, _sentence(details))
         return True
+
+
+def _sentence(details: Details) -> str:
+    """What is left without the most important few."""
+    said = []
+    for kind, found in details["kinds"].items():
+        place = max((i for i, k in enumerate(found["numbers"]) if k <= _few(kind, found["count"])), default=0)
+        memory, held = (
+            found["by_importance"][key]["value"][place] for key in ("memorization_rate", "validation_accuracy")
+        )
+        number, what, random = found["numbers"][place], KINDS[kind], found["random"]["value"][place]
+        said.append(
+            f"the {number:,} most important of {found['count']:,} {what} {memory:.0%} of the wrong labels are left"
+            f" and {held:.0%} of held-out answers right ({number:,} random ones leave {random:.0%} of the"
+            " labels)"
+        )
+    return "Without " + "; without ".join(said)
+
+
+def _few(kind: str, count: int) -> float:
+    return 2 if kind == "heads" else 0.05 * count
+
+
+def _numbers(kind: str, count: int) -> list[int]:
+    """How many are removed, one number after the other."""
+    if kind == "units":
+        return sorted({max(1, round(share * count)) for share in SHARES})
+    numbers = list(HEADS)
+    while numbers[-2] * 2 <= 0.75 * count:
+        numbers.append(numbers[-2] * 2)
+    return [k for k in numbers if k <= max(1, 0.75 * count)]
+
+
+def _spread(drawn: NDArray[np.bool_], clusters: NDArray[np.int64]) -> dict[str, list[float]]:
+    """Means over orders and the range of all, from hits (orders, n, numbers).
+
+    ``reach_of_mean`` is that of a 95 % interval of the mean, t over orders and the jackknife over examples together.
+    """
+    orders, examples = drawn.mean(1), [mean(column, clusters) for column in drawn.mean(0).T]
+    of_orders = t_quantile(len(orders) - 1) * orders.std(0, ddof=1) / np.sqrt(len(orders))
+    of_examples = np.array([1.0 if e.ci_high is None or e.value is None else e.ci_high - e.value for e in examples])
+    reach = np.minimum(np.hypot(of_orders, of_examples), 1.0)
+    ends = {"value": orders.mean(0), "ci_low": orders.min(0), "ci_high": orders.max(0), "reach_of_mean": reach}
+    return {key: line.tolist() for key, line in ends.items()}
 
 
 def _too_little(details: Details) -> str | None:
     """Why there is nothing to halve or to spare."""
-    for view, key, what in (
-        ("noisy", "memorization_rate", "the intact model's memorization"),
-        ("validation", "validation_accuracy", "the intact model's held-out accuracy"),
+    for key, what in (
+        ("memorization_rate", "the intact model's memorization"),
+        ("validation_accuracy", "the intact model's held-out accuracy"),
     ):
-        n = int(details["examples"][view])
-        why = too_low(what, wilson(round(details["intact"][key] * n), n).ci_low or 0.0)
+        why = too_low(what, details["intact"][key]["ci_low"][0] or 0.0)
         if why is not None:
             return why
     return None
 
 
-def _k50(curve: Mapping[str, list[float]], intact: Mapping[str, float], kept: float) -> float | None:
-    """The smallest share at which memorization is at most half and held-out accuracy at least ``kept`` of intact.
+def _k50(found: Mapping[str, Any], intact: Mapping[str, Any], kept: float) -> tuple[int | None, int | None, int | None]:
+    """The smallest number that leaves at most half of memorization and ``kept`` of held-out accuracy.
 
-    None where there is nothing to halve or to spare.
+    By the values; the smallest that may, by the favourable ends of both intervals; the smallest that surely does, by
+    the unfavourable ones. None where no number does.
     """
-    if not all(intact.values()):
-        return None
-    for share, memory, accuracy in zip(SHARES, curve["memorization_rate"], curve["validation_accuracy"], strict=True):
-        if memory <= 0.5 * intact["memorization_rate"] and accuracy >= kept * intact["validation_accuracy"]:
-            return share
-    return None
+    memory, held = (found["by_importance"][key] for key in ("memorization_rate", "validation_accuracy"))
+    half = 0.5 * intact["memorization_rate"]["value"][0]
+    least = kept * intact["validation_accuracy"]["value"][0]
+
+    def first(of_memory: str, of_held: str) -> int | None:
+        rows = zip(found["numbers"], memory[of_memory], held[of_held], strict=True)
+        return next((int(number) for number, m, h in rows if m <= half and h >= least), None)
+
+    return first("value", "value"), first("ci_low", "ci_high"), first("ci_high", "ci_low")
+
+
+def _number(ends: Sequence[float | None], reason: str, n: int) -> Estimate:
+    """The number, the smallest that there may be and the smallest that surely does, as an estimate."""
+    value, low, high = ends
+    if value is None:
+        return Estimate.missing(reason, n)
+    if low is None or high is None:
+        why = "no number that was tried halves memorization for sure"
+        return Estimate(value, None, None, None, n, reason_if_no_interval=why)
+    return Estimate(value, low, high, METHOD, n)
 
 
 def _groups(anatomy: Anatomy, kind: str) -> list[tuple[Site, slice]]:
@@ -186,17 +293,27 @@ def _means(subject: Subject, kind: str) -> dict[Site, Tensor]:
 
 def _importance(
     subject: Subject, kind: str, groups: list[tuple[Site, slice]], means: Mapping[Site, Tensor], limit: int
-) -> Any:
-    """(groups,) the first-order fall of the label's lead over the true answer when a group goes to its mean."""
+) -> NDArray[np.float64]:
+    """(groups,) the fall of the label's lead over the true answer when a group goes to its mean.
+
+    Of heads as it is when each goes alone, of units to first order.
+
+    Args:
+        limit: the first so many wrong labels at the most.
+    """
     import torch
 
     from ..encoding import first_difference
     from ..evaluation import batches
-    from ..interventions import capture_with_gradient
+    from ..interventions import Intact, capture_with_gradient, run
 
-    noisy = subject.noisy
+    noisy, anatomy = subject.noisy, subject.anatomy()
+    limit = min(limit, FITTED)
+    if kind == "heads":
+        limit = max(1, min(limit, ALONE // len(groups)))
+    falls = np.zeros(len(groups))
     scores = {site: torch.zeros_like(mean) for site, mean in means.items()}
-    for rows in batches(min(limit, len(noisy), FITTED), subject.batch_size):
+    for rows in batches(limit, subject.batch_size):
         true = noisy.true.rows(rows)
         position, y, label = first_difference(true, noisy.taught.rows(rows))
         index = torch.arange(len(true), device=position.device)
@@ -206,10 +323,17 @@ def _importance(
             row, place, own, other = at
             return (logits[row, place, other] - logits[row, place, own]).sum()
 
-        _, pairs = capture_with_gradient(subject.anatomy(), true.input_ids, list(means), lead, columns=columns)
+        if kind == "heads":
+            with torch.inference_mode():
+                intact = Intact(anatomy, true.input_ids, columns=columns)
+                for i in range(len(groups)):
+                    changed = run(anatomy, true.input_ids, _edits(groups, means, np.array([i])), intact)
+                    falls[i] += float(lead(intact.logits) - lead(changed))
+            continue
+        _, pairs = capture_with_gradient(anatomy, true.input_ids, list(means), lead, columns=columns)
         for site, (activation, gradient) in pairs.items():  # padding has no gradient
             scores[site] += ((activation.float() - means[site]) * gradient.float()).sum((0, 1))
-    return np.array([float(scores[site][part].sum()) for site, part in groups])
+    return falls if kind == "heads" else np.array([float(scores[site][part].sum()) for site, part in groups])
 
 
 def _edits(groups: list[tuple[Site, slice]], means: Mapping[Site, Tensor], chosen: Any) -> dict[Site, Edit]:
@@ -224,29 +348,19 @@ def _edits(groups: list[tuple[Site, slice]], means: Mapping[Site, Tensor], chose
     return {site: ablate(means[site], torch.tensor(index, device=means[site].device)) for site, index in units.items()}
 
 
-def _levels(
-    subject: Subject, options: AblationOptions, changes: Sequence[Mapping[Site, Edit]]
-) -> list[dict[str, float]]:
-    """Held-out accuracy and memorization under each change."""
+def _hits(subject: Subject, encoded: Encoded, changes: Sequence[Mapping[Site, Edit]]) -> NDArray[np.bool_]:
+    """(n, changes) whether the answer is given under each change."""
+    import torch
 
-    def shares(encoded: Encoded) -> list[float]:
-        import torch
+    from ..evaluation import batches
+    from ..interventions import Intact, run
 
-        from ..evaluation import batches
-        from ..interventions import Intact, run
-
-        anatomy = subject.anatomy()
-        hits: list[list[Tensor]] = [[] for _ in changes]
-        with torch.inference_mode():
-            for rows in batches(min(options.examples, len(encoded)), subject.batch_size):
-                part = encoded.rows(rows)
-                intact = Intact(anatomy, part.input_ids, columns=part.scored)
-                for edits, found in zip(changes, hits, strict=True):
-                    found.append(part.correct(run(anatomy, part.input_ids, edits, intact), intact.columns))
-        return [float(torch.cat(found).double().mean()) for found in hits]
-
-    held, memorized = shares(subject.validation.true), shares(subject.noisy.taught)
-    return [
-        {"validation_accuracy": accuracy, "memorization_rate": rate}
-        for accuracy, rate in zip(held, memorized, strict=True)
-    ]
+    anatomy = subject.anatomy()
+    hits: list[Tensor] = []
+    with torch.inference_mode():
+        for rows in batches(len(encoded), subject.batch_size):
+            part = encoded.rows(rows)
+            intact = Intact(anatomy, part.input_ids, columns=part.scored)
+            given = [part.correct(run(anatomy, part.input_ids, edits, intact), intact.columns) for edits in changes]
+            hits.append(torch.stack(given, 1))
+    return np.asarray(torch.cat(hits).cpu().numpy())

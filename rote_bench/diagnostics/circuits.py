@@ -1,37 +1,49 @@
 """Do the clean task and the memorised labels run on the same heads and units?
 
-Nodes are attention heads and MLP units. Each node's importance is the integrated gradient of a logit lead along the
-straight line from its mean activation to its own, layer by layer (Sundararajan et al., 2017; node-level EAP-IG, Hanna
-et al., 2024). A circuit is the smallest share of nodes that keeps most of the lead when all others are set to their
-mean. Overlap is compared at matched faithfulness, against random circuits and against the two halves of one task; and
-because overlap is no substitute for faithfulness, each circuit is also run on the other task.
+Nodes are attention heads and MLP units, ranked by the integrated gradient of a logit lead (``nodes``). A circuit is the
+given share of nodes that rank highest, all others set to their mean. Each task's circuit is found on one half of its
+examples and run on the other half of both tasks, beside random circuits that have as many heads and as many units in
+each layer: overlap is no substitute for faithfulness.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..measures import Measure
-from ..statistics import Estimate, cluster_codes, mean
+from ..statistics import (
+    Estimate,
+    bootstrap_method,
+    cluster_codes,
+    from_draws,
+    interval,
+    mean,
+    quotient,
+    resampled_means,
+    t_quantile,
+)
 from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
+    from numpy.typing import ArrayLike, NDArray
 
-    from ..interventions import Edit, Intact, Site
-    from ..models.anatomy import Anatomy
-    from ..subject import Subject, View
+    from ..nodes import Nodes, Problem
+    from ..subject import Subject
+
+    Circuit = NDArray[np.bool_]
 
 FITTED = 256  # clean examples, at the most, from which mean activations come
-SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.85)
+SHARES = (0.05, 0.1, 0.2, 0.5)
+FEW = 32  # examples, at the most, on which random circuits are run that decide no metric
 TASKS = ("clean", "memorization")
 LEADS = {"clean": "the true answer", "memorization": "the wrong label"}
+PRE, POST = "pre_memorization", "post_memorization"
 
 
 @dataclass(frozen=True)
@@ -40,404 +52,295 @@ class CircuitsOptions:
 
     Attributes:
         examples: examples on which circuits are found, and as many on which they are scored.
-        steps: points of each integral.
-        faithfulness: the part of the lead that a circuit must keep.
+        steps: points of each integral, where so few are enough.
+        faithfulness: the part of the lead that circuits must keep on the half they were found on; the smallest size
+            at which both do is that of the metrics.
+        draws: random circuits of each size.
     """
 
     examples: int = field(default=128, metadata={"min": 4})
     steps: int = field(default=6, metadata={"min": 1})
     faithfulness: float = field(default=0.8, metadata={"above": 0, "max": 1})
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """Inputs of one task with the two tokens whose lead is measured, at one position each, and their clusters.
-
-    ``used`` is (n, length) and false on padding.
-    """
-
-    groups: list[str]
-    ids: Tensor
-    used: Tensor
-    position: Tensor
-    wanted: Tensor
-    other: Tensor
-
-    def part(self, rows: slice) -> _Problem:
-        tensors = (self.ids, self.used, self.position, self.wanted, self.other)
-        return _Problem(self.groups[rows], *(tensor[rows] for tensor in tensors))
-
-    def repeated(self, times: int) -> _Problem:
-        """All rows, and all of them again, so many times."""
-        tensors = (self.ids, self.used, self.position, self.wanted, self.other)
-        return _Problem(self.groups * times, *(tensor.repeat(times, *[1] * (tensor.ndim - 1)) for tensor in tensors))
-
-    @property
-    def columns(self) -> Tensor:
-        """(columns,) the token indices at which leads are measured, in order."""
-        import torch
-
-        columns: Tensor = torch.unique(self.position)
-        return columns
-
-    def lead(self, logits: Tensor) -> Tensor:
-        """(n,) logit of the wanted token minus that of the other, from logits (n, columns, vocabulary)."""
-        import torch
-
-        index = torch.arange(len(self.ids), device=logits.device)
-        at = logits[index, torch.searchsorted(self.columns, self.position)].float()
-        return at[index, self.wanted] - at[index, self.other]
+    draws: int = field(default=20, metadata={"min": 20})
 
 
 class Circuits(Diagnostic[CircuitsOptions]):
-    """Circuits of the clean task and of memorization, their overlap and cross-faithfulness."""
+    """Circuits of the clean task and of memorization, each run on both, against matched random circuits."""
 
     name = "circuits"
-    version = 6
+    version = 7
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
             "circuit_sharing",
-            "overlap of both circuits between chance (0) and two halves of one task (1)",
-            "validation, train_noisy",
-            interval="a property of two circuits, not a mean over examples",
+            "memorization in the clean task's circuit, from a matched random circuit (0) to its own (1)",
+            "train_noisy",
+            interval=False,
         ),
         Measure("cross_faithfulness_memorization", "memorization kept by the clean task's circuit", "train_noisy"),
         Measure("cross_faithfulness_clean", "the clean task kept by memorization's circuit", "validation"),
-        Measure("cross_faithfulness_random", "memorization kept by a random circuit of that size", "train_noisy"),
+        Measure(
+            "cross_faithfulness_random",
+            "memorization kept by a random circuit with as many heads and units in each layer",
+            "train_noisy",
+        ),
     )
     Options: ClassVar[type] = CircuitsOptions
     passes = (300, 100)
 
     def run(self, subject: Subject) -> Result:
+        from ..nodes import Nodes, problem_of, top
+
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        anatomy = subject.anatomy()
-        kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
+        kinds = [kind for kind in ("heads", "units") if subject.anatomy().supports(kind).ok]
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
-        problems = {"clean": _problem(subject.validation), "memorization": _problem(subject.noisy)}
+        problems = {"clean": problem_of(subject.validation), "memorization": problem_of(subject.noisy)}
         half = min(self.options.examples, *(len(problem.ids) // 2 for problem in problems.values()))
         if half < 2:
             raise NotApplicable("too few examples to find circuits on one half and score them on the other")
-        scored = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
-        details: dict[str, Any] = {"shares": list(SHARES), "steps": self.options.steps, "snapshots": {}}
-        details["groups"] = {task: problem.groups for task, problem in scored.items()}
-        found_on = {task: problem.part(slice(half)) for task, problem in problems.items()}
-        for snapshot, one in subject.anatomies.items():
-            details["snapshots"][snapshot] = _compare(subject, one, kinds, found_on, scored, self.options)
+        finding = {task: problem.part(slice(half)) for task, problem in problems.items()}
+        scoring = {task: problem.part(slice(half, 2 * half)) for task, problem in problems.items()}
+        clean = subject.clean.true.rows(slice(FITTED))
+        nodes = Nodes(subject.anatomy(), kinds, clean, subject.batch_size)
+        scores, halves, gaps = {}, {}, {}
+        for task, problem in finding.items():
+            parts = (problem.part(slice(half // 2)), problem.part(slice(half // 2, half)))
+            (first, gap), (second, other) = (nodes.importance(part, self.options.steps) for part in parts)
+            scores[task], halves[task], gaps[task] = first + second, (first, second), max(gap, other)
+        found = {task: [top(scores[task], share) for share in SHARES] for task in TASKS}
+        details: dict[str, Any] = {
+            "shares": list(SHARES),
+            "nodes": nodes.count,
+            "steps": self.options.steps,
+            "draws": self.options.draws,
+            "integration_error": gaps,
+            "groups": {task: problem.groups for task, problem in scoring.items()},
+            "overlap": _overlap(found, [[[top(s, share) for s in halves[t]] for share in SHARES] for t in TASKS]),
+            "found_keeps": {t: nodes.faithfulness(finding[t], found[t]).mean(1).tolist() for t in TASKS},
+        }
+        place = _place(details["found_keeps"], self.options.faithfulness)
+        details["place"] = place
+        details["reached"] = all(details["found_keeps"][t][place] >= self.options.faithfulness for t in TASKS)
+        details["nodes_kept"] = {
+            t: [[s.layer, s.part, k] for s, k in zip(nodes.sites, nodes.kept_at(found[t][place]), strict=True)]
+            for t in TASKS
+        }
+        details |= self._scored(nodes, found, scoring, place)
+        if PRE in subject.anatomies:
+            before = Nodes(subject.anatomy(PRE), kinds, clean, subject.batch_size)
+            earlier, _ = before.importance(finding["clean"].part(slice(half // 2)), self.options.steps)
+            circuits = [top(earlier, share) for share in SHARES]
+            details["lines"]["clean_before_on_memorization"] = _lines(
+                nodes.faithfulness(scoring["memorization"], circuits), details["groups"]["memorization"]
+            )
         return Result(self.implied(details, {}), details)
 
+    def _scored(
+        self,
+        nodes: Nodes,
+        found: Mapping[str, Sequence[Circuit]],
+        scoring: Mapping[str, Problem],
+        place: int,
+    ) -> dict[str, Any]:
+        """How much of each task both tasks' circuits and random ones keep."""
+        rng, nothing = self.rng(self.name), np.zeros(nodes.count, dtype=bool)
+        groups = {task: problem.groups for task, problem in scoring.items()}
+        lines: dict[str, dict[str, Any]] = {"mean": {}, "resample": {}}
+        scores: dict[str, list[float]] = {}
+        lead, lost = {}, {}
+        means: list[float] = []
+        for task, other in (("memorization", "clean"), ("clean", "memorization")):
+            problem, size = scoring[task], len(SHARES)
+            few = problem.part(slice(FEW))
+            full, none = nodes.leads(problem, [None, nothing])
+            lead[task] = _line([mean(full, cluster_codes(groups[task]))])
+            lost[task] = _line([mean(full - none, cluster_codes(groups[task]))])
+            random = [[nodes.matched(c, rng) for _ in range(self.options.draws)] for c in found[other]]
+            for way, resample in (("mean", False), ("resample", True)):
+                kept = nodes.faithfulness(problem, [*found[task], *found[other]], resample=resample)
+                lines[way][f"{task}_on_{task}"] = _lines(kept[:size], groups[task])
+                lines[way][f"{other}_on_{task}"] = _lines(kept[size:], groups[task])
+                of_all = [place] if resample else range(size)
+                drawn = {
+                    i: nodes.faithfulness(
+                        problem if i == place and task == "memorization" and not resample else few,
+                        random[i],
+                        resample=resample,
+                    )
+                    for i in of_all
+                }
+                estimates = [_of_random(k.mean(0), k.mean(1), groups[task][: k.shape[1]]) for k in drawn.values()]
+                lines[way][f"random_on_{task}"] = {"at": list(drawn), **_line(estimates)}
+                if resample:
+                    continue
+                scores[f"{other}_on_{task}"] = kept[size + place].tolist()
+                if task == "memorization":
+                    scores["own"] = kept[place].tolist()
+                    scores["random"] = drawn[place].mean(0).tolist()
+                    means = drawn[place].mean(1).tolist()
+        return {
+            "lead": lead,
+            "lost": lost,
+            "lines": lines["mean"],
+            "lines_resample": lines["resample"],
+            "scores": scores,
+            "random_draws": means,
+        }
+
     def implied(self, details: Details, records: Records) -> Mapping[str, Estimate]:
-        final, groups = details["snapshots"]["post_memorization"], details["groups"]
-        lead = final["lead"]
-        metrics = {"circuit_sharing": _ratio(final, len(groups["clean"]) + len(groups["memorization"]))}
-        for name, key, task in (
-            ("memorization", "clean_on_memorization", "memorization"),
-            ("clean", "memorization_on_clean", "clean"),
-            ("random", "random", "memorization"),
-        ):
-            level = mean(final["cross"][key], cluster_codes(groups[task]))
-            reason = f"{LEADS[task]} does not lead, so that no circuit can keep its lead"
-            metrics[f"cross_faithfulness_{name}"] = level if lead[task] > 0 else Estimate.missing(reason, level.n)
-        return metrics
+        scores, clusters = details["scores"], {t: cluster_codes(details["groups"][t]) for t in TASKS}
+        memory = clusters["memorization"]
+        found = {
+            "cross_faithfulness_memorization": mean(scores["clean_on_memorization"], memory),
+            "cross_faithfulness_clean": mean(scores["memorization_on_clean"], clusters["clean"]),
+            "cross_faithfulness_random": _of_random(
+                scores["random"], details["random_draws"], details["groups"]["memorization"]
+            ),
+            "circuit_sharing": _sharing(scores, details["random_draws"], memory, self.rng("circuit_sharing")),
+        }
+        for name, estimate in found.items():
+            on = ["clean"] if name == "cross_faithfulness_clean" else ["memorization"]
+            why = next((why for task in on if (why := _unsaid(details, task)) is not None), None)
+            if why is not None:
+                found[name] = Estimate.missing(why, estimate.n)
+        return found
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:
-        """Faithfulness of each task's circuit by size, and circuits run on the other task."""
+        """What each task's circuit, the other task's and random ones keep of it, by size."""
         from ..report import figures
 
-        snapshots, colors = details["snapshots"], {"clean": figures.HELD_OUT, "memorization": figures.MEMORISED}
-        diamonds = (
-            ("clean_on_memorization", "clean", figures.MEMORISED, "memorization in the clean task's circuit"),
-            ("memorization_on_clean", "memorization", figures.HELD_OUT, "clean task in memorization's circuit"),
-            ("random", "clean", figures.GREY, "memorization in a random circuit"),
-        )
-        with figures.drawing(path, len(snapshots), 4.4 * len(snapshots) + 0.6, 4.2) as (figure, axes):
-            for ax, (name, part) in zip(axes, snapshots.items(), strict=True):
-                for task, text in (("clean", "clean task"), ("memorization", "memorization")):
-                    curve = part["faithfulness"][task]
-                    ax.plot(details["shares"], curve, "o-", color=colors[task], label=f"{text}, own circuit")
-                for key, of, color, text in diamonds:
-                    level = sum(part["cross"][key]) / len(part["cross"][key])
-                    at = [part["share"][of]]
-                    ax.plot(at, [level], "D", color=color, markersize=8, markerfacecolor="white", label=text)
+        shares, lines = details["shares"], details["lines"]
+        colors = {"memorization": figures.MEMORISED, "clean": figures.HELD_OUT, "random": figures.GREY}
+        before = "clean_before_on_memorization"
+        names = {
+            "memorization": "wrong labels that were memorised",
+            "clean": "right answers to held-out questions",
+        }
+        labels = {
+            "clean": "only what matters most for right answers",
+            "memorization": "only what matters most for wrong labels",
+            "random": "random heads and units, as many in each layer",
+        }
+        with figures.drawing(path, 2, 10.0, 4.6) as (figure, axes):
+            for ax, (task, name) in zip(axes, names.items(), strict=True):
+                for of, label in labels.items():
+                    line = lines[f"{of}_on_{task}"]
+                    at = [shares[i] for i in line.get("at", range(len(shares)))]
+                    figures.line(ax, at, line, colors[of], label, "--" if of == "random" else "-")
+                if task == "memorization" and before in lines:
+                    label = "what mattered most for right answers before memorization"
+                    figures.line(ax, shares, lines[before], figures.CLEAN, label, ":")
                 ax.set_xscale("log")
-                ax.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-                text = (
-                    f"{figures.SNAPSHOT_NAMES.get(name, name)}: overlap {part['iou']:.2f}\n(random circuits"
-                    f" {part['iou_random']:.2f}, two halves of one task {part['iou_split_half']:.2f})"
-                )
-                figures.panel(ax, text, size=9.5)
-                ax.set_xlabel("share of heads and units kept")
-            axes[0].set_ylabel("part of the logit lead kept")
+                ax.set_xticks(shares, [f"{share:.0%}" for share in shares])
+                ax.minorticks_off()
+                ax.set_ylim(-0.6, 1.4)
+                figures.panel(ax, name)
+                ax.set_xlabel(f"share of the {details['nodes']:,} heads and MLP units that keep working")
+            axes[0].set_ylabel("how much of the preference for\nthe answer is left (1: all)")
             figures.legend(figure, axes[0], 2)
-            figures.title(figure, "Circuits of the clean task and of memorization")
+            figures.title(figure, _sentence(details))
         return True
 
 
-def _ratio(final: Mapping[str, Any], n: int) -> Estimate:
-    """The overlap between what chance gives and what two halves of one task give; circuits were found on n examples."""
-    behind = next((LEADS[task] for task, lead in final["lead"].items() if lead <= 0), None)
-    if behind is not None:
-        return Estimate.missing(f"{behind} does not lead, so that it has no circuit", n)
-    overlap, random, halves = final["iou"], final["iou_random"], final["iou_split_half"]
-    if halves - random <= LEAST:
-        return Estimate.missing("the circuits of two halves of one task hardly overlap more than random ones", n)
-    return Estimate((overlap - random) / (halves - random), None, None, None, n)
+def _sentence(details: Details) -> str:
+    place, lines = details["place"], details["lines"]
+    clean, own, random = (lines[f"{of}_on_memorization"]["value"][place] for of in ("clean", "memorization", "random"))
+    why = _unsaid(details, "memorization")
+    if why is not None:
+        return f"Whether wrong labels and right answers share heads and units cannot be said: {why}"
+    share = f"{details['shares'][place]:.0%}"
+    return (
+        f"The {share} of heads and units that matter most for right answers keep {clean:.2f} of the preference for"
+        f" memorised wrong labels, the {share} that matter most for these labels {own:.2f}, random ones"
+        f" {random:.2f} (all together: 1)"
+    )
 
 
-def _compare(
-    subject: Subject,
-    anatomy: Anatomy,
-    kinds: list[str],
-    finding: Mapping[str, _Problem],
-    scoring: Mapping[str, _Problem],
-    options: CircuitsOptions,
-) -> dict[str, Any]:
-    """Find each task's circuit on one half of its examples and score both on the other half of both tasks."""
-    nodes = _Nodes(subject, anatomy, kinds)
-    found: dict[str, NDArray[np.float64]] = {}
-    error: dict[str, float] = {}
-    halves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-    for task, problem in finding.items():
-        half = len(problem.ids)
-        quarter = half // 2
-        first, gap_a = nodes.importance(problem.part(slice(0, quarter)), options.steps)
-        second, gap_b = nodes.importance(problem.part(slice(quarter, half)), options.steps)
-        halves[task], found[task], error[task] = (first, second), first + second, max(gap_a, gap_b)
-    sizes = {task: [nodes.top(found[task], s) for s in SHARES] for task in TASKS}
-    curves = {t: nodes.faithfulness(scoring[t], sizes[t]).mean(1).tolist() for t in TASKS}
-    resampled = {t: nodes.faithfulness(scoring[t], sizes[t], resample=True).mean(1).tolist() for t in TASKS}
-    share = {
-        t: next((s for s, f in zip(SHARES, curves[t], strict=True) if f >= options.faithfulness), SHARES[-1])
-        for t in TASKS
-    }
-    chosen = {task: nodes.top(found[task], share[task]) for task in TASKS}
-    size = {task: int(chosen[task].sum()) for task in TASKS}
-    split = [_iou(nodes.top(a, share[t]), nodes.top(b, share[t])) for t, (a, b) in halves.items()]
-    both = size["clean"] * size["memorization"] / nodes.count
-    rng = subject.rng("circuits")
-    shuffled = rng.permutation(chosen["clean"])
-    kept = nodes.faithfulness(scoring["memorization"], [chosen["clean"], shuffled])
-    (back,) = nodes.faithfulness(scoring["clean"], [chosen["memorization"]])
+def _place(found_keeps: Mapping[str, Sequence[float]], level: float) -> int:
+    """Which size the metrics are of: the smallest at which both circuits keep enough where they were found.
+
+    The largest where none does. What a circuit keeps of the other task has no say in it.
+    """
+    faithful = [min(kept) >= level for kept in zip(*found_keeps.values(), strict=True)]
+    return faithful.index(True) if True in faithful else len(faithful) - 1
+
+
+def _overlap(found: Mapping[str, Sequence[Circuit]], halves: Sequence[Sequence[Sequence[Circuit]]]) -> dict[str, Any]:
+    """Intersection over union at each size: of both circuits, of two halves of one task, and of random circuits."""
+    sizes = [int(circuit.sum()) for circuit in found["clean"]]
+    count = len(found["clean"][0])
+    chance = [size**2 / count for size in sizes]
     return {
-        "lead": {task: float(nodes.leads(problem, [None]).mean()) for task, problem in scoring.items()},
-        "faithfulness": curves,
-        "faithfulness_resample": resampled,
-        "share": share,
-        "nodes": nodes.count,
-        "integration_error": error,
-        "iou": _iou(chosen["clean"], chosen["memorization"]),
-        "iou_random": both / (size["clean"] + size["memorization"] - both),
-        "iou_split_half": float(np.mean(split)),
-        "cross": {
-            "clean_on_memorization": kept[0].tolist(),
-            "memorization_on_clean": back.tolist(),
-            "random": kept[1].tolist(),
-        },
+        "both": [_iou(a, b) for a, b in zip(found["clean"], found["memorization"], strict=True)],
+        "two_halves": [float(np.mean([_iou(*pair) for pair in pairs])) for pairs in zip(*halves, strict=True)],
+        "random": [both / (2 * size - both) for both, size in zip(chance, sizes, strict=True)],
     }
 
 
-def _iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+def _iou(a: Circuit, b: Circuit) -> float:
     return float((a & b).sum() / max(1, (a | b).sum()))
 
 
-def _problem(view: View) -> _Problem:
-    """The true answer's lead on held-out questions, the noisy label's lead on memorised ones."""
-    import torch
-
-    from ..encoding import first_difference
-
-    rows = [
-        i for i, (e, x) in enumerate(zip(view.labelled.examples, view.labelled.labels, strict=True)) if x != e.answer
-    ]
-    index = torch.tensor(rows, device=view.true.input_ids.device)
-    true, taught = view.true.rows(index), view.taught.rows(index)
-    position, y, label = first_difference(true, taught)
-    wanted, other = (label, y) if view.name == "noisy" else (y, label)
-    return _Problem([view.labelled.examples[i].group for i in rows], true.input_ids, true.used, position, wanted, other)
+def _line(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    return {key: [getattr(each, key) for each in estimates] for key in ("value", "ci_low", "ci_high")}
 
 
-def _whole(site: Site) -> Site:
-    """The part that a site's projection belongs to."""
-    from ..interventions import Site
+def _lines(kept: NDArray[np.float64], groups: Sequence[str]) -> dict[str, Any]:
+    """The means of scores (circuits, n) with their intervals."""
+    clusters = cluster_codes(groups)
+    return _line([mean(row, clusters) for row in kept])
 
-    return Site(site.layer, {"heads": "mixer", "units": "mlp"}[site.part])
+
+def _of_random(scores: ArrayLike, draws: ArrayLike, groups: Sequence[str]) -> Estimate:
+    """What a random circuit keeps, in an interval that holds one more of them (Student's prediction interval).
+
+    Args:
+        scores: (n,) the mean over draws for each example, whose clusters give the error over examples.
+        draws: (draws,) the mean over examples of each.
+    """
+    found, means = mean(scores, cluster_codes(groups)), np.asarray(draws, dtype=float)
+    if found.value is None or found.ci_high is None:
+        return found
+    k = len(means)
+    spread = t_quantile(k - 1) * float(means.std(ddof=1)) * math.sqrt(1 + 1 / k)
+    reach = math.hypot(found.ci_high - found.value, spread)
+    method = f"{found.ci_method} and a further random circuit beside {k}, by t"
+    return replace(found, ci_low=found.value - reach, ci_high=found.value + reach, ci_method=method)
 
 
-@dataclass(frozen=True)
-class _Onward:
-    """Runs that go on from values at a site; ``entry`` is that site, or the part whose output is their projection."""
-
-    anatomy: Anatomy
-    site: Site
-    entry: Site
-
-    def _enter(self, values: Tensor) -> Tensor:
-        if self.entry == self.site:
-            return values
-        entered: Tensor = self.anatomy.module(self.site.layer, self.site.part)(values)
-        return entered
-
-    def lead(self, problem: _Problem, values: Tensor, intact: Intact) -> Tensor:
-        """(n,) the lead."""
-        import torch
-
-        from ..interventions import replace, run
-
-        with torch.no_grad():
-            return problem.lead(run(self.anatomy, problem.ids, {self.entry: replace(self._enter(values))}, intact))
-
-    def gradient(self, problem: _Problem, values: Tensor, intact: Intact, n: int) -> Tensor:
-        """(rows, length, width) of the summed lead, over n, to the values."""
-        import torch
-
-        from ..interventions import capture_with_gradient, replace
-
-        with torch.enable_grad():
-            start = values.detach().requires_grad_(True)
-            entered = self._enter(start)
-        edits = {self.entry: replace(entered.detach())}
-        _, pairs = capture_with_gradient(
-            self.anatomy, problem.ids, [self.entry], lambda logits: problem.lead(logits).sum() / n, edits, intact
+def _sharing(
+    scores: Mapping[str, ArrayLike], draws: ArrayLike, clusters: NDArray[np.int64], rng: np.random.Generator
+) -> Estimate:
+    """(cross - random) / (own - random), all of memorization and of one size; random is the mean over draws."""
+    data = np.column_stack([scores[key] for key in ("clean_on_memorization", "own", "random")])
+    n, (cross, own, random) = len(data), data.mean(0)
+    means = np.asarray(draws, dtype=float)
+    again = resampled_means(data, clusters, rng)
+    error = means.std(ddof=1) / math.sqrt(len(means))
+    drawn = again[:, 2] + error * rng.standard_t(len(means) - 1, len(again))
+    lowest, _ = interval(again[:, 1] - drawn)
+    if lowest <= LEAST:
+        return Estimate.missing(
+            f"memorization's own circuit keeps {own - random:.3f} more than matched random ones, maybe only"
+            f" {lowest:.3f}: nothing is said relative to it",
+            n,
         )
-        gradient = pairs[self.entry][1]
-        return gradient if self.entry == self.site else torch.autograd.grad(entered, start, gradient)[0]
+    value = (cross - random) / (own - random)
+    return from_draws(
+        value, quotient(again[:, 0] - drawn, again[:, 1] - drawn), f"{bootstrap_method(clusters)} and draws", n
+    )
 
 
-class _Nodes:
-    """All heads and units of a model with their mean activations over the task."""
-
-    def __init__(self, subject: Subject, anatomy: Anatomy, kinds: list[str]) -> None:
-        from ..interventions import Site, mean_states
-
-        self.anatomy, self.batch_size = anatomy, subject.batch_size
-        self.sites = [Site(layer, kind) for layer in range(anatomy.n_layers) for kind in kinds]
-        self.sizes = [self._size(site) for site in self.sites]
-        self.count = sum(self._count(site) for site in self.sites)
-        clean = subject.clean.true.rows(slice(FITTED))
-        self.means = mean_states(anatomy, clean, self.sites, batch_size=self.batch_size)
-
-    def _size(self, site: Site) -> int:
-        return (
-            self.anatomy.input_width(site.layer, "heads") // (self.anatomy.structure.n_heads or 1)
-            if site.part == "heads"
-            else 1
-        )
-
-    def _count(self, site: Site) -> int:
-        return self.anatomy.input_width(site.layer, site.part) // self._size(site)
-
-    def importance(self, problem: _Problem, steps: int) -> tuple[NDArray[np.float64], float]:
-        """(nodes,) integrated gradients, and the largest gap of completeness at a site, relative to the lead itself."""
-        import torch
-
-        from ..evaluation import batches
-        from ..interventions import Intact
-
-        n, full = len(problem.ids), 0.0
-        scores = {site: np.zeros(self._count(site)) for site in self.sites}
-        ablated = dict.fromkeys(self.sites, 0.0)
-        for rows in batches(n, max(1, self.batch_size // steps)):
-            part = problem.part(rows)
-            line = part.repeated(steps)
-            with torch.no_grad():
-                intact = Intact(self.anatomy, part.ids, [*self.sites, *map(_whole, self.sites)], columns=part.columns)
-            along = intact.repeated(steps)
-            full += float(part.lead(intact.logits).sum()) / n
-            for site, size in zip(self.sites, self.sizes, strict=True):
-                own, mean = intact.states[site], self.means[site].to(intact.states[site].dtype)
-                shares = (torch.arange(steps, device=own.device, dtype=own.dtype) + 0.5) / steps
-                points = mean + shares.view(-1, 1, 1, 1) * (own - mean)
-                onward = self._onward(site, intact)
-                gradient = onward.gradient(line, points.flatten(0, 1), along, n).float() / steps
-                found = gradient.view(steps, *own.shape).sum(0) * (own - mean).float()
-                scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
-                ablated[site] += float(onward.lead(part, mean.expand_as(own), intact).sum()) / n
-        gaps = [
-            abs(float(scores[s].sum()) - (full - ablated[s])) / max(abs(full), abs(full - ablated[s]))
-            for s in self.sites
-        ]
-        return np.concatenate(list(scores.values())), max(gaps)
-
-    def _onward(self, site: Site, intact: Intact) -> _Onward:
-        """The way on from a site, past its part where that only goes through the projection."""
-        import torch
-
-        with torch.no_grad():
-            projected = self.anatomy.module(site.layer, site.part)(intact.states[site])
-        whole = intact.states[_whole(site)]
-        ends = projected.shape == whole.shape and torch.equal(projected, whole)
-        return _Onward(self.anatomy, site, _whole(site) if ends else site)
-
-    def top(self, scores: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
-        """(nodes,) the given share of nodes with the largest absolute importance."""
-        kept = np.zeros(len(scores), dtype=bool)
-        kept[np.argsort(-np.abs(scores), kind="stable")[: max(1, round(share * len(scores)))]] = True
-        return kept
-
-    def faithfulness(
-        self, problem: _Problem, circuits: Sequence[NDArray[np.bool_]], *, resample: bool = False
-    ) -> NDArray[np.float64]:
-        """(circuits, n) the part of the mean lead that survives when every node outside a circuit is ablated.
-
-        Ablated nodes go to their mean over the task, or with ``resample`` to what they are on another example, which
-        leaves them in their usual range.
-        """
-        import torch
-
-        nothing = np.zeros(self.count, dtype=bool)
-        intact, none, *own = self.leads(problem, [None, nothing, *circuits], resample=resample)
-        full, floor = intact.mean(), none.mean()
-        scale = full - floor
-        scale = torch.where(scale.abs() < 1e-6, torch.full_like(scale, 1e-6), scale)
-        out: NDArray[np.float64] = ((torch.stack(own) - floor) / scale).double().cpu().numpy()
-        return out
-
-    def leads(
-        self, problem: _Problem, circuits: Sequence[NDArray[np.bool_] | None], *, resample: bool = False
-    ) -> Tensor:
-        """(circuits, n) the lead when every node outside a circuit is ablated, or none where there is no circuit."""
-        import torch
-
-        from ..evaluation import batches
-        from ..interventions import Intact, run
-
-        out: list[Tensor] = []
-        with torch.inference_mode():
-            for rows in batches(len(problem.ids), self.batch_size):
-                part = problem.part(rows)
-                away = self._others(problem, rows) if resample else self.means
-                intact = Intact(self.anatomy, part.ids, columns=part.columns)
-                edits = [{} if kept is None else self._keep(kept, away) for kept in circuits]
-                out.append(torch.stack([part.lead(run(self.anatomy, part.ids, edit, intact)) for edit in edits]))
-        return torch.cat(out, 1)
-
-    def _others(self, problem: _Problem, rows: slice) -> dict[Site, Tensor]:
-        """What nodes are on the example before each of some rows; their means where that example has padding."""
-        import torch
-
-        from ..interventions import capture
-
-        before = torch.arange(rows.start, rows.stop, device=problem.ids.device) - 1
-        _, found = capture(self.anatomy, problem.ids[before], self.sites, columns=problem.columns)
-        used = problem.used[before].unsqueeze(-1)
-        return {s: torch.where(used, value, self.means[s].to(value.dtype)) for s, value in found.items()}
-
-    def _keep(self, kept: NDArray[np.bool_], away: Mapping[Site, Tensor]) -> dict[Site, Edit]:
-        import torch
-
-        edits: dict[Site, Edit] = {}
-        start = 0
-        for site, size in zip(self.sites, self.sizes, strict=True):
-            width = self.anatomy.input_width(site.layer, site.part)
-            part = kept[start : start + width // size]
-            start += width // size
-            mask = torch.tensor(np.repeat(part, size), device=away[site].device)
-
-            def edit(state: Tensor, mask: Tensor = mask, other: Tensor = away[site]) -> Tensor:
-                return torch.where(mask, state, other.to(state.dtype))
-
-            edits[site] = edit
-        return edits
+def _unsaid(details: Details, task: str) -> str | None:
+    """Why no circuit can keep a task's lead."""
+    for key, least, what in (
+        ("lead", 0.0, f"{LEADS[task]} does not lead for sure, so that no circuit can keep its lead"),
+        ("lost", LEAST, f"without heads and units {LEADS[task]} may lead as far as with them"),
+    ):
+        low = details[key][task]["ci_low"][0]
+        if low is None or low <= least:
+            return what
+    return None

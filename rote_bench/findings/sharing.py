@@ -7,18 +7,23 @@ from collections.abc import Mapping
 from ..report.conditions import at
 from ..report.record import Report
 from .kept import details_of
-from .rules import NOT_APPLICABLE, Ruling, above_control, untested
+from .rules import NOT_APPLICABLE, Ruling, above_control
 
-POST = "post_memorization"
 GAP = 0.2  # of the lead, that integrated gradients may miss
+TASKS = ("clean", "memorization")
 
 
 def shared_circuits(report: Report) -> Ruling:
-    """By what the clean task's circuit keeps of memorization, where importances account for the lead."""
-    errors = at(details_of(report, "circuits"), "snapshots", POST, "integration_error")
-    gaps = list(errors.values()) if isinstance(errors, Mapping) else []
-    known = [float(gap) for gap in gaps if isinstance(gap, int | float)]
-    if not known or len(known) < len(gaps):
+    """By what the clean task's circuit and a matched random one keep of memorization.
+
+    Only where importances account for the lead. The random circuit has as many heads and units in each layer, and the
+    interval of what it keeps holds one more random circuit, so that one of them passes in place of the clean task's in
+    2 or 3 of 100 cases at the most.
+    """
+    errors = at(details_of(report, "circuits"), "integration_error")
+    gaps = [errors.get(task) for task in TASKS] if isinstance(errors, Mapping) else []
+    known = [float(gap) for gap in gaps if isinstance(gap, int | float) and gap >= 0]
+    if len(known) < len(TASKS):
         return Ruling(NOT_APPLICABLE, "the completeness gap of the circuits is not known")
     if max(known) > GAP:
         return Ruling(
@@ -26,5 +31,4 @@ def shared_circuits(report: Report) -> Ruling:
             f"the circuits' importances miss {max(known):.2f} of the lead; at most {GAP:g} may be missed",
         )
     memory, random = "cross_faithfulness_memorization", "cross_faithfulness_random"
-    found = above_control(memory, report.metrics[memory], random, report.metrics[random])
-    return untested(found, "random circuits with as many heads and units in each layer")
+    return above_control(memory, report.metrics[memory], random, report.metrics[random])
