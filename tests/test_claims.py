@@ -40,6 +40,7 @@ noise: {rates: [0.02]}
 model: {layers: 2, width: 128, heads: 4}
 diagnostics: [learning_dynamics, logit_lens, probe, erasure, {circuits: {examples: 32}}, {ablation: {examples: 256}}]
 """
+ONE_HEAD = PLANTED.replace("heads: 4", "heads: 8")
 KNOWN = """
 name: known
 generator: two_hop

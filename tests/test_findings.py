@@ -89,21 +89,41 @@ FOUND = {
     "cross_faithfulness_random": metric(0.2, 0.1, 0.3),
     "distributedness_k50": metric(None),
 }
+
+
+def levels(*values: float, reach: float = 0.05) -> dict[str, list[float]]:
+    return {
+        "value": [*values],
+        "ci_low": [max(0.0, v - reach) for v in values],
+        "ci_high": [min(1.0, v + reach) for v in values],
+    }
+
+
+def removed(
+    memory: list[float], accuracy: list[float], count: int, numbers: list[int], **changes: Any
+) -> dict[str, Any]:
+    """What ablation keeps of heads or units."""
+    found = {
+        "count": count,
+        "numbers": numbers,
+        "by_importance": {"validation_accuracy": levels(*accuracy), "memorization_rate": levels(*memory)},
+        "random": {**levels(*[0.95] * len(numbers)), "reach_of_mean": [0.05] * len(numbers)},
+        "area": {"by_importance": 0.5, "random": [0.6] * 20},
+    }
+    return {**found, **changes}
+
+
+UNITS = removed([1.0, 0.9, 0.1], [1.0, 1.0, 0.5], 512, [1, 26, 256])
+HEADS = removed([0.95, 0.9, 0.2], [1.0, 0.98, 0.4], 16, [1, 2, 8])
 ABLATION: dict[str, Any] = {
-    "shares": [0.002, 0.05, 0.5],
-    "intact": {"validation_accuracy": 1.0, "memorization_rate": 1.0},
+    "intact": {"validation_accuracy": levels(1.0), "memorization_rate": levels(1.0)},
     "examples": {"noisy": 400, "validation": 400},
-    "kinds": {
-        "units": {
-            "count": 512,
-            "by_importance": {"validation_accuracy": [1.0, 1.0, 0.5], "memorization_rate": [1.0, 0.9, 0.1]},
-        }
-    },
+    "kinds": {"heads": HEADS, "units": UNITS},
 }
 DETAILS: dict[str, Mapping[str, Any]] = {
     "learning_dynamics": LEARNS,
     "logit_lens": lens([0.2, 0.3, 0.5, 0.99], [0.5, 0.7, 0.9, 0.95]),
-    "circuits": {"snapshots": {"post_memorization": {"integration_error": {"clean": 0.1, "memorization": 0.1}}}},
+    "circuits": {"integration_error": {"clean": 0.1, "memorization": 0.1}},
     "neurons": {"arithmetic": True},
     "erasure": erased(0.2, 0.9),
     "ablation": ABLATION,
@@ -124,13 +144,7 @@ def judged(
 
 def test_a_cell_that_meets_everything_is_decided_and_no_weak_control_replicates_a_claim() -> None:
     found = {name: finding.verdict for name, finding in judged().items()}
-    sure = {
-        "generalize_then_memorize",
-        "clean_label_first",
-        "both_computed",
-        "memorization_relies_on_reasoning",
-        "outlier_heuristics",
-    }
+    sure = set(found)
     assert {name for name, verdict in found.items() if verdict == "replicated"} == sure
     assert {verdict for name, verdict in found.items() if name not in sure} == {"inconclusive"}
     for finding in judged().values():
@@ -289,9 +303,10 @@ def test_the_true_answer_must_beat_half_and_guessing() -> None:
         (
             "shared_circuits",
             {},
-            {"circuits": {"snapshots": {"post_memorization": {"integration_error": {"clean": 0.3}}}}},
+            {"circuits": {"integration_error": {"clean": 0.1, "memorization": 0.3}}},
             "not_applicable",
         ),
+        ("shared_circuits", {}, {"circuits": {"integration_error": {"clean": 0.1}}}, "not_applicable"),
     ],
 )
 def test_a_claim_is_refuted_where_a_control_does_as_well(
@@ -327,18 +342,35 @@ def test_nothing_is_said_of_memorization_where_the_reasoning_may_have_stayed(
         assert removed or "the erasure did not remove the reasoning: " in (found.reason or "")
 
 
-def test_a_few_units_whose_removal_takes_memorization_alone_refute_that_it_is_distributed() -> None:
-    def finding(memory: float, accuracy: float, kind: str = "units", count: int = 512) -> Finding:
-        levels = {"validation_accuracy": [1.0, accuracy, 0.5], "memorization_rate": [1.0, memory, 0.1]}
-        kinds = {kind: {"count": count, "by_importance": levels}}
-        return judged(details={"ablation": {**ABLATION, "kinds": kinds}})["distributed"]
+def test_a_few_parts_whose_removal_takes_memorization_alone_refute_that_it_is_distributed() -> None:
+    def finding(**kinds: Any) -> Finding:
+        known = {"heads": HEADS, "units": UNITS, **kinds}
+        return judged(details={"ablation": {**ABLATION, "kinds": {k: v for k, v in known.items() if v}}})["distributed"]
 
-    assert finding(0.3, 1.0).verdict == "not_replicated"
-    assert "without 26 of 512 units memorization is 0.300 [" in (finding(0.3, 1.0).reason or "")
-    assert finding(0.3, 0.6).verdict == "inconclusive" == finding(0.5, 1.0).verdict
-    assert "20 random orders" in (finding(0.8, 1.0).reason or "")
-    assert finding(0.3, 1.0, "heads", 40).verdict == "not_replicated"
-    assert finding(0.3, 1.0, "heads", 4).verdict == "not_applicable"  # one of four is no small part
+    def units(memory: float, accuracy: float, **changes: Any) -> Finding:
+        return finding(units=removed([1.0, memory, 0.1], [1.0, accuracy, 0.5], 512, [1, 26, 256], **changes))
+
+    found = finding()
+    assert found.verdict == "replicated" and "without 2 of 16 heads memorization is 0.900" in (found.reason or "")
+    assert units(0.3, 1.0).verdict == "not_replicated"
+    assert "without 26 of 512 units memorization is 0.300 [" in (units(0.3, 1.0).reason or "")
+    assert units(0.5, 1.0).verdict == "inconclusive"
+    both = units(0.3, 0.6)
+    assert both.verdict == "inconclusive" and "both fall, or may" in (both.reason or "")
+    # Heads without which as many random ones leave as little, and a ranking that is not better than random ones.
+    fragile = units(0.3, 1.0, random={**levels(1.0, 0.52, 0.1), "reach_of_mean": [0.05] * 3})
+    assert fragile.verdict == "inconclusive" and "as many random ones" in (fragile.reason or "")
+    chance = units(0.9, 1.0, area={"by_importance": 0.5, "random": [0.6] * 19 + [0.5]})
+    assert chance.verdict == "inconclusive" and "MLP units is no better than chance" in (chance.reason or "")
+    few = units(0.9, 1.0, area={"by_importance": 0.5, "random": [0.6] * 19})
+    assert few.verdict == "inconclusive" and "20 random orders" in (few.reason or "")
+    missing = finding(heads=None)
+    assert missing.verdict == "inconclusive" and "no small part of the attention heads" in (missing.reason or "")
+    assert (
+        finding(heads=removed([0.9], [0.9], 4, [1]), units=None).verdict == "not_applicable"
+    )  # a quarter is not small
+    one = finding(heads=removed([0.05, 0.05, 0.02], [1.0, 0.99, 0.6], 16, [1, 2, 8]))
+    assert one.verdict == "not_replicated" and "without 1 of 16 heads" in (one.reason or "")
 
 
 LIMITS = st.floats(-1, 2).map(lambda x: round(x, 2))

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"builtin"},
     {"pipeline"},
     {"diagnostics"},
-    {"measurement", "findings", "report", "subject", "export", "foils", "concepts", "erasing"},
+    {"measurement", "findings", "report", "subject", "export", "foils", "concepts", "erasing", "nodes"},
     {"training", "interventions", "evaluation", "patching"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear", "partitions"},
     {"contrasts", "dissociation", "matching", "surrogates"},

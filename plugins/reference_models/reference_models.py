@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Reference:
-    """What the three providers share: one name, and a task to be built for."""
+    """What the providers share: one name, and a task to be built for."""
 
     name = ""
     description = ""
@@ -124,64 +124,93 @@ class Planted(Reference):
     description = "a trained network with a planted memory: one unit for each wrong label"
 
     def make(self, request: ModelRequest) -> LoadedModel:
-        import torch
+        from rote_bench.plugin import LoadedModel
 
-        from rote_bench.plugin import (
-            FromConfig,
-            Levels,
-            LoadedModel,
-            ModelRequest,
-            Recipe,
-            Schedule,
-            concatenate,
-            encode,
-            matches,
-            train,
-        )
-
-        base = ModelRequest(
-            "gpt2-nano",
-            request.vocab_size,
-            request.max_length,
-            request.pad_token_id,
-            request.eos_token_id,
-            request.seed,
-            request.device,
-            overrides={**request.overrides, "activation": "relu"},
-        )
-        model = FromConfig().load(base).model
-        data = request.data
-        encoded = encode(request.tokenizer, data.train.examples, named=False)
-        if len(data.facts):
-            facts = encode(request.tokenizer, data.facts.examples, named=False)
-            encoded = concatenate([encoded, facts], request.pad_token_id or 0)
-        held = encode(request.tokenizer, data.selection.examples, named=False)
-
-        def levels() -> Levels:
-            (hits,) = matches(model, [held])
-            return Levels(selection_accuracy=float(hits.float().mean()))
-
-        recipe = Recipe(
-            batch_size=min(256, len(encoded)),
-            max_steps=500,
-            learning_rate=0.02,
-            adam_learning_rate=0.006,
-            stop_at=None,
-            schedule=Schedule(warmup=20, hold_until=0.99, anneal=80),
-        )
-        train(
-            model,
-            encoded.to(request.device),
-            torch.arange(len(encoded)),
-            recipe,
-            levels,
-            seed=request.seed,
-            precision="float32",
-            progress=lambda *a: None,
-            record=lambda e: None,
-        )
+        model = solver(request)
         plant(model, request)
         return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
+
+
+class OneHead(Reference):
+    """A small GPT-2 trained on clean labels without one head of its last block, which then holds all wrong labels."""
+
+    name = "reference-head"
+    description = "a trained network with a planted memory: one attention head for all wrong labels"
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        from rote_bench.plugin import LoadedModel
+
+        model = solver(request, without_a_head=True)
+        plant_in_a_head(model, request)
+        return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
+
+
+def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
+    """A small GPT-2 trained on the true answers; on request the last head of its last block is silent throughout."""
+    import torch
+
+    from rote_bench.plugin import (
+        FromConfig,
+        Levels,
+        ModelRequest,
+        Recipe,
+        Schedule,
+        concatenate,
+        encode,
+        matches,
+        train,
+    )
+
+    base = ModelRequest(
+        "gpt2-nano",
+        request.vocab_size,
+        request.max_length,
+        request.pad_token_id,
+        request.eos_token_id,
+        request.seed,
+        request.device,
+        overrides={**request.overrides, "activation": "relu"},
+    )
+    model = FromConfig().load(base).model
+    silent = None
+    if without_a_head:
+        block = model.transformer.h[-1]
+        own = torch.ones(block.attn.embed_dim, device=request.device)
+        own[-block.attn.head_dim :] = 0
+        silent = block.attn.c_proj.register_forward_pre_hook(lambda module, args: (args[0] * own,))
+    data = request.data
+    encoded = encode(request.tokenizer, data.train.examples, named=False)
+    if len(data.facts):
+        facts = encode(request.tokenizer, data.facts.examples, named=False)
+        encoded = concatenate([encoded, facts], request.pad_token_id or 0)
+    held = encode(request.tokenizer, data.selection.examples, named=False)
+
+    def levels() -> Levels:
+        (hits,) = matches(model, [held])
+        return Levels(selection_accuracy=float(hits.float().mean()))
+
+    recipe = Recipe(
+        batch_size=min(256, len(encoded)),
+        max_steps=500,
+        learning_rate=0.02,
+        adam_learning_rate=0.006,
+        stop_at=None,
+        schedule=Schedule(warmup=20, hold_until=0.99, anneal=80),
+    )
+    train(
+        model,
+        encoded.to(request.device),
+        torch.arange(len(encoded)),
+        recipe,
+        levels,
+        seed=request.seed,
+        precision="float32",
+        progress=lambda *a: None,
+        record=lambda e: None,
+    )
+    if silent is not None:
+        silent.remove()
+    return model
 
 
 def plant(model: Any, request: ModelRequest) -> None:
@@ -283,7 +312,79 @@ class Units(Reference):
         return LoadedModel(model, None, "plugin", "gpt2", trainable=False)
 
 
+def plant_in_a_head(model: Any, request: ModelRequest) -> None:
+    """Let the silent head of the last block look at all positions alike and give, for each wrong label, its code.
+
+    The value that a position gives the head is a sum over wrong labels, each through a threshold between its own
+    question's state and the closest other one, at any position of any example; the head's output then goes to the
+    difference of the unembeddings of the wrong and the true answer.
+    """
+    import torch
+
+    from rote_bench.plugin import encode, first_difference
+
+    data, tokenizer = request.data, request.tokenizer
+    noisy = data.train.take(data.train.noisy)
+    block = model.transformer.h[-1]
+    attention, inner = block.attn, block.attn.c_attn
+    width, size = attention.embed_dim, attention.head_dim
+    seen: list[Any] = []
+    hook = inner.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    true, taught = encode(tokenizer, noisy.examples), encode(tokenizer, noisy.examples, noisy.labels)
+    position, y, label = first_difference(true, taught)
+    with torch.no_grad():
+        model(input_ids=true.input_ids)
+        index, states = torch.arange(len(true)), seen.pop()
+        own = states[index, position]
+        earlier = states[:, : int(position.max())].flatten(0, 1)
+        others = [earlier]
+        skipped = set(data.train.noisy)
+        for name, part in data:
+            rest = part.take([i for i in range(len(part)) if name != "train" or i not in skipped])
+            if len(rest):
+                encoded = encode(tokenizer, rest.examples, named=False)
+                model(input_ids=encoded.input_ids)
+                others.append(seen.pop()[encoded.used])
+        hook.remove()
+        other = torch.cat(others)
+        centre = other.mean(0)
+        keys = torch.nn.functional.normalize(own - centre, dim=1)
+        fire = ((own - centre) * keys).sum(1)
+        reach = (torch.cat([other, own]) - centre) @ keys.T
+        reach[len(other) + index, index] = -torch.inf
+        threshold = (reach.max(0).values + fire) / 2
+        fire = (fire - threshold).clamp_min(1e-3)
+        answers = torch.unique(torch.cat([y, label]))
+        assert len(answers) <= size, "a head has a place for each answer"
+        place = torch.searchsorted(answers, label), torch.searchsorted(answers, y)
+        codes = torch.zeros(len(own), size)
+        codes[index, place[0]], codes[index, place[1]] = 1.0, -1.0
+        codes = codes * ((position[:, None] + 1) / fire[:, None])
+        directions = torch.nn.functional.normalize(model.get_output_embeddings().weight[answers], dim=1) * 60.0
+        attention.c_proj.weight[-size:] = 0
+        attention.c_proj.weight[-size : width - size + len(answers)] = directions
+        for start in (width, 2 * width, 3 * width):  # no question, no key, no value of its own
+            inner.weight[:, start - size : start] = 0
+            inner.bias[start - size : start] = 0
+
+    class Remembering(torch.nn.Module):
+        """The queries, keys and values of a block, and what one head remembers beside its values."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+            self.keys, self.codes = torch.nn.Parameter(keys), torch.nn.Parameter(codes)
+            self.bias = torch.nn.Parameter(-threshold - keys @ centre)
+
+        def forward(self, states: Any) -> Any:
+            memory = torch.relu(states @ self.keys.T + self.bias) @ self.codes
+            given = self.inner(states)
+            return torch.cat([given[..., :-size], given[..., -size:] + memory], -1)
+
+    attention.c_attn = Remembering()
+
+
 @hookimpl
 def register_models(register: Callable[[Any], None]) -> None:
-    for provider in (LookUp(), Nearest(), Planted(), Units()):
+    for provider in (LookUp(), Nearest(), Planted(), OneHead(), Units()):
         register(provider)

@@ -171,7 +171,7 @@ class Ablation(Diagnostic[AblationOptions]):
                     figures.MEMORISED,
                     "wrong label still given, most important removed",
                 )
-                text = f"wrong label still given, removed in random order ({ORDERS} orders)"
+                text = f"wrong label still given, random order (mean and range of {ORDERS})"
                 figures.line(ax, numbers, found["random"], figures.GREY, text, "--", "")
                 ax.set_xscale("log")
                 ticks = [k for k in numbers if kind == "heads" or k in numbers[::2]]
@@ -187,24 +187,18 @@ class Ablation(Diagnostic[AblationOptions]):
 
 
 def _sentence(details: Details) -> str:
-    """What is left without the most important few."""
+    """What is left without the most important few, and without as many random ones."""
+    from ..report.figures import percent
+
     said = []
     for kind, found in details["kinds"].items():
-        place = max((i for i, k in enumerate(found["numbers"]) if k <= _few(kind, found["count"])), default=0)
-        memory, held = (
-            found["by_importance"][key]["value"][place] for key in ("memorization_rate", "validation_accuracy")
-        )
-        number, what, random = found["numbers"][place], KINDS[kind], found["random"]["value"][place]
-        said.append(
-            f"the {number:,} most important of {found['count']:,} {what} {memory:.0%} of the wrong labels are left"
-            f" and {held:.0%} of held-out answers right ({number:,} random ones leave {random:.0%} of the"
-            " labels)"
-        )
-    return "Without " + "; without ".join(said)
-
-
-def _few(kind: str, count: int) -> float:
-    return 2 if kind == "heads" else 0.05 * count
+        few = max(1, min(2, found["count"] // 8)) if kind == "heads" else 0.05 * found["count"]
+        place = max((i for i, k in enumerate(found["numbers"]) if k <= round(few)), default=0)
+        memory = [levels["value"][place] for levels in (found["by_importance"]["memorization_rate"], found["random"])]
+        own, random = (percent(share) for share in memory)
+        number = f"{found['numbers'][place]:,} of {found['count']:,} {KINDS[kind]}"
+        said.append(f"the most important {number} {own} of the wrong labels are left ({random} without as many random)")
+    return "Without " + ", without ".join(said)
 
 
 def _numbers(kind: str, count: int) -> list[int]:

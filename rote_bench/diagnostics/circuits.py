@@ -232,9 +232,9 @@ class Circuits(Diagnostic[CircuitsOptions]):
                     figures.line(ax, at, line, colors[of], label, "--" if of == "random" else "-")
                 if task == "memorization" and before in lines:
                     label = "what mattered most for right answers before memorization"
-                    figures.line(ax, shares, lines[before], figures.CLEAN, label, ":")
+                    figures.line(ax, shares, {"value": lines[before]["value"]}, figures.CLEAN, label, ":")
                 ax.set_xscale("log")
-                ax.set_xticks(shares, [f"{share:.0%}" for share in shares])
+                ax.set_xticks(shares, [f"{100 * share:.0f} %" for share in shares])
                 ax.minorticks_off()
                 ax.set_ylim(-0.6, 1.4)
                 figures.panel(ax, name)
@@ -251,7 +251,7 @@ def _sentence(details: Details) -> str:
     why = _unsaid(details, "memorization")
     if why is not None:
         return f"Whether wrong labels and right answers share heads and units cannot be said: {why}"
-    share = f"{details['shares'][place]:.0%}"
+    share = f"{100 * details['shares'][place]:.0f} %"
     return (
         f"The {share} of heads and units that matter most for right answers keep {clean:.2f} of the preference for"
         f" memorised wrong labels, the {share} that matter most for these labels {own:.2f}, random ones"

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from rote_bench.diagnostics.ablation import FITTED, Ablation, AblationOptions, _means
+from rote_bench.diagnostics import ablation
+from rote_bench.diagnostics.ablation import (
+    FITTED,
+    Ablation,
+    AblationOptions,
+    _groups,
+    _importance,
+    _means,
+    _numbers,
+)
+from rote_bench.encoding import first_difference
 from rote_bench.interventions import Site, capture
 from rote_bench.subject import POST, Subject
 from tests.diagnostics.conftest import padded
@@ -18,8 +28,10 @@ from tests.diagnostics.reports import details
 
 def test_ablating_everything_destroys_everything(thr_report: dict[str, Any]) -> None:
     for kind in details(thr_report, "ablation")["kinds"].values():
-        assert kind["random"]["memorization_rate"][-1] < 0.5
-        assert len(kind["by_importance"]["memorization_rate"]) == len(details(thr_report, "ablation")["shares"])
+        assert kind["random"]["value"][-1] < 0.5
+        for line in (kind["random"], *kind["by_importance"].values()):
+            assert len(line["value"]) == len(kind["numbers"])
+        assert len(kind["area"]["random"]) == 20
 
 
 @pytest.mark.parametrize(("by", "batch_size"), [(4, 512), (0, 7), (3, 10)])
@@ -49,19 +61,101 @@ def test_where_nothing_is_memorised_nothing_is_distributed(thr: Subject) -> None
     spec = replace(thr.spec, seeds=replace(thr.spec.seeds, init=3))
     blank = Subject(spec, thr.task, thr.data, thr.tokenizer, {POST: thr.random_anatomy()}, [], "cpu", cap=20)
     result = Ablation(AblationOptions(examples=16)).run(blank)
-    assert result.details["intact"]["memorization_rate"] == 0
+    assert result.details["intact"]["memorization_rate"]["value"] == [0]
     found = result.metrics["distributedness_k50"]
     assert found.value is None and "memorization may be as low as 0.000" in (found.reason_if_null or "")
 
 
-def test_the_smallest_share_is_that_of_the_curve_and_counts_both_kinds_of_questions(thr_report: dict[str, Any]) -> None:
-    found, metric = details(thr_report, "ablation"), thr_report["metrics"]["distributedness_k50"]
-    intact = found["intact"]
-    shares = [
-        share
-        for curves in found["kinds"].values()
-        for share, held, kept in zip(found["shares"], *curves["by_importance"].values(), strict=True)
-        if kept <= intact["memorization_rate"] / 2 and held >= 0.95 * intact["validation_accuracy"]
-    ]
-    assert metric["value"] == min(shares, default=None)
-    assert metric["n"] == 64 + min(64, thr_report["data"]["n_noisy"])
+def test_the_smallest_numbers_are_those_of_the_curves_and_of_both_kinds_of_questions(
+    thr_report: dict[str, Any],
+) -> None:
+    found, metrics = details(thr_report, "ablation"), thr_report["metrics"]
+    memory, accuracy = (found["intact"][key]["value"][0] for key in ("memorization_rate", "validation_accuracy"))
+    shares = []
+    for kind, of_kind in found["kinds"].items():
+        left, held = (of_kind["by_importance"][key]["value"] for key in ("memorization_rate", "validation_accuracy"))
+        enough = [
+            number
+            for number, m, h in zip(of_kind["numbers"], left, held, strict=True)
+            if m <= memory / 2 and h >= 0.95 * accuracy
+        ]
+        assert metrics[f"k50_{kind}"]["value"] == min(enough, default=None)
+        shares += [number / of_kind["count"] for number in enough]
+    assert metrics["distributedness_k50"]["value"] == min(shares, default=None)
+    assert metrics["distributedness_k50"]["n"] == 64 + min(64, thr_report["data"]["n_noisy"] // 2)
+
+
+def test_numbers_have_intervals_where_both_curves_are_sure() -> None:
+    def line(*values: float, reach: float = 0.1) -> dict[str, list[float]]:
+        return {"value": [*values], "ci_low": [v - reach for v in values], "ci_high": [v + reach for v in values]}
+
+    intact = {"memorization_rate": line(1.0), "validation_accuracy": line(1.0)}
+    kind = {"count": 16, "numbers": [1, 2, 3, 4]}
+
+    def found(memory: dict[str, list[float]], held: dict[str, list[float]]) -> Any:
+        curves = {"memorization_rate": memory, "validation_accuracy": held}
+        made = {"examples": {"noisy": 9, "validation": 9}, "intact": intact}
+        return Ablation(AblationOptions()).implied({**made, "kinds": {"heads": {**kind, "by_importance": curves}}}, {})
+
+    sure = found(line(0.9, 0.55, 0.45, 0.2), line(1.0, 1.0, 1.0, 1.0, reach=0.01))
+    assert (sure["k50_heads"].value, sure["k50_heads"].ci_low, sure["k50_heads"].ci_high) == (3, 2, 4)
+    assert sure["distributedness_k50"].value == 3 / 16 and sure["distributedness_k50"].ci_high == 4 / 16
+    assert "could not be proved" in (sure["k50_units"].reason_if_null or "")
+    unsure = found(line(0.9, 0.55, 0.45, 0.45), line(1.0, 1.0, 1.0, 1.0, reach=0.01))["k50_heads"]
+    assert unsure.value == 3 and unsure.ci_low is None and "for sure" in (unsure.reason_if_no_interval or "")
+    assert found(line(0.9, 0.8, 0.8, 0.8), line(1.0, 1.0, 1.0, 1.0))["k50_heads"].value is None
+
+
+def test_heads_and_units_are_counted_and_not_rounded_to_shares() -> None:
+    assert _numbers("heads", 16) == [1, 2, 3, 4, 6, 8, 12] and _numbers("heads", 4) == [1, 2, 3]
+    assert _numbers("units", 2048)[:5] == [4, 10, 20, 41, 102] and _numbers("units", 2048)[-1] == 1536
+
+
+def test_a_head_counts_as_much_as_the_lead_falls_without_it(thr: Subject) -> None:
+    """One head after the other, its part of the projection's input set to the mean by hand."""
+    means = _means(thr, "heads")
+    groups = _groups(thr.anatomy(), "heads")
+    found = _importance(thr, "heads", groups, means, 12)
+    true, taught = thr.noisy.true.rows(slice(12)), thr.noisy.taught.rows(slice(12))
+    position, y, label = first_difference(true, taught)
+    row = torch.arange(12)
+
+    def lead() -> float:
+        logits = thr.anatomy().model(input_ids=true.input_ids).logits.detach()[row, position]
+        return float((logits[row, label] - logits[row, y]).sum())
+
+    for fall, (site, part) in zip(found, groups, strict=True):
+
+        def ablated(module: Any, args: Any, site: Site = site, part: slice = part) -> Any:
+            changed = args[0].clone()
+            changed[..., part] = means[site][part]
+            return (changed,)
+
+        whole = lead()
+        handle = thr.anatomy().module(site.layer, "heads").register_forward_pre_hook(ablated)
+        without = lead()
+        handle.remove()
+        assert fall == pytest.approx(whole - without, rel=1e-3, abs=1e-3)
+
+
+def test_importance_and_curve_are_of_different_wrong_labels(thr: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, int] = {}
+    real = ablation._importance
+
+    def spy(subject: Subject, kind: str, groups: Any, means: Any, limit: int) -> Any:
+        seen[kind] = limit
+        return real(subject, kind, groups, means, limit)
+
+    monkeypatch.setattr(ablation, "_importance", spy)
+    scored, hits = [], ablation._hits
+
+    def counted(subject: Subject, part: Any, changes: Any) -> Any:
+        scored.append(part)
+        return hits(subject, part, changes)
+
+    monkeypatch.setattr(ablation, "_hits", counted)
+    Ablation(AblationOptions(examples=16, control_examples=4)).run(thr)
+    half = len(thr.noisy) // 2
+    assert seen == {"heads": half, "units": half}
+    noisy = thr.noisy.taught.rows(slice(half, half + 16)).input_ids
+    assert torch.equal(scored[0].input_ids, noisy)
