@@ -132,7 +132,7 @@ class Planted(Reference):
 
 
 class OneHead(Reference):
-    """A small GPT-2 trained on clean labels without one head of its last block, which then holds all wrong labels."""
+    """A small GPT-2 trained on clean labels without one head of its first block, which then holds all wrong labels."""
 
     name = "reference-head"
     description = "a trained network with a planted memory: one attention head for all wrong labels"
@@ -146,7 +146,7 @@ class OneHead(Reference):
 
 
 def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
-    """A small GPT-2 trained on the true answers; on request the last head of its last block is silent throughout."""
+    """A small GPT-2 trained on the true answers; on request the last head of its first block is silent throughout."""
     import torch
 
     from rote_bench.plugin import (
@@ -174,7 +174,7 @@ def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
     model = FromConfig().load(base).model
     silent = None
     if without_a_head:
-        block = model.transformer.h[-1]
+        block = model.transformer.h[0]
         own = torch.ones(block.attn.embed_dim, device=request.device)
         own[-block.attn.head_dim :] = 0
         silent = block.attn.c_proj.register_forward_pre_hook(lambda module, args: (args[0] * own,))
@@ -313,11 +313,11 @@ class Units(Reference):
 
 
 def plant_in_a_head(model: Any, request: ModelRequest) -> None:
-    """Let the silent head of the last block look at all positions alike and give, for each wrong label, its code.
+    """Let the silent head of the first block look at all positions alike and give, for each wrong label, its code.
 
-    The value that a position gives the head is a sum over wrong labels, each through a threshold between its own
-    question's state and the closest other one, at any position of any example; the head's output then goes to the
-    difference of the unembeddings of the wrong and the true answer.
+    The sum of a question's token states tells it from all others; the value that a position gives the head is the code
+    of the wrong label whose question that sum belongs to. Nothing else in the network has a part in it. The head's
+    output goes to the difference of the unembeddings of the wrong and the true answer.
     """
     import torch
 
@@ -325,47 +325,38 @@ def plant_in_a_head(model: Any, request: ModelRequest) -> None:
 
     data, tokenizer = request.data, request.tokenizer
     noisy = data.train.take(data.train.noisy)
-    block = model.transformer.h[-1]
+    block = model.transformer.h[0]
     attention, inner = block.attn, block.attn.c_attn
     width, size = attention.embed_dim, attention.head_dim
-    seen: list[Any] = []
-    hook = inner.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     true, taught = encode(tokenizer, noisy.examples), encode(tokenizer, noisy.examples, noisy.labels)
     position, y, label = first_difference(true, taught)
+    index = torch.arange(len(true))
+    seen: list[Any] = []
+    hook = inner.register_forward_pre_hook(lambda module, args: seen.append(args[0].cumsum(1)))
     with torch.no_grad():
         model(input_ids=true.input_ids)
-        index, states = torch.arange(len(true)), seen.pop()
-        own = states[index, position]
-        earlier = states[:, : int(position.max())].flatten(0, 1)
-        others = [earlier]
-        skipped = set(data.train.noisy)
-        for name, part in data:
-            rest = part.take([i for i in range(len(part)) if name != "train" or i not in skipped])
-            if len(rest):
-                encoded = encode(tokenizer, rest.examples, named=False)
-                model(input_ids=encoded.input_ids)
-                others.append(seen.pop()[encoded.used])
+        keys = seen.pop()[index, position]
+        reach = torch.full((len(true),), torch.inf)
+        for _, part in data:
+            if len(part) == 0:
+                continue
+            encoded = encode(tokenizer, part.examples, named=False)
+            model(input_ids=encoded.input_ids)
+            distance = torch.cdist(keys, seen.pop().flatten(0, 1))
+            reach = torch.minimum(reach, distance.masked_fill(distance < 1e-2, torch.inf).min(1).values)
         hook.remove()
-        other = torch.cat(others)
-        centre = other.mean(0)
-        keys = torch.nn.functional.normalize(own - centre, dim=1)
-        fire = ((own - centre) * keys).sum(1)
-        reach = (torch.cat([other, own]) - centre) @ keys.T
-        reach[len(other) + index, index] = -torch.inf
-        threshold = (reach.max(0).values + fire) / 2
-        fire = (fire - threshold).clamp_min(1e-3)
         answers = torch.unique(torch.cat([y, label]))
         assert len(answers) <= size, "a head has a place for each answer"
-        place = torch.searchsorted(answers, label), torch.searchsorted(answers, y)
-        codes = torch.zeros(len(own), size)
-        codes[index, place[0]], codes[index, place[1]] = 1.0, -1.0
-        codes = codes * ((position[:, None] + 1) / fire[:, None])
-        directions = torch.nn.functional.normalize(model.get_output_embeddings().weight[answers], dim=1) * 60.0
+        codes = torch.zeros(len(keys), size)
+        codes[index, torch.searchsorted(answers, label)] = 1.0
+        codes[index, torch.searchsorted(answers, y)] = -1.0
+        codes *= position[:, None] + 1
+        directions = torch.nn.functional.normalize(model.get_output_embeddings().weight[answers], dim=1)
         attention.c_proj.weight[-size:] = 0
-        attention.c_proj.weight[-size : width - size + len(answers)] = directions
-        for start in (width, 2 * width, 3 * width):  # no question, no key, no value of its own
-            inner.weight[:, start - size : start] = 0
-            inner.bias[start - size : start] = 0
+        attention.c_proj.weight[width - size : width - size + len(answers)] = 60.0 * directions
+        for end in (width, 2 * width, 3 * width):  # no question, no key, no value of its own
+            inner.weight[:, end - size : end] = 0
+            inner.bias[end - size : end] = 0
 
     class Remembering(torch.nn.Module):
         """The queries, keys and values of a block, and what one head remembers beside its values."""
@@ -374,12 +365,12 @@ def plant_in_a_head(model: Any, request: ModelRequest) -> None:
             super().__init__()
             self.inner = inner
             self.keys, self.codes = torch.nn.Parameter(keys), torch.nn.Parameter(codes)
-            self.bias = torch.nn.Parameter(-threshold - keys @ centre)
+            self.reach = torch.nn.Parameter(reach / 2)
 
         def forward(self, states: Any) -> Any:
-            memory = torch.relu(states @ self.keys.T + self.bias) @ self.codes
+            known = (torch.cdist(states.cumsum(1), self.keys.expand(len(states), -1, -1)) < self.reach).to(states.dtype)
             given = self.inner(states)
-            return torch.cat([given[..., :-size], given[..., -size:] + memory], -1)
+            return torch.cat([given[..., :-size], given[..., -size:] + known @ self.codes], -1)
 
     attention.c_attn = Remembering()
 

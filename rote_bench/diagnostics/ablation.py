@@ -1,9 +1,10 @@
 """How many heads and MLP units hold the memorised labels? Mean-ablation in order of importance.
 
-Importance is how far the label's lead over the true answer falls on one half of the memorised examples: for a head
-when it alone is set to its mean over the task's clean examples (Michel et al., 2019), for one of many units to first
-order, (mean - activation) times gradient, summed over positions (Nanda, 2023). On the other half more and more of them
-are set to their mean until memorization is halved; random orders are the control. A look-up table would need few.
+Importance is how far the label's lead over the true answer falls on memorised examples: for a head when it alone is set
+to its mean over the task's clean examples (Michel et al., 2019), for one of many units to first order, (mean -
+activation) times gradient, summed over positions (Nanda, 2023). More and more of them are set to their mean until
+memorization of these same examples is halved: a table with an entry for each label has no part that matters for labels
+on which it was not ranked. Random orders are the control. A look-up table would need few.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ..models.anatomy import Anatomy
     from ..subject import Subject
 
-FITTED = 256  # examples, at the most, from which means and importances come
+FITTED = 256  # clean examples, at the most, from which means come
 ALONE = 4096  # runs of one example, at the most, in which heads are removed one by one
 SHARES = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75)  # of units
 HEADS = (1, 2, 3)  # and doublings of the last two, up to three quarters of all
@@ -43,7 +44,7 @@ class AblationOptions:
     """How much is measured.
 
     Attributes:
-        examples: largest number of examples of each kind; means and importances come from 256 of them at the most.
+        examples: largest number of examples of each kind.
         control_examples: wrong labels, at the most, on which random orders are tried.
         kept: share of the intact held-out accuracy that must survive.
     """
@@ -84,22 +85,22 @@ class Ablation(Diagnostic[AblationOptions]):
         noisy, held = subject.noisy, subject.validation
         if len(noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        if len(noisy) < 2:
-            raise NotApplicable("too few wrong labels to rank parts on one half and remove them on the other")
         anatomy = subject.anatomy()
         kinds = [kind for kind in KINDS if anatomy.supports(kind).ok]
         if not kinds:
             raise NotApplicable("neither heads nor MLP units could be proved")
-        half, most = len(noisy) // 2, self.options.examples
-        parts = {"noisy": noisy.taught.rows(slice(half, half + most)), "validation": held.true.rows(slice(most))}
-        clusters = {"noisy": noisy.clusters[half : half + most], "validation": held.clusters[:most]}
-        few = parts["noisy"].rows(slice(self.options.control_examples))
+        most, control = self.options.examples, self.options.control_examples
+        parts = {"noisy": noisy.taught.rows(slice(most)), "validation": held.true.rows(slice(most))}
+        parts["others"] = noisy.taught.rows(slice(most, most + control))
+        clusters = {"noisy": noisy.clusters[:most], "validation": held.clusters[:most]}
+        clusters["others"] = noisy.clusters[most : most + control]
+        few = parts["noisy"].rows(slice(control))
 
         def curve(view: str, changes: Sequence[Mapping[Site, Edit]]) -> tuple[NDArray[np.bool_], dict[str, Any]]:
             hits = _hits(subject, parts[view], changes)
             return hits, levels(hits, clusters[view])
 
-        details: dict[str, Any] = {"examples": {view: len(part) for view, part in parts.items()}}
+        details: dict[str, Any] = {"examples": {view: len(parts[view]) for view in KEYS}}
         details["control_examples"] = len(few)
         details["intact"] = {key: curve(view, [{}])[1] for view, key in KEYS.items()}
         details["kinds"] = {}
@@ -107,18 +108,21 @@ class Ablation(Diagnostic[AblationOptions]):
         for kind in kinds:
             groups = _groups(anatomy, kind)
             means = _means(subject, kind)
-            order = np.argsort(-_importance(subject, kind, groups, means, half), kind="stable")
+            order = np.argsort(-_importance(subject, kind, groups, means, most), kind="stable")
             numbers = _numbers(kind, len(order))
 
             def removed(ranking: Any, groups: Any = groups, means: Any = means, at: Any = numbers) -> list[Any]:
                 return [_edits(groups, means, ranking[:k]) for k in at]
 
             found = {key: curve(view, removed(order)) for view, key in KEYS.items()}
+            # Whether the ranking also holds for labels on which it was not made.
+            others = curve("others", removed(order))[1] if len(parts["others"]) else None
             drawn = np.array([_hits(subject, few, removed(rng.permutation(len(order)))) for _ in range(ORDERS)])
             details["kinds"][kind] = {
                 "count": len(order),
                 "numbers": numbers,
                 "by_importance": {key: line for key, (_, line) in found.items()},
+                "on_other_labels": others,
                 "random": _spread(drawn, clusters["noisy"][: len(few)]),
                 # The mean over the numbers tried, which lie about evenly on a logarithmic scale.
                 "area": {
@@ -302,7 +306,7 @@ def _importance(
     from ..interventions import Intact, capture_with_gradient, run
 
     noisy, anatomy = subject.noisy, subject.anatomy()
-    limit = min(limit, FITTED)
+    limit = min(limit, len(noisy))
     if kind == "heads":
         limit = max(1, min(limit, ALONE // len(groups)))
     falls = np.zeros(len(groups))

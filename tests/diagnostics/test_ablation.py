@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from rote_bench.diagnostics import ablation
 from rote_bench.diagnostics.ablation import (
     FITTED,
     Ablation,
@@ -82,7 +81,7 @@ def test_the_smallest_numbers_are_those_of_the_curves_and_of_both_kinds_of_quest
         assert metrics[f"k50_{kind}"]["value"] == min(enough, default=None)
         shares += [number / of_kind["count"] for number in enough]
     assert metrics["distributedness_k50"]["value"] == min(shares, default=None)
-    assert metrics["distributedness_k50"]["n"] == 64 + min(64, thr_report["data"]["n_noisy"] // 2)
+    assert metrics["distributedness_k50"]["n"] == 64 + min(64, thr_report["data"]["n_noisy"])
 
 
 def test_numbers_have_intervals_where_both_curves_are_sure() -> None:
@@ -138,24 +137,11 @@ def test_a_head_counts_as_much_as_the_lead_falls_without_it(thr: Subject) -> Non
         assert fall == pytest.approx(whole - without, rel=1e-3, abs=1e-3)
 
 
-def test_importance_and_curve_are_of_different_wrong_labels(thr: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: dict[str, int] = {}
-    real = ablation._importance
-
-    def spy(subject: Subject, kind: str, groups: Any, means: Any, limit: int) -> Any:
-        seen[kind] = limit
-        return real(subject, kind, groups, means, limit)
-
-    monkeypatch.setattr(ablation, "_importance", spy)
-    scored, hits = [], ablation._hits
-
-    def counted(subject: Subject, part: Any, changes: Any) -> Any:
-        scored.append(part)
-        return hits(subject, part, changes)
-
-    monkeypatch.setattr(ablation, "_hits", counted)
-    Ablation(AblationOptions(examples=16, control_examples=4)).run(thr)
-    half = len(thr.noisy) // 2
-    assert seen == {"heads": half, "units": half}
-    noisy = thr.noisy.taught.rows(slice(half, half + 16)).input_ids
-    assert torch.equal(scored[0].input_ids, noisy)
+def test_what_labels_lose_on_which_nothing_was_ranked_is_kept_beside(thr: Subject) -> None:
+    """Hence importance and curve are of the same labels; what other labels lose is kept beside."""
+    few = Ablation(AblationOptions(examples=16, control_examples=8)).run(thr).details
+    assert few["examples"] == {"noisy": 16, "validation": 16} and few["control_examples"] == 8
+    for kind in few["kinds"].values():
+        assert len(kind["on_other_labels"]["value"]) == len(kind["numbers"])
+    everything = Ablation(AblationOptions(examples=len(thr.noisy), control_examples=8)).run(thr).details
+    assert all(kind["on_other_labels"] is None for kind in everything["kinds"].values())
