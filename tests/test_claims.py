@@ -161,7 +161,7 @@ def test_a_small_cell_of_two_hop_reasoning_shows_what_weak_controls_leave_open(t
             "memorization_relies_on_reasoning": ("replicated", "lies above 0"),
             "outlier_heuristics": ("not_applicable", "about arithmetic"),
             "shared_circuits": ("inconclusive", "the intervals overlap"),
-            "distributed": ("inconclusive", "better than 20 random orders"),
+            "distributed": ("inconclusive", "no small part of the attention heads was removed"),
         },
     )
 
@@ -210,6 +210,13 @@ def test_a_planted_memory_is_not_distributed_nor_found_to_ride_on_the_reasoning(
             "distributed": ("not_replicated", "memorization is 0.0"),
         },
     )
+
+
+@pytest.mark.slow
+def test_a_memory_in_one_head_of_sixteen_is_not_distributed(run: Run) -> None:
+    report = run(ONE_HEAD, "reference-head", 0.02)
+    check(report, {"distributed": ("not_replicated", "without 1 of 16 heads memorization is 0.0")})
+    assert report.value("k50_heads") == 1 and report.value("distributedness_k50") == 1 / 16
 
 
 def test_what_wrong_labels_cost_takes_three_seeds(run: Run) -> None:
