@@ -107,6 +107,7 @@ def removed(
         "count": count,
         "numbers": numbers,
         "by_importance": {"validation_accuracy": levels(*accuracy), "memorization_rate": levels(*memory)},
+        "accuracy_kept": levels(*accuracy, reach=0.02),
         "random": {**levels(*[0.95] * len(numbers)), "reach_of_mean": [0.05] * len(numbers)},
         "area": {"by_importance": 0.5, "random": [0.6] * 20},
     }

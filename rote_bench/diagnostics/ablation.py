@@ -79,7 +79,7 @@ class Ablation(Diagnostic[AblationOptions]):
         ),
     )
     Options: ClassVar[type] = AblationOptions
-    passes = (2, 23)
+    passes = (3, 31)
 
     def run(self, subject: Subject) -> Result:
         noisy, held = subject.noisy, subject.validation
@@ -102,7 +102,9 @@ class Ablation(Diagnostic[AblationOptions]):
 
         details: dict[str, Any] = {"examples": {view: len(parts[view]) for view in KEYS}}
         details["control_examples"] = len(few)
-        details["intact"] = {key: curve(view, [{}])[1] for view, key in KEYS.items()}
+        whole = {view: curve(view, [{}]) for view in KEYS}
+        details["intact"] = {key: whole[view][1] for view, key in KEYS.items()}
+        right = whole["validation"][0][:, 0]
         details["kinds"] = {}
         rng = subject.rng(self.name)
         for kind in kinds:
@@ -115,6 +117,8 @@ class Ablation(Diagnostic[AblationOptions]):
                 return [_edits(groups, means, ranking[:k]) for k in at]
 
             found = {key: curve(view, removed(order)) for view, key in KEYS.items()}
+            # Of the held-out questions that the whole model answers: the same ones, so that few are enough to tell.
+            kept = levels(found["validation_accuracy"][0][right], clusters["validation"][right])
             # Whether the ranking also holds for labels on which it was not made.
             others = curve("others", removed(order))[1] if len(parts["others"]) else None
             drawn = np.array([_hits(subject, few, removed(rng.permutation(len(order)))) for _ in range(ORDERS)])
@@ -122,6 +126,7 @@ class Ablation(Diagnostic[AblationOptions]):
                 "count": len(order),
                 "numbers": numbers,
                 "by_importance": {key: line for key, (_, line) in found.items()},
+                "accuracy_kept": kept,
                 "on_other_labels": others,
                 "random": _spread(drawn, clusters["noisy"][: len(few)]),
                 # The mean over the numbers tried, which lie about evenly on a logarithmic scale.

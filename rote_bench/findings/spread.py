@@ -12,7 +12,7 @@ from .kept import count, details_of, share, shares
 from .rules import HALF, INCONCLUSIVE, NOT_APPLICABLE, NOT_REPLICATED, REPLICATED, Ruling, shown
 
 FEW_HEADS, FEW_UNITS = 2, 0.05  # heads (an eighth of all at the most) and share of units that are a small part
-SPARED = 0.95  # of the intact held-out accuracy
+SPARED = 0.95  # of the held-out answers that were right
 ORDERS = 20
 KINDS = {"heads": "attention heads", "units": "MLP units"}
 
@@ -22,12 +22,13 @@ class _Part:
     """The most important heads or units, and what is left without them.
 
     Attributes:
+        kept: of the held-out answers that were right.
         random: the least that is left of memorization on average without as many random ones, by its interval.
     """
 
     name: str
     memory: Estimate
-    accuracy: Estimate
+    kept: Estimate
     random: float
 
 
@@ -47,10 +48,10 @@ def distributed(report: Report) -> Ruling:
     open_questions: list[str] = []
     for part in (part for found in parts.values() for part in found):
         said = f"without {part.name} memorization is {shown(part.memory)} of {memory:.3f}"
-        said += f", held-out accuracy {shown(part.accuracy)} of {accuracy:.3f}"
-        assert part.memory.ci_low is not None and part.memory.ci_high is not None and part.accuracy.ci_low is not None
+        said += f", and {shown(part.kept)} of right held-out answers stay"
+        assert part.memory.ci_low is not None and part.memory.ci_high is not None and part.kept.ci_low is not None
         if part.memory.ci_high < half:
-            if part.accuracy.ci_low < SPARED * accuracy:
+            if part.kept.ci_low < SPARED:
                 open_questions.append(f"{said}: both fall, or may")
             elif part.random <= half:
                 open_questions.append(f"{said}, but as many random ones may take as much of memorization")
@@ -86,12 +87,12 @@ def _small_parts(details: Mapping[str, object], kind: str) -> Iterator[_Part]:
     """The few heads or units that were removed, the memorization left without them and the accuracy."""
     found = at(details, "kinds", kind)
     total, numbers = count(at(found, "count")), at(found, "numbers")
-    memory, accuracy = (_line(at(found, "by_importance", key)) for key in ("memorization_rate", "validation_accuracy"))
+    memory, kept = _line(at(found, "by_importance", "memorization_rate")), _line(at(found, "accuracy_kept"))
     random, reach = shares(at(found, "random", "value")), at(found, "random", "reach_of_mean")
     rows = zip(
         numbers if isinstance(numbers, list) else [],
         memory,
-        accuracy,
+        kept,
         random,
         shares(reach) if isinstance(reach, list) else [],
         strict=False,
