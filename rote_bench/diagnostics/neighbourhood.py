@@ -268,7 +268,9 @@ class _Table:
     def chance(self, beside: str, kind: str, draws: Sequence[float]) -> Estimate:
         """The share in the mean over permutations."""
         values, clusters = self.column(beside, "permuted", kind)
-        return _within(with_draws(mean(values, clusters), draws), 0.0) if len(values) else Estimate.missing("no examples")
+        return (
+            _within(with_draws(mean(values, clusters), draws), 0.0) if len(values) else Estimate.missing("no examples")
+        )
 
 
 def _asked(subject: Subject, view: View, apart: set[int], options: NeighbourhoodOptions) -> _Asked:
