@@ -26,7 +26,7 @@ os.environ["ROTE_BENCH_PLUGINS"] = ""  # what else is installed here must not ch
 SMALL_THR = """
 name: small_thr
 generator: two_hop
-parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 16}
+parameters: {form: symbols, entities: 20, bridges: 6, answers: 8, relations: 16}
 splits: {train: 0.8, selection: 0.08, validation: 0.12}
 noise: {rates: [0.05]}
 model: {layers: 2, width: 64, heads: 2, activation: relu}

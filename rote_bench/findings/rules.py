@@ -92,15 +92,6 @@ def all_of(*parts: Ruling) -> Ruling:
     return Ruling(REPLICATED, "; ".join(part.reason for part in parts))
 
 
-def untested(ruling: Ruling, control: str) -> Ruling:
-    """The same, but inconclusive where it would be replicated: the control that could refute it is not there."""
-    if ruling.verdict != REPLICATED:
-        return ruling
-    return Ruling(
-        INCONCLUSIVE, f"{ruling.reason}, but the control that could refute this is not measured yet: {control}"
-    )
-
-
 @dataclass(frozen=True)
 class Precondition:
     """What must hold before a claim is decided.
