@@ -99,7 +99,16 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
             why = f"from {STARTS[given_up[0]]} {LEVEL:.0%} were not memorised in {details['limit']} steps"
             return {"memorization_reuse": Estimate.missing(why)}
         saved = [math.log2(c / b) for b, c in zip(steps["before"], steps["other"], strict=True)]
-        return {"memorization_reuse": replace(across_seeds(saved), ci_method="t over orders of the examples")}
+        found = across_seeds(saved)
+        assert found.value is not None and found.ci_low is not None and found.ci_high is not None
+        # Where every order takes as many steps, these are still known to the nearest evaluation alone.
+        earlier = [[max(1, n - EVERY + 1) for n in steps[name]] for name in ("before", "other")]
+        least = [math.log2(c / b) for b, c in zip(steps["before"], earlier[1], strict=True)]
+        most = [math.log2(c / b) for b, c in zip(earlier[0], steps["other"], strict=True)]
+        low = found.value - math.hypot(found.value - found.ci_low, found.value - sum(least) / len(least))
+        high = found.value + math.hypot(found.ci_high - found.value, sum(most) / len(most) - found.value)
+        method = "t over orders of the examples, with the spacing of evaluations"
+        return {"memorization_reuse": replace(found, ci_low=low, ci_high=high, ci_method=method)}
 
     def _steps(self, subject: Subject, model: nn.Module, taught: Encoded, seed: int) -> int | None:
         """Steps until so many of the wrong labels are given; None where they never are."""
