@@ -373,7 +373,7 @@ def _training() -> Numbers:
 def subject() -> Any:
     """The model of both snapshots with a learning curve that is made up."""
     from rote_bench.models.anatomy import Anatomy
-    from rote_bench.subject import Subject
+    from rote_bench.subject import Subject, Twin
     from rote_bench.training.curve import Evaluation
 
     task, data = made()
@@ -395,17 +395,19 @@ def subject() -> Any:
         for k in range(1, 9)
     ]
     anatomies = {name: Anatomy.of(small_model(file)) for name, file in SNAPSHOTS.items()}
-    return Subject(spec(), task, data, words(), anatomies, curve, "cpu", cap=128, batch_size=64)
+    twin = Twin("", lambda: np.arange(len(data.validation)) % 7 > 0, lambda: anatomies["pre_memorization"])
+    return Subject(spec(), task, data, words(), anatomies, curve, "cpu", cap=128, batch_size=64, twin=twin)
 
 
 SNAPSHOTS = {"pre_memorization": "pre", "post_memorization": "post"}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {"memorization_reuse": {"examples": 16, "steps": 100}}
 
 
 def diagnostic(name: str) -> Numbers:
     """Every metric of one diagnostic on that subject."""
     cls = registry().table("diagnostics")[name]
-    chosen = next(d for d in spec().diagnostics if d.name == name)
-    result = cls(build(cls.Options, chosen.options), seed=spec().seeds.bootstrap).run(subject())
+    options: Mapping[str, Any] = next((d.options for d in spec().diagnostics if d.name == name), OPTIONS.get(name, {}))
+    result = cls(build(cls.Options, options), seed=spec().seeds.bootstrap).run(subject())
     return {metric: _estimate(e) for metric, e in sorted(result.metrics.items())}
 
 
