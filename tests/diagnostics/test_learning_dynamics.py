@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from rote_bench.diagnostics.learning_dynamics import Measured, crossing, lag
 from rote_bench.training.curve import Evaluation
@@ -58,7 +61,12 @@ def test_the_peak_is_a_share_of_the_questions_that_the_curve_was_measured_on(tmp
     right = max(shares) * 33
     assert 0 < right < 33 and right == pytest.approx(round(right), abs=1e-9)
     peak = report["metrics"]["early_clean_peak"]
-    low, high = binomtest(round(right), 33).proportion_ci(method="wilson")
+    effect = report["diagnostics"]["learning_dynamics"]["details"]["design_effects"]["noisy"]
+    samples = pyarrow.parquet.read_table(cell / "samples.parquet", filters=[("split", "=", "train_noisy")]).to_pylist()
+    groups = Counter(row["group"] for row in samples[:33])
+    assert effect == pytest.approx(1 + 0.05 * (sum(size**2 for size in groups.values()) / 33 - 1))
+    z, share, n = norm.ppf(0.975), max(shares), 33 / effect  # Wilson's ends: where a share is z errors away
+    low, high = sorted(np.roots([1 + z**2 / n, -2 * share - z**2 / n, share**2]))
     assert (peak["n"], peak["value"]) == (33, pytest.approx(max(shares)))
     assert (peak["ci_low"], peak["ci_high"]) == (pytest.approx(low), pytest.approx(high))
     assert report["metrics"]["early_clean_peak_relative"]["n"] == 33

@@ -80,7 +80,9 @@ def test_curves_are_cut_to_the_steps_that_all_seeds_have() -> None:
     assert curve[-1]["right"] == pytest.approx(np.mean(last))
     over = curve[-1]["over_seeds"]["right"]
     assert (over["ci_low"], over["ci_high"]) == pytest.approx(t_interval(last))
-    assert "over_seeds" not in merge(seeds[:2]).details["curve"][0]
+    assert merge(seeds[:2]).details["curve"][1]["over_seeds"]["right"] == {
+        "value": pytest.approx((10 / 50 + 10 / 51) / 2)
+    }
 
 
 def test_what_is_not_shared_is_null_or_missing_and_said() -> None:
