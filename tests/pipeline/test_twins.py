@@ -125,8 +125,11 @@ def test_a_step_is_the_same_for_all(task: Path, tmp_path: Path) -> None:
     [
         (["--twin", "--no-train"], "--twin: a model that is not trained has no twin"),
         (["--twin", "--noise-rate", "0"], "--twin: the cell at noise rate 0 is the twin itself"),
-        (["--set", "training.schedule.settle=1"], "is not between the end of warmup, 2, and the last"),
-        (["--set", "training.schedule.settle=46"], "annealing fits, 45"),
+        (
+            ["--set", "training.schedule.settle=1"],
+            "after step 1: warmup ends at 2, and the last step from which annealing fits is 45",
+        ),
+        (["--set", "training.schedule.settle=46"], "give schedule.settle a step from 2 to 45"),
         (["--set", "training.schedule.settle=soon"], "an integer or"),
     ],
 )
