@@ -147,65 +147,53 @@ class Nodes:
         Args:
             steps: points of each integral to begin with.
         """
-        n, full = len(problem.ids), 0.0
-        scores = {site: np.zeros(count) for site, count in zip(self.sites, self.counts, strict=True)}
-        ablated = dict.fromkeys(self.sites, 0.0)
-        for rows in batches(n, max(1, self.batch_size // steps)):
-            part = problem.part(rows)
-            with torch.no_grad():
-                intact = Intact(self.anatomy, part.ids, [*self.sites, *map(_whole, self.sites)], columns=part.columns)
-            lead = float(part.lead(intact.logits).sum()) / n
-            full += lead
-            runs: dict[int, Intact] = {}
-            for site, size in zip(self.sites, self.sizes, strict=True):
-                own = intact.states[site]
-                mean = self.means[site].to(own.dtype)
-                onward = self._onward(site, intact)
-                left = float(onward.lead(part, mean.expand_as(own), intact).sum()) / n
-                found = self._integral(onward, part, intact, runs, mean, steps, n, lead - left)
-                scores[site] += found.sum((0, 1)).reshape(-1, size).sum(1).double().cpu().numpy()
-                ablated[site] += left
-        gaps = [_gap(float(scores[s].sum()), full - ablated[s], full) for s in self.sites]
-        return np.concatenate(list(scores.values())), max(gaps)
-
-    def _integral(
-        self,
-        onward: _Onward,
-        part: Problem,
-        intact: Intact,
-        runs: dict[int, Intact],
-        mean: Tensor,
-        steps: int,
-        n: int,
-        fall: float,
-    ) -> Tensor:
-        """(rows, length, width) the integral of the gradient times the way from the mean."""
-        own = intact.states[onward.site]
-        way, lead = own - mean, float(part.lead(intact.logits).sum()) / n
-
-        def total(shares: Tensor) -> Tensor:
-            """The sum of gradients at some shares of the way, as many at once as there are to begin with."""
-            out = torch.zeros_like(own, dtype=torch.float32)
-            for start in range(0, len(shares), steps):
-                some = shares[start : start + steps]
-                times = len(some)
-                if times not in runs:
-                    runs[times] = intact.repeated(times)
-                points = (mean + some.view(-1, 1, 1, 1) * way).flatten(0, 1)
-                gradient = onward.gradient(part.repeated(times), points, runs[times], n).float()
-                out += gradient.view(times, *own.shape).sum(0)
-            return out
-
-        count = steps
-        summed = total((torch.arange(count, device=own.device, dtype=own.dtype) + 0.5) / count)
-        for _ in range(REFINED):
-            found = summed / count * way.float()
-            if _gap(float(found.sum()), fall, lead) <= CLOSE_ENOUGH:
-                return found
-            cells = torch.arange(count, device=own.device, dtype=own.dtype)
-            summed += total(torch.cat([(cells + 1 / 6) / count, (cells + 5 / 6) / count]))
+        n, full, count, device = len(problem.ids), 0.0, steps, problem.ids.device
+        summed = {site: np.zeros(nodes) for site, nodes in zip(self.sites, self.counts, strict=True)}
+        points, gaps, falls = (
+            dict.fromkeys(self.sites, steps),
+            dict.fromkeys(self.sites, 0.0),
+            dict.fromkeys(self.sites, 0.0),
+        )
+        pending, shares = self.sites, (torch.arange(count, device=device) + 0.5) / count
+        for again in range(REFINED + 1):
+            for rows in batches(n, max(1, self.batch_size // steps)):
+                part = problem.part(rows)
+                looked = [*pending, *map(_whole, pending)]
+                with torch.no_grad():
+                    intact = Intact(self.anatomy, part.ids, looked, columns=part.columns)
+                lead = float(part.lead(intact.logits).sum()) / n
+                full += 0.0 if again else lead
+                runs: dict[int, Intact] = {}
+                for site in pending:
+                    own = intact.states[site]
+                    mean, onward = self.means[site].to(own.dtype), self._onward(site, intact)
+                    if not again:
+                        falls[site] += lead - float(onward.lead(part, mean.expand_as(own), intact).sum()) / n
+                    for some in (shares[start : start + steps] for start in range(0, len(shares), steps)):
+                        if len(some) not in runs:
+                            runs[len(some)] = intact.repeated(len(some))
+                        summed[site] += self._along(onward, part, own, mean, some.to(own.dtype), runs[len(some)], n)
+            gaps |= {s: _gap(float(summed[s].sum()) / points[s], falls[s], full) for s in pending}
+            pending = [site for site in pending if gaps[site] > CLOSE_ENOUGH]
+            if not pending or again == REFINED:
+                break
+            cells = torch.arange(count, device=device)
+            shares = torch.cat([(cells + 1 / 6) / count, (cells + 5 / 6) / count])
             count *= 3
-        return summed / count * way.float()
+            points |= dict.fromkeys(pending, count)
+        return np.concatenate([summed[site] / points[site] for site in self.sites]), max(gaps.values())
+
+    def _along(
+        self, onward: _Onward, part: Problem, own: Tensor, mean: Tensor, shares: Tensor, runs: Intact, n: int
+    ) -> NDArray[np.float64]:
+        """(nodes,) the way from the mean times the gradient at some shares of it, summed over these and rows."""
+        way, times = own - mean, len(shares)
+        along = (mean + shares.view(-1, 1, 1, 1) * way).flatten(0, 1)
+        gradient = onward.gradient(part.repeated(times), along, runs, n).float()
+        found = (gradient.view(times, *own.shape).sum(0) * way.float()).sum((0, 1))
+        size = self.sizes[self.sites.index(onward.site)]
+        out: NDArray[np.float64] = found.reshape(-1, size).sum(1).double().cpu().numpy()
+        return out
 
     def _onward(self, site: Site, intact: Intact) -> _Onward:
         """The way on from a site, past its part where that only goes through the projection."""
