@@ -207,7 +207,7 @@ def test_a_planted_memory_is_not_distributed_nor_found_to_ride_on_the_reasoning(
             "memorization_relies_on_reasoning": ("inconclusive", "any lesion of that size may do as much"),
             "outlier_heuristics": ("not_applicable", "no snapshot from before memorization was given"),
             "shared_circuits": ("inconclusive", "the intervals overlap"),
-            "distributed": ("not_replicated", "memorization is 0.0"),
+            "distributed": ("not_replicated", "of 1090 units memorization is"),
         },
     )
 
