@@ -14,6 +14,7 @@ from PIL import Image
 
 from rote_bench import drawing
 from rote_bench.cli import main
+from rote_bench.diagnostics.learning_dynamics import LearningDynamics
 from rote_bench.report.record import Report
 from rote_bench.report.write import save_report
 
@@ -178,8 +179,13 @@ def test_curves_of_seeds_that_end_apart_are_drawn_to_the_end_of_the_shortest(tmp
             }
             for step in (1, 5, *range(20, end + 1, 20))
         ]
-        put(tmp_path, report(seed=seed, details={"learning_dynamics": {"curve": curve, "snapshots": {"post": end}}}))
+        cell = report(seed=seed, details={"learning_dynamics": {"curve": curve, "snapshots": {"post": end}}})
+        (entry,) = cell.diagnostics.values()
+        put(
+            tmp_path, replace(cell, diagnostics={"learning_dynamics": replace(entry, version=LearningDynamics.version)})
+        )
     (file,) = drawing.plot(tmp_path)
     said = written(file)
-    assert said["Title"].endswith("at the peak 60 % of mislabelled questions are right")  # the mean of 50, 60 and 70 %
+    assert said["Title"].startswith("60 % of mislabelled questions are answered right at the peak")  # of 50, 60 and 70
+    assert "10 % of wrong labels" in said["Title"]  # of 0, 10 and 20
     assert said["Description"].endswith("means, 95 % intervals over seeds")

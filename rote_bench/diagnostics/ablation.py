@@ -154,7 +154,7 @@ class Ablation(Diagnostic[AblationOptions]):
         if why is not None:
             return {"distributedness_k50": Estimate.missing(why), **out}
         least = [min((end for end in ends if end is not None), default=None) for ends in zip(*shares, strict=True)]
-        reason = "no share of heads or units halves memorization and spares held-out accuracy: fully distributed"
+        reason = "no share of heads or units halves memorization and spares held-out accuracy"
         return {"distributedness_k50": _number(least, reason, n), **out}
 
     @staticmethod

@@ -212,7 +212,7 @@ class Neurons(Diagnostic[NeuronsOptions]):
                 axes[1].set_ylim(bottom=0)
                 axes[1].set_xticks(range(1, TENTHS + 1))
                 axes[1].set_xlabel("tenth of units, those that follow a pattern best last")
-                axes[1].set_ylabel("mean shift, in each unit's own spread before")
+                axes[1].set_ylabel("mean shift, in units' own spread")
                 axes[1].legend(frameon=False, fontsize=9, loc="lower left")
                 figures.panel(axes[1], "How far units shift")
                 families = details["families"] or {"none": 0}

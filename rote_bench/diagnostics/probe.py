@@ -179,6 +179,7 @@ class Probe(Diagnostic[ProbeOptions]):
 
 def _found(targets: Mapping[str, Any]) -> str:
     """The result in a sentence: what can be read at the place that was chosen for each target."""
+    from ..report.figures import percent
 
     def at(name: str, key: str) -> float:
         table = np.asarray(targets[name][key], dtype=float).ravel()
@@ -186,14 +187,14 @@ def _found(targets: Mapping[str, Any]) -> str:
 
     best = {key: at(ANSWER, key) for key in ("noisy", "validation", "control")}
     sentence = (
-        f"The true answer can be read on {best['noisy']:.0%} of memorised and {best['validation']:.0%} of held-out"
-        f" questions ({best['control']:.0%} of random classes)"
+        f"The true answer can be read on {percent(best['noisy'])} of memorised and {percent(best['validation'])} of"
+        f" held-out questions ({percent(best['control'])} of random classes)"
     )
     concepts = [name for name in targets if name != ANSWER]
     if not concepts:
         return sentence
     noisy, held = (float(np.mean([at(name, key) for name in concepts])) for key in ("noisy", "validation"))
-    return f"{sentence}; intermediate results on {noisy:.0%} and {held:.0%}"
+    return f"{sentence}; intermediate results on {percent(noisy)} and {percent(held)}"
 
 
 def _reading(anatomy: Anatomy, subject: Subject) -> Callable[[View, Tensor], Iterator[Tensor]]:

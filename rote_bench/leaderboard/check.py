@@ -301,8 +301,12 @@ def _again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome
     note = "must be equal: same machine and versions"
     if not exact:
         note = f"intervals must meet: {', '.join(changed) or 'order of operations'} differs"
+    table, measured_by = registry.table("diagnostics"), report.measured_by()
     for name, claimed in report.metrics.items():
         new = repeated.metrics.get(name)
+        if new is None and getattr(table.get(measured_by.get(name, "")), "compares_twin", False):
+            yield _unknown(f"rerun: {name}", claimed, "it compares with the twin, which is not trained again")
+            continue
         if new is None:
             yield Outcome(f"rerun: {name}", DIFFERS, shown(claimed), note="the repeated run has no such metric")
             continue

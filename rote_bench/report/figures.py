@@ -91,7 +91,7 @@ def _name(figure: Figure, text: str) -> None:
 
 def percent(share: float) -> str:
     """A share in a title: ``97 %``, and never 0 or 100 where it is not."""
-    digits = 1 if share not in (0, 1) and not 0.005 <= share < 0.995 else 0
+    digits = next((n for n in range(4) if share in (0, 1) or 0 < round(100 * share, n) < 100), 4)
     return f"{100 * share:.{digits}f} %"
 
 

@@ -12,7 +12,7 @@ from ..tasks.example import Task
 SMALL_TASK = """
 name: small
 generator: two_hop
-parameters: {form: symbols, entities: 16, bridges: 6, answers: 8, relations: 16}
+parameters: {form: symbols, entities: 20, bridges: 6, answers: 8, relations: 16}
 splits: {train: 0.8, selection: 0.08, validation: 0.12}
 noise: {rates: [0.05]}
 model: {layers: 2, width: 64, heads: 2, activation: relu}
@@ -58,17 +58,19 @@ def data_without_noise() -> Any:
 def small_subject() -> Any:
     """A two-layer GPT-2 trained for some seconds on a small two-hop task with 5 % wrong labels, at both snapshots.
 
+    Itself before memorization stands for its twin.
     The same one for every check of a session; nothing may change it.
     """
     from transformers.utils import logging as transformers_logging
 
+    from ..evaluation import matches
     from ..models.anatomy import Anatomy
     from ..pipeline import stages
     from ..pipeline.cell import Cell
     from ..pipeline.settings import Settings
     from ..progress import Progress
-    from ..report.record import POST
-    from ..subject import Subject
+    from ..report.record import POST, PRE
+    from ..subject import Subject, Twin
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -83,4 +85,7 @@ def small_subject() -> Any:
         subject.curve = trained.curve
         subject.snapshots = trained.snapshots
         subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
+        before = subject.anatomies.get(PRE, anatomy)  # knows no wrong labels, as a twin
+        held = subject.all_of("validation").true
+        subject.twin = Twin("", lambda: matches(before.model, [held])[0].numpy(), lambda: before)
     return subject

@@ -196,6 +196,9 @@ def test_words_that_a_tokenizer_takes_for_its_own_are_found() -> None:
         def neighbours(self, example: Any) -> dict[str, list[int]]:
             return {}
 
+        def foils(self, example: Any) -> list[str]:
+            return []
+
         def words(self) -> list[str]:
             return [*super().words(), PAD]
 
