@@ -224,6 +224,8 @@ class Circuits(Diagnostic[CircuitsOptions]):
             "memorization": "only what matters most for wrong labels",
             "random": "random heads and units, as many in each layer",
         }
+        drawn = [value for line in lines.values() for value in line["value"] if value is not None]
+        lowest = max(-2.0, min([-0.3, *(value - 0.3 for value in drawn)]))
         with figures.drawing(path, 2, 10.0, 4.6) as (figure, axes):
             for ax, (task, name) in zip(axes, names.items(), strict=True):
                 for of, label in labels.items():
@@ -236,7 +238,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
                 ax.set_xscale("log")
                 ax.set_xticks(shares, [f"{100 * share:.0f} %" for share in shares])
                 ax.minorticks_off()
-                ax.set_ylim(-0.6, 1.4)
+                ax.set_ylim(lowest, 1.4)
                 figures.panel(ax, name)
                 ax.set_xlabel(f"share of the {details['nodes']:,} heads and MLP units that keep working")
             axes[0].set_ylabel("how much of the preference for\nthe answer is left (1: all)")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..subject import Subject
 
 GROUPS = 8  # equally many held-out questions each; two of them are a quarter
+SHORT = 5  # characters of a number below the axis
 DEPTH = 10  # mislabelled questions that are looked at
 AXES = {"task": "leakage_kernel", "states": "leakage_kernel_states"}
 
@@ -242,7 +243,9 @@ class LeakageKernel(Diagnostic[LeakageKernelOptions]):
                 figures.line(ax, x, kept["observed"], figures.MEMORISED, "the mislabelled questions themselves")
                 ax.axhline(0, color=figures.GREY, linewidth=0.8)
                 ticks = ["nearest", *[""] * (GROUPS - 2), "farthest"]
-                ax.set_xticks(x, [f"{name}\n{value:.2g}" for name, value in zip(ticks, kept["distance"], strict=True)])
+                far = [f"{value:.2g}" for value in kept["distance"]]
+                small = 7.0 if max(map(len, far)) > SHORT else None
+                ax.set_xticks(x, [f"{name}\n{value}" for name, value in zip(ticks, far, strict=True)], fontsize=small)
                 ax.set_xlabel(
                     "eighths of the held-out questions, and their mean distance\nto the nearest mislabelled ones"
                 )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import DIFFERENCE, SHARE, Measure
-from ..statistics import Estimate, difference, mean, minus, proportion, with_draws
+from ..statistics import Estimate, difference, minus, proportion, with_draws
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
             draws: what each permutation makes of ``neighbours`` and of held-out ``errors``.
         """
         same = proportion(*table.column("noisy", "leaked"))
-        chance = with_draws(mean(*table.column("noisy", "permuted")), draws["neighbours"])
+        chance = with_draws(proportion(*table.column("noisy", "permuted")), draws["neighbours"])
         metrics = {
             "neighbour_leakage": difference(*table.column("noisy", "wrong"), *table.column("clean", "wrong")),
             "neighbour_same_label": same,
@@ -268,9 +268,9 @@ class _Table:
     def chance(self, beside: str, kind: str, draws: Sequence[float]) -> Estimate:
         """The share in the mean over permutations."""
         values, clusters = self.column(beside, "permuted", kind)
-        return (
-            _within(with_draws(mean(values, clusters), draws), 0.0) if len(values) else Estimate.missing("no examples")
-        )
+        if not len(values):
+            return Estimate.missing("no examples")
+        return _within(with_draws(proportion(values, clusters), draws), 0.0)
 
 
 def _asked(subject: Subject, view: View, apart: set[int], options: NeighbourhoodOptions) -> _Asked:
