@@ -203,6 +203,8 @@ class Circuits(Diagnostic[CircuitsOptions]):
         for name, estimate in found.items():
             on = ["clean"] if name == "cross_faithfulness_clean" else ["memorization"]
             why = next((why for task in on if (why := _unsaid(details, task)) is not None), None)
+            if why is None and name in ("cross_faithfulness_random", "circuit_sharing"):
+                why = _no_other(scores["clean_on_memorization"], details["random_draws"])
             if why is not None:
                 found[name] = Estimate.missing(why, estimate.n)
         return found
@@ -334,6 +336,13 @@ def _sharing(
     return from_draws(
         value, quotient(again[:, 0] - drawn, again[:, 1] - drawn), f"{bootstrap_method(clusters)} and draws", n
     )
+
+
+def _no_other(cross: ArrayLike, draws: ArrayLike) -> str | None:
+    """Why nothing can be compared: every random circuit keeps to the last digit what the circuit itself keeps."""
+    if not np.allclose(draws, np.asarray(cross, dtype=float).mean(), rtol=0, atol=1e-9):
+        return None
+    return "there is no other circuit with as many heads and units in each layer than the clean task's own"
 
 
 def _unsaid(details: Details, task: str) -> str | None:

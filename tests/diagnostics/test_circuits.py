@@ -199,6 +199,15 @@ def test_a_matched_random_circuit_does_as_well_where_importances_mean_nothing(
     assert found["circuit_sharing"].value is None
 
 
+def test_where_no_other_circuit_is_as_large_none_is_compared(fda: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in networks of few heads, of which a circuit takes all or none in each layer."""
+    monkeypatch.setattr(Nodes, "matched", lambda self, kept, rng: kept)
+    found = Circuits(CircuitsOptions(examples=64, steps=2)).run(alone(fda)).metrics
+    for name in ("cross_faithfulness_random", "circuit_sharing"):
+        assert found[name].value is None and "no other circuit" in str(found[name].reason_if_null)
+    assert found["cross_faithfulness_memorization"].value is not None
+
+
 def test_circuits_need_two_halves(fda: Subject) -> None:
     few = Subject(fda.spec, fda.task, fda.data, fda.tokenizer, fda.anatomies, [], "cpu", cap=3)
     with pytest.raises(NotApplicable, match="too few examples"):
