@@ -364,6 +364,13 @@ def with_draws(found: Estimate, draws: ArrayLike) -> Estimate:
     return replace(found, ci_low=low, ci_high=high, ci_method=f"{found.ci_method}, with {k} draws of the control")
 
 
+def within(found: Estimate, bounds: tuple[float, float]) -> Estimate:
+    """An estimate whose interval ends where its values do, as those that were added in squares may not."""
+    if found.ci_low is None or found.ci_high is None:
+        return found
+    return replace(found, ci_low=max(bounds[0], found.ci_low), ci_high=min(bounds[1], found.ci_high))
+
+
 def bootstrap(
     statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     values: ArrayLike,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -145,14 +146,20 @@ class OneHead(Reference):
         return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
 
 
+def untrained(request: ModelRequest, **overrides: int) -> Any:
+    """A small GPT-2 with random weights, for the task and seed that are asked for."""
+    from rote_bench.plugin import FromConfig
+
+    changes = {**request.overrides, "activation": "relu", **overrides}
+    return FromConfig().load(replace(request, name="gpt2-nano", dtype="float32", overrides=changes)).model
+
+
 def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
     """A small GPT-2 trained on the true answers; on request the last head of its first block is silent throughout."""
     import torch
 
     from rote_bench.plugin import (
-        FromConfig,
         Levels,
-        ModelRequest,
         Recipe,
         Schedule,
         concatenate,
@@ -161,17 +168,7 @@ def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
         train,
     )
 
-    base = ModelRequest(
-        "gpt2-nano",
-        request.vocab_size,
-        request.max_length,
-        request.pad_token_id,
-        request.eos_token_id,
-        request.seed,
-        request.device,
-        overrides={**request.overrides, "activation": "relu"},
-    )
-    model = FromConfig().load(base).model
+    model = untrained(request)
     silent = None
     if without_a_head:
         block = model.transformer.h[0]
@@ -270,19 +267,9 @@ class Units(Reference):
     def make(self, request: ModelRequest) -> LoadedModel:
         import torch
 
-        from rote_bench.plugin import FromConfig, LoadedModel, ModelRequest, encode
+        from rote_bench.plugin import LoadedModel, encode
 
-        base = ModelRequest(
-            "gpt2-nano",
-            request.vocab_size,
-            request.max_length,
-            request.pad_token_id,
-            request.eos_token_id,
-            request.seed,
-            request.device,
-            overrides={**request.overrides, "layers": 1, "activation": "relu"},
-        )
-        model = FromConfig().load(base).model.eval()
+        model = untrained(request, layers=1).eval()
         data, block = request.data, model.transformer.h[0]
         taught = dict(zip((e.prompt for e in data.train.examples), data.train.labels, strict=True))
         examples = [*data.train.examples, *data.selection.examples, *data.validation.examples]

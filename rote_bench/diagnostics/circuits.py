@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -26,7 +26,7 @@ from ..statistics import (
     mean,
     quotient,
     resampled_means,
-    t_quantile,
+    with_draws,
 )
 from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
@@ -299,20 +299,13 @@ def _lines(kept: NDArray[np.float64], groups: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_random(scores: ArrayLike, draws: ArrayLike, groups: Sequence[str]) -> Estimate:
-    """What a random circuit keeps, in an interval that holds one more of them (Student's prediction interval).
+    """What a random circuit keeps, in an interval that holds one more of them.
 
     Args:
         scores: (n,) the mean over draws for each example, whose clusters give the error over examples.
         draws: (draws,) the mean over examples of each.
     """
-    found, means = mean(scores, cluster_codes(groups)), np.asarray(draws, dtype=float)
-    if found.value is None or found.ci_high is None:
-        return found
-    k = len(means)
-    spread = t_quantile(k - 1) * float(means.std(ddof=1)) * math.sqrt(1 + 1 / k)
-    reach = math.hypot(found.ci_high - found.value, spread)
-    method = f"{found.ci_method} and a further random circuit beside {k}, by t"
-    return replace(found, ci_low=found.value - reach, ci_high=found.value + reach, ci_method=method)
+    return with_draws(mean(scores, cluster_codes(groups)), draws)
 
 
 def _sharing(

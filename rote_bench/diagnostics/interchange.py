@@ -11,14 +11,14 @@ example whose intermediate result is the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from ..measures import SHARE, Measure
-from ..statistics import Estimate, cluster_codes, proportion, with_draws
+from ..statistics import Estimate, cluster_codes, proportion, with_draws, within
 from . import Details, Diagnostic, NotApplicable, Records, Result, levels
 
 if TYPE_CHECKING:
@@ -377,11 +377,8 @@ def _swapped(subject: Subject, view: View, pairs: _Pairs, swaps: Sequence[_Swap]
 
 def _over_draws(hits: NDArray[Any], clusters: NDArray[np.int64]) -> Estimate:
     """The share of hits (n, draws), mean over draws, with the spread of both."""
-    found = with_draws(proportion(hits.mean(1), clusters), hits.mean(0)) if hits.shape[1] > 1 else None
-    if found is None:
-        return proportion(hits[:, 0], clusters)
-    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (found.ci_low, found.ci_high))
-    return replace(found, ci_low=low, ci_high=high)
+    found = proportion(hits.mean(1), clusters)
+    return within(with_draws(found, hits.mean(0)), SHARE) if hits.shape[1] > 1 else found
 
 
 def _asked_view(subject: Subject, table: _Table) -> View:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import DIFFERENCE, SHARE, Measure
-from ..statistics import Estimate, difference, minus, proportion, with_draws
+from ..statistics import Estimate, difference, minus, proportion, with_draws, within
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         metrics = {
             "neighbour_leakage": difference(*table.column("noisy", "wrong"), *table.column("clean", "wrong")),
             "neighbour_same_label": same,
-            "neighbour_leakage_excess": replace(_within(minus(same, chance), -1.0), n=same.n),
+            "neighbour_leakage_excess": replace(within(minus(same, chance), DIFFERENCE), n=same.n),
         }
         hits, clusters = table.column("error", "leaked", ALL)
         if len(hits) < FEWEST:
@@ -270,7 +270,7 @@ class _Table:
         values, clusters = self.column(beside, "permuted", kind)
         if not len(values):
             return Estimate.missing("no examples")
-        return _within(with_draws(proportion(values, clusters), draws), 0.0)
+        return within(with_draws(proportion(values, clusters), draws), SHARE)
 
 
 def _asked(subject: Subject, view: View, apart: set[int], options: NeighbourhoodOptions) -> _Asked:
@@ -359,13 +359,6 @@ def _errors(
         "permuted": [share for draws in permuted.values() for share in draws.mean(0).tolist()],
     }
     return columns, {kind: draws.mean(1).tolist() for kind, draws in permuted.items() if len(rows)}
-
-
-def _within(found: Estimate, least: float) -> Estimate:
-    """The estimate of a share, or of a difference of shares, whose interval ends where they do."""
-    if found.ci_low is None or found.ci_high is None:
-        return found
-    return replace(found, ci_low=max(least, found.ci_low), ci_high=min(1.0, found.ci_high))
 
 
 def _levels(found: Sequence[Estimate]) -> dict[str, list[float | None]]:
