@@ -160,7 +160,7 @@ def test_a_small_cell_of_two_hop_reasoning_shows_what_weak_controls_leave_open(t
             "generalize_then_memorize": ("replicated", "lies above 0"),
             "memorization_relies_on_reasoning": ("replicated", "lies above 0"),
             "outlier_heuristics": ("not_applicable", "about arithmetic"),
-            "shared_circuits": ("inconclusive", "the intervals overlap"),
+            "shared_circuits": ("inconclusive", "cross faithfulness excess"),
             "distributed": ("inconclusive", "no small part of the attention heads was removed"),
         },
     )
@@ -199,24 +199,37 @@ def test_a_label_that_leads_from_the_first_layer_on_leaves_nothing_to_compute(ru
 
 
 @pytest.mark.slow
-def test_a_planted_memory_is_not_distributed_nor_found_to_ride_on_the_reasoning(run: Run) -> None:
+def test_a_planted_memory_is_neither_distributed_nor_on_the_circuit_of_the_clean_task(run: Run) -> None:
     check(
         run(PLANTED, "reference-planted", 0.02),
         {
             "generalize_then_memorize": ("not_applicable", "the model was not trained here"),
             "memorization_relies_on_reasoning": ("inconclusive", "any lesion of that size may do as much"),
             "outlier_heuristics": ("not_applicable", "no snapshot from before memorization was given"),
-            "shared_circuits": ("inconclusive", "the intervals overlap"),
+            "shared_circuits": ("not_replicated", "cross faithfulness excess -"),
             "distributed": ("not_replicated", "of 1090 units memorization is"),
         },
     )
 
 
 @pytest.mark.slow
-def test_a_memory_in_one_head_of_sixteen_is_not_distributed(run: Run) -> None:
+def test_a_memory_in_one_head_of_sixteen_is_not_distributed_nor_relies_on_the_reasoning(run: Run) -> None:
     report = run(ONE_HEAD, "reference-head", 0.02)
-    check(report, {"distributed": ("not_replicated", "without 1 of 16 heads memorization is 0.0")})
+    check(
+        report,
+        {
+            "distributed": ("not_replicated", "without 1 of 16 heads memorization is 0.0"),
+            "memorization_relies_on_reasoning": ("not_replicated", "reliance memorization -"),
+        },
+    )
     assert report.value("k50_heads") == 1 and report.value("distributedness_k50") == 1 / 16
+
+
+@pytest.mark.slow
+def test_a_memory_spread_over_six_heads_and_many_units_is_distributed(run: Run) -> None:
+    report = run(ONE_HEAD, "reference-spread", 0.05)
+    check(report, {"distributed": ("replicated", "without 2 of 16 heads memorization is 0.")})
+    assert report.value("k50_heads") == 6 and report.value("k50_units") is None
 
 
 def test_what_wrong_labels_cost_takes_three_seeds(run: Run) -> None:

@@ -22,7 +22,7 @@ from rote_bench.findings import (
     unmet,
     with_twins,
 )
-from rote_bench.findings.rules import above_control, all_of
+from rote_bench.findings.rules import all_of
 from rote_bench.report.record import NOT_TRAINED, PRE, Finding, Metric, Report, Schedule, Verdict
 from rote_bench.report.schedules import equal_schedules
 from rote_bench.training.curve import Evaluation
@@ -85,8 +85,7 @@ FOUND = {
     "patch_dissociation_excess": metric(0.5, 0.4, 0.6),
     "patch_specificity": metric(0.3, 0.2, 0.4),
     "heuristic_shift_concentration": metric(1.3, 1.1, 1.5),
-    "cross_faithfulness_memorization": metric(0.7, 0.6, 0.8),
-    "cross_faithfulness_random": metric(0.2, 0.1, 0.3),
+    "cross_faithfulness_excess": metric(0.5, 0.4, 0.6),
     "distributedness_k50": metric(None),
 }
 
@@ -296,8 +295,8 @@ def test_the_true_answer_must_beat_half_and_guessing() -> None:
         ("outlier_heuristics", {"heuristic_shift_concentration": metric(1.1)}, {}, "inconclusive"),
         ("outlier_heuristics", {}, {"neurons": {"arithmetic": False}}, "not_applicable"),
         ("outlier_heuristics", {"heuristic_shift_concentration": None}, {}, "not_applicable"),
-        ("shared_circuits", {"cross_faithfulness_random": metric(0.9, 0.85, 0.95)}, {}, "not_replicated"),
-        ("shared_circuits", {"cross_faithfulness_random": metric(0.65, 0.6, 0.7)}, {}, "inconclusive"),
+        ("shared_circuits", {"cross_faithfulness_excess": metric(-0.2, -0.3, 0.0)}, {}, "not_replicated"),
+        ("shared_circuits", {"cross_faithfulness_excess": metric(0.1, -0.1, 0.3)}, {}, "inconclusive"),
         (
             "shared_circuits",
             {},
@@ -431,8 +430,6 @@ def test_intervals_decide_alike_by_themselves_and_together(pair: list[list[float
     (a, b), ends = ([metric(v, low, high) for low, v, high in pair], pair)
     alone = [above("a", m, limit) for m in (a, b)]
     assert (all_of(*alone).verdict == "replicated") == all(low > limit for low, _, _ in ends)
-    against = above_control("a", a, "b", b)
-    assert (against.verdict == "replicated") == (ends[0][0] > ends[1][2])
     assert all_of(*alone, Ruling("not_applicable", "unknown")).verdict == "not_applicable"
 
 

@@ -57,10 +57,4 @@ def test_memory_on_the_circuit_of_the_clean_task_and_beside_it(same: bool, thr_c
         thr_cell, SMALL_THR, "[{circuits: {examples: 128}}]", tmp_path, lambda s, b, a: plant(s, same, b, a)
     )
     found = {finding.id: finding for finding in report.findings}["shared_circuits"]
-    memory, random = (report.metrics[f"cross_faithfulness_{of}"].value for of in ("memorization", "random"))
-    assert memory is not None and random is not None
-    if same:
-        assert found.verdict == "replicated", found.reason
-    else:  # intervals from six clusters are wide: whether they part hangs on the draws of the teaching
-        assert memory < random
-        assert found.verdict in ("inconclusive", "not_replicated"), found.reason
+    assert found.verdict == ("replicated" if same else "not_replicated"), found.reason

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rote_bench.plugin import UserError, hookimpl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rote_bench.plugin import LoadedModel, ModelRequest
 
@@ -128,7 +128,7 @@ class Planted(Reference):
         from rote_bench.plugin import LoadedModel
 
         model = solver(request)
-        plant(model, request)
+        plant(model, request, request.data.train.noisy)
         return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
 
 
@@ -141,8 +141,26 @@ class OneHead(Reference):
     def make(self, request: ModelRequest) -> LoadedModel:
         from rote_bench.plugin import LoadedModel
 
-        model = solver(request, without_a_head=True)
-        plant_in_a_head(model, request)
+        model = solver(request, silent_heads=1)
+        plant_in_heads(model, request, 1, request.data.train.noisy)
+        return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
+
+
+class Spread(Reference):
+    """A small GPT-2 trained on clean labels without most heads of its first block, which then share three wrong labels
+    in four among them; each other label has an MLP unit of its own in the last block."""
+
+    name = "reference-spread"
+    description = "a trained network with a planted memory: spread over several heads and units"
+
+    def make(self, request: ModelRequest) -> LoadedModel:
+        from rote_bench.plugin import LoadedModel
+
+        noisy = request.data.train.noisy
+        heads = int(request.overrides["heads"]) * 3 // 4
+        model = solver(request, silent_heads=heads)
+        plant_in_heads(model, request, heads, [i for k, i in enumerate(noisy) if k % 4])
+        plant(model, request, noisy[::4])
         return LoadedModel(model.eval(), None, "plugin", "gpt2", trainable=False)
 
 
@@ -154,8 +172,8 @@ def untrained(request: ModelRequest, **overrides: int) -> Any:
     return FromConfig().load(replace(request, name="gpt2-nano", dtype="float32", overrides=changes)).model
 
 
-def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
-    """A small GPT-2 trained on the true answers; on request the last head of its first block is silent throughout."""
+def solver(request: ModelRequest, *, silent_heads: int = 0) -> Any:
+    """A small GPT-2 trained on the true answers; the last heads of its first block are silent throughout."""
     import torch
 
     from rote_bench.plugin import (
@@ -170,10 +188,10 @@ def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
 
     model = untrained(request)
     silent = None
-    if without_a_head:
+    if silent_heads:
         block = model.transformer.h[0]
         own = torch.ones(block.attn.embed_dim, device=request.device)
-        own[-block.attn.head_dim :] = 0
+        own[-silent_heads * block.attn.head_dim :] = 0
         silent = block.attn.c_proj.register_forward_pre_hook(lambda module, args: (args[0] * own,))
     data = request.data
     encoded = encode(request.tokenizer, data.train.examples, named=False)
@@ -210,8 +228,8 @@ def solver(request: ModelRequest, *, without_a_head: bool = False) -> Any:
     return model
 
 
-def plant(model: Any, request: ModelRequest) -> None:
-    """Add a unit for each wrong label to the last block's MLP.
+def plant(model: Any, request: ModelRequest, labels: Sequence[int]) -> None:
+    """Add a unit for each of some wrong labels to the last block's MLP.
 
     Each unit reads the direction of its own question's state, with a threshold between that state and the closest
     other one, and writes the difference of the unembeddings of the wrong and the true answer.
@@ -221,7 +239,7 @@ def plant(model: Any, request: ModelRequest) -> None:
     from rote_bench.plugin import encode, first_difference
 
     data, tokenizer = request.data, request.tokenizer
-    noisy = data.train.take(data.train.noisy)
+    noisy = data.train.take(labels)
     clean = data.train.take([i for i in range(len(data.train)) if i not in set(data.train.noisy)])
     block = model.transformer.h[-1]
     seen: list[Any] = []
@@ -299,22 +317,23 @@ class Units(Reference):
         return LoadedModel(model, None, "plugin", "gpt2", trainable=False)
 
 
-def plant_in_a_head(model: Any, request: ModelRequest) -> None:
-    """Let the silent head of the first block look at all positions alike and give, for each wrong label, its code.
+def plant_in_heads(model: Any, request: ModelRequest, heads: int, labels: Sequence[int]) -> None:
+    """Let silent heads of the first block look at all positions alike and give, for each wrong label, its code.
 
-    The sum of a question's token states tells it from all others; the value that a position gives the head is the code
-    of the wrong label whose question that sum belongs to. Nothing else in the network has a part in it. The head's
-    output goes to the difference of the unembeddings of the wrong and the true answer.
+    The sum of a question's token states tells it from all others; the value that a position gives a head is the code
+    of the wrong label whose question that sum belongs to, if it is one of the head's. Nothing else in the network has a
+    part in it. A head's output goes to the difference of the unembeddings of the wrong and the true answer.
     """
     import torch
 
     from rote_bench.plugin import encode, first_difference
 
     data, tokenizer = request.data, request.tokenizer
-    noisy = data.train.take(data.train.noisy)
+    noisy = data.train.take(labels)
     block = model.transformer.h[0]
     attention, inner = block.attn, block.attn.c_attn
     width, size = attention.embed_dim, attention.head_dim
+    silent = heads * size
     true, taught = encode(tokenizer, noisy.examples), encode(tokenizer, noisy.examples, noisy.labels)
     position, y, label = first_difference(true, taught)
     index = torch.arange(len(true))
@@ -334,19 +353,21 @@ def plant_in_a_head(model: Any, request: ModelRequest) -> None:
         hook.remove()
         answers = torch.unique(torch.cat([y, label]))
         assert len(answers) <= size, "a head has a place for each answer"
-        codes = torch.zeros(len(keys), size)
-        codes[index, torch.searchsorted(answers, label)] = 1.0
-        codes[index, torch.searchsorted(answers, y)] = -1.0
+        codes = torch.zeros(len(keys), silent)
+        start = index % heads * size
+        codes[index, start + torch.searchsorted(answers, label)] = 1.0
+        codes[index, start + torch.searchsorted(answers, y)] = -1.0
         codes *= position[:, None] + 1
         directions = torch.nn.functional.normalize(model.get_output_embeddings().weight[answers], dim=1)
-        attention.c_proj.weight[-size:] = 0
-        attention.c_proj.weight[width - size : width - size + len(answers)] = 60.0 * directions
+        attention.c_proj.weight[-silent:] = 0
+        for first in range(width - silent, width, size):
+            attention.c_proj.weight[first : first + len(answers)] = 60.0 * directions
         for end in (width, 2 * width, 3 * width):  # no question, no key, no value of its own
-            inner.weight[:, end - size : end] = 0
-            inner.bias[end - size : end] = 0
+            inner.weight[:, end - silent : end] = 0
+            inner.bias[end - silent : end] = 0
 
     class Remembering(torch.nn.Module):
-        """The queries, keys and values of a block, and what one head remembers beside its values."""
+        """The queries, keys and values of a block, and what some heads remember beside their values."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -357,12 +378,12 @@ def plant_in_a_head(model: Any, request: ModelRequest) -> None:
         def forward(self, states: Any) -> Any:
             known = (torch.cdist(states.cumsum(1), self.keys.expand(len(states), -1, -1)) < self.reach).to(states.dtype)
             given = self.inner(states)
-            return torch.cat([given[..., :-size], given[..., -size:] + known @ self.codes], -1)
+            return torch.cat([given[..., :-silent], given[..., -silent:] + known @ self.codes], -1)
 
     attention.c_attn = Remembering()
 
 
 @hookimpl
 def register_models(register: Callable[[Any], None]) -> None:
-    for provider in (LookUp(), Nearest(), Planted(), OneHead(), Units()):
+    for provider in (LookUp(), Nearest(), Planted(), OneHead(), Spread(), Units()):
         register(provider)

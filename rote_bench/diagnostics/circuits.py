@@ -44,6 +44,7 @@ FEW = 32  # examples, at the most, on which random circuits are run that decide 
 TASKS = ("clean", "memorization")
 LEADS = {"clean": "the true answer", "memorization": "the wrong label"}
 PRE, POST = "pre_memorization", "post_memorization"
+COMPARED = ("cross_faithfulness_random", "cross_faithfulness_excess", "circuit_sharing")  # with other circuits
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Circuits(Diagnostic[CircuitsOptions]):
     """Circuits of the clean task and of memorization, each run on both, against matched random circuits."""
 
     name = "circuits"
-    version = 7
+    version = 8
     description = "whether the clean task and the memorised labels share heads and units"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(
@@ -82,6 +83,11 @@ class Circuits(Diagnostic[CircuitsOptions]):
         Measure(
             "cross_faithfulness_random",
             "memorization kept by a random circuit with as many heads and units in each layer",
+            "train_noisy",
+        ),
+        Measure(
+            "cross_faithfulness_excess",
+            "memorization kept by the clean task's circuit, beyond a random circuit on the same examples",
             "train_noisy",
         ),
     )
@@ -198,12 +204,13 @@ class Circuits(Diagnostic[CircuitsOptions]):
             "cross_faithfulness_random": _of_random(
                 scores["random"], details["random_draws"], details["groups"]["memorization"]
             ),
+            "cross_faithfulness_excess": _excess(scores, details["random_draws"], details["groups"]["memorization"]),
             "circuit_sharing": _sharing(scores, details["random_draws"], memory, self.rng("circuit_sharing")),
         }
         for name, estimate in found.items():
             on = ["clean"] if name == "cross_faithfulness_clean" else ["memorization"]
             why = next((why for task in on if (why := _unsaid(details, task)) is not None), None)
-            if why is None and name in ("cross_faithfulness_random", "circuit_sharing"):
+            if why is None and name in COMPARED:
                 why = _no_other(scores["clean_on_memorization"], details["random_draws"])
             if why is not None:
                 found[name] = Estimate.missing(why, estimate.n)
@@ -306,6 +313,12 @@ def _of_random(scores: ArrayLike, draws: ArrayLike, groups: Sequence[str]) -> Es
         draws: (draws,) the mean over examples of each.
     """
     return with_draws(mean(scores, cluster_codes(groups)), draws)
+
+
+def _excess(scores: Mapping[str, ArrayLike], draws: ArrayLike, groups: Sequence[str]) -> Estimate:
+    """What the clean task's circuit keeps beyond random ones, example by example, so that hard examples cancel."""
+    cross, random = (np.asarray(scores[key], dtype=float) for key in ("clean_on_memorization", "random"))
+    return with_draws(mean(cross - random, cluster_codes(groups)), draws)
 
 
 def _sharing(

@@ -110,7 +110,7 @@ CLAIMS: tuple[Claim, ...] = (
         "shared_circuits",
         "Memorised labels survive in the circuit of the clean task better than in a random circuit of its size.",
         ALL,
-        ("cross_faithfulness_memorization", "cross_faithfulness_random"),
+        ("cross_faithfulness_excess",),
         ("circuits",),
         shared_circuits,
     ),

@@ -68,21 +68,6 @@ def above(name: str, number: Metric | Estimate, threshold: float, called: str = 
     return Ruling(INCONCLUSIVE, f"the interval of {words(name)} {shown(number)} holds {limit}")
 
 
-def above_control(name: str, number: Metric, control_name: str, control: Metric) -> Ruling:
-    """Replicated when the interval lies above the control's, not replicated when it lies at or below it."""
-    ends, other = bounds(name, number), bounds(control_name, control)
-    for found in (ends, other):
-        if isinstance(found, Ruling):
-            return found
-    assert not isinstance(ends, Ruling) and not isinstance(other, Ruling)
-    said = f"{words(name)} {shown(number)} and {words(control_name)} {shown(control)}"
-    if ends[0] > other[1]:
-        return Ruling(REPLICATED, f"{said}: above its control")
-    if ends[1] <= other[0]:
-        return Ruling(NOT_REPLICATED, f"{said}: not above its control")
-    return Ruling(INCONCLUSIVE, f"{said}: the intervals overlap")
-
-
 def all_of(*parts: Ruling) -> Ruling:
     """Replicated when every part is; what is missing weighs more than what speaks against the claim."""
     for verdict in (NOT_APPLICABLE, NOT_REPLICATED, INCONCLUSIVE):

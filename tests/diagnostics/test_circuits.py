@@ -135,6 +135,9 @@ def test_an_interval_of_random_circuits_holds_examples_and_one_more_circuit(fda:
     assert found.value == pytest.approx(np.mean(scores)) and found.n == half
     assert (found.ci_low, found.ci_high) == pytest.approx((total / half - reach, total / half + reach))
     assert result.metrics["circuit_sharing"].n == half
+    excess, cross = result.metrics["cross_faithfulness_excess"], result.details["scores"]["clean_on_memorization"]
+    assert excess.value == pytest.approx(np.mean(cross) - np.mean(scores)) and excess.n == half
+    assert excess.ci_low is not None and excess.ci_high is not None and excess.ci_high - excess.ci_low >= 2 * further
     few = result.details["lines"]["random_on_clean"]
     assert half >= FEW and few["at"] == [0, 1, 2, 3]
 
@@ -150,6 +153,23 @@ def test_one_more_random_circuit_lies_in_the_interval() -> None:
         assert found.ci_low is not None and found.ci_high is not None
         inside += found.ci_low <= draws[20] <= found.ci_high
     assert 0.92 <= inside / 1000 <= 0.97
+
+
+def test_what_makes_an_example_hard_cancels_where_two_circuits_are_compared_on_it(fda: Subject) -> None:
+    """Examples differ by far more than circuits do: marginal intervals overlap, that of the difference is sure."""
+    diagnostic = Circuits(CircuitsOptions(examples=64, steps=1))
+    made = diagnostic.run(alone(fda)).details
+    n, rng = len(made["groups"]["memorization"]), np.random.default_rng(0)
+    hard = rng.normal(0, 1, n)
+    scores = {"clean_on_memorization": (hard + 0.3).tolist(), "random": hard.tolist(), "own": (hard + 0.6).tolist()}
+    draws = (hard.mean() + rng.normal(0, 0.02, 20)).tolist()
+    known = {**made, "lead": {t: {"ci_low": [1.0]} for t in ("clean", "memorization")}}
+    known |= {"lost": known["lead"], "random_draws": draws, "scores": {**made["scores"], **scores}}
+    found = diagnostic.implied(known, {})
+    cross, random, excess = (found[f"cross_faithfulness_{name}"] for name in ("memorization", "random", "excess"))
+    assert cross.ci_low is not None and random.ci_high is not None and cross.ci_low < random.ci_high
+    reach = scipy.stats.t.ppf(0.975, 19) * (np.var(draws, ddof=1) * (1 + 1 / 20)) ** 0.5
+    assert (excess.ci_low, excess.ci_high) == pytest.approx((0.3 - reach, 0.3 + reach))
 
 
 def test_sharing_is_where_the_cross_lies_between_random_and_own(fda: Subject) -> None:
@@ -203,7 +223,7 @@ def test_where_no_other_circuit_is_as_large_none_is_compared(fda: Subject, monke
     """As in networks of few heads, of which a circuit takes all or none in each layer."""
     monkeypatch.setattr(Nodes, "matched", lambda self, kept, rng: kept)
     found = Circuits(CircuitsOptions(examples=64, steps=2)).run(alone(fda)).metrics
-    for name in ("cross_faithfulness_random", "circuit_sharing"):
+    for name in ("cross_faithfulness_random", "cross_faithfulness_excess", "circuit_sharing"):
         assert found[name].value is None and "no other circuit" in str(found[name].reason_if_null)
     assert found["cross_faithfulness_memorization"].value is not None
 
@@ -241,7 +261,7 @@ def test_a_label_that_does_not_lead_has_no_circuit(thr: Subject) -> None:
     lead = {**part["lead"]["memorization"], "value": [0.2], "ci_low": [-0.5]}
     behind = {**part, "lead": {**part["lead"], "memorization": lead}}
     found = diagnostic.implied(behind, {})
-    for name in ("cross_faithfulness_memorization", "cross_faithfulness_random", "circuit_sharing"):
+    for name in ("cross_faithfulness_memorization", "cross_faithfulness_excess", "circuit_sharing"):
         assert "wrong label" not in (result.metrics[name].reason_if_null or "")
         assert found[name].value is None and "wrong label" in (found[name].reason_if_null or "")
     assert found["cross_faithfulness_clean"] == result.metrics["cross_faithfulness_clean"]
