@@ -212,7 +212,7 @@ def draw_figures(
         cls = registry.table("diagnostics").get(name)
         if cls is None or entry.status != "success":
             continue
-        path, partial = folder / f"{name}.png", folder / f".{name}.png"
+        path, partial = folder / f"{name}.png", folder / f".{name}.png"  # a figure's name decides its format
         if entry.version != cls.version:
             warn(
                 f"figure of {name} is left out: version {entry.version} measured it, and version {cls.version} draws;"

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import UserError
+from ..writing import sweep_out
 
 FILE = ".lock"  # where the system knows no locks of its own
 _held: dict[Path, int] = {}  # folder -> the thread that holds it
@@ -19,6 +20,8 @@ _held: dict[Path, int] = {}  # folder -> the thread that holds it
 @contextmanager
 def alone(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a cell's folder, so that no two processes write to it; who holds it already may hold it again.
+
+    What a process that was killed while it wrote left there is removed.
 
     Args:
         folder: made where it is missing.
@@ -41,6 +44,7 @@ def alone(folder: Path, patience: float = 0.0) -> Iterator[None]:
         time.sleep(min(0.2, patience))
     _held[place] = me
     try:
+        sweep_out(place)
         yield
     finally:
         del _held[place]

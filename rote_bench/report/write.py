@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..writing import whole
 from . import record
 from .schema import read as from_json
 from .schema import schema
@@ -49,18 +48,8 @@ def not_finite(value: Any, path: str = "") -> Iterator[str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise
+    with whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -85,9 +74,8 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    partial = path.with_name(f".{path.name}.partial")
-    pyarrow.parquet.write_table(pyarrow.table(dict(columns)), partial)
-    os.replace(partial, path)
+    with whole(path) as file:  # a path of its own, pyarrow would read as an address
+        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), file)
 
 
 def load_report(path: str | Path) -> record.Report:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 import time
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..machine import cpu_seconds
+from ..writing import whole
 from .curve import Evaluation
 
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
@@ -260,11 +260,8 @@ def _accelerators(model: torch.nn.Module) -> list[torch.device]:
 
 
 def _write(content: Any, path: Path) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(_apart(content), partial)
-    os.replace(partial, path)
+    with whole(path) as file:
+        torch.save(_apart(content), file)
 
 
 def _apart(content: Any) -> Any:
