@@ -15,10 +15,11 @@ import torch
 from ..evaluation import matches
 from ..progress import duration
 from ..report.provenance import peak_memory_bytes
+from ..training.candidates import IN_MEMORY
 from ..training.curve import Levels
 from ..training.loop import train
 from ..training.schedule import evaluation_steps, last_step, settled_at
-from ..training.state import IN_MEMORY, standing
+from ..training.state import standing
 from .diagnose import at_once, costs_of
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ ROOMS: Mapping[str, Room] = {
         2,
         (
             *("training/loop.py", "training/course.py", "training/state.py", "training/distributed.py"),
-            *("training/stacked.py", "training/lessons.py", "training/replay.py"),
+            *("training/candidates.py", "training/stacked.py", "training/lessons.py", "training/replay.py"),
         ),
     ),
 }

@@ -104,6 +104,8 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
     Raises:
         UserError: when snapshots that the user names cannot be used.
     """
+    from ..training.state import forget
+
     if trained is None and cell.settings.snapshots:
         subject.anatomies = stages.given_snapshots(cell, subject.anatomy(), made.loaded)
     training = build.training_entry(trained, cell.spec.training, made.schedule, subject, way=made.way)
@@ -112,7 +114,7 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
         card.write_cards(cell.folder / "checkpoints", report, trained.curve)
     report = replace(report, artifacts=build.artifacts(cell.folder))
     write.save_report(cell.folder / write.FILE, report)
-    (cell.folder / stages.STATE).unlink(missing_ok=True)
+    forget(cell.folder / stages.STATE)
     return report
 
 

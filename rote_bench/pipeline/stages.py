@@ -152,6 +152,7 @@ def learn(
             identity=identity_hash,
             stop_requested=stop_requested,
             processes=cell.processes,
+            warn=cell.progress.warn,
         )
     account(cell, trained)
     return trained

@@ -73,6 +73,7 @@ def train(
     checkpoint_seconds: float = 30.0,
     stop_requested: Callable[[], bool] = lambda: False,
     processes: Processes = ALONE,
+    warn: Callable[[str], None] = lambda text: None,
 ) -> Trained:
     """Train to the end of the schedule, or until the noisy labels are memorised where the recipe says so.
 
@@ -87,8 +88,10 @@ def train(
         checkpoint: file for the state from which an interrupted run goes on; removed at the end by the caller.
         checkpoint_seconds: least time between two states; longer when writing one takes long.
         identity: a checkpoint of another identity is ignored.
-        stop_requested: asked before every step; when true the state is saved and ``KeyboardInterrupt`` raised.
+        stop_requested: asked before every step and after the last; when true the state is saved and
+            ``KeyboardInterrupt`` raised.
         processes: those that share the work; only the first evaluates, and what it sees decides.
+        warn: told of a state that cannot be gone on from, or cannot be written.
 
     Raises:
         FloatingPointError: when the loss is no longer finite.
@@ -103,7 +106,7 @@ def train(
         weight_decay=recipe.weight_decay,
         precision=precision,
     )
-    saved = SavedState(checkpoint, identity, checkpoint_seconds)
+    saved = SavedState(checkpoint, identity, checkpoint_seconds, warn if processes.first else lambda text: None)
     at = saved.read(model, optimizer)
     if processes.first:
         at.candidates.tidy()
@@ -111,11 +114,15 @@ def train(
     every_column = data.scored
     device = data.input_ids.device
     model.train()
-    while not course.over:
+
+    def heed_stop() -> None:
         if processes.any(stop_requested(), str(device)):
             if processes.first:
                 saved.write(model, optimizer, at)
             raise KeyboardInterrupt
+
+    while not course.over:
+        heed_stop()
         index = course.batch().to(device)
         batch = Encoded(data.input_ids[index], data.targets[index], {})
         columns, width = every_column, batch.max_length  # compiled code is made for one shape
@@ -146,9 +153,11 @@ def train(
         )
         if processes.first and not course.over and saved.due:
             saved.write(model, optimizer, at)
+    heed_stop()
 
     def save() -> None:
-        if at.candidates.saved:
+        # what follows may be interrupted too, and a training that took long is not to be done again
+        if at.candidates.saved or at.seconds >= checkpoint_seconds:
             saved.write(model, optimizer, at)
 
     trained = course.end(save if processes.first else None)

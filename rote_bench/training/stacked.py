@@ -64,8 +64,9 @@ def train_stacked(
         pupils: with recipes that differ in learning rates and schedules only.
         batch_size: questions of each model that an evaluation asks at once, at most.
         checkpoint_seconds: as for ``train``, for the states of all together.
-        stop_requested: asked before every step; when true all states are saved and ``KeyboardInterrupt`` raised.
-        warn: told when a step could not be recorded on an accelerator.
+        stop_requested: asked before every step and after the last; when true all states are saved and
+            ``KeyboardInterrupt`` raised.
+        warn: told when a step could not be recorded on an accelerator, and as for ``train``.
 
     Returns:
         What became of each: FloatingPointError when its loss is no longer finite.
@@ -126,7 +127,7 @@ class _Class:
             )
             for p in pupils
         ]
-        self.saved = [SavedState(p.checkpoint, p.identity, checkpoint_seconds) for p in pupils]
+        self.saved = [SavedState(p.checkpoint, p.identity, checkpoint_seconds, warn) for p in pupils]
         self.courses = [self._course(k) for k in range(len(pupils))]
         self.outcomes: dict[int, Trained | FloatingPointError] = {}
         self.present = list(range(len(pupils)))
@@ -164,6 +165,8 @@ class _Class:
             self._leave([k for k in self.present if k in self.outcomes or self.courses[k].over])
             if time.monotonic() - self.written >= max(self.least, SAVING_SHARE * self.took):
                 self._save()
+        if stop_requested():  # all have saved their state when they were done
+            raise KeyboardInterrupt
         for p in self.pupils:
             p.model.eval()
         return [self.outcomes[k] for k in range(len(self.pupils))]

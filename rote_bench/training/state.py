@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import copy
+import os
 import shutil
-import tempfile
 import time
-import weakref
-from collections.abc import Callable, Iterable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,121 +19,10 @@ from torch import Tensor
 
 from ..machine import cpu_seconds
 from ..writing import whole
+from .candidates import Candidate, Candidates, apart
 from .curve import Evaluation
 
 SAVING_SHARE = 30.0  # a large model's state takes long to write: at most a thirtieth of the time goes into that
-BEFORE = 0.5  # of the noisy labels that the end gives: a snapshot that gives fewer precedes memorization
-IN_MEMORY = 2  # snapshots that wait there for the end of training
-LARGE_SNAPSHOT = 128 * 2**20  # bytes, from which on all of them wait in files
-
-
-@dataclass
-class Candidate:
-    """A snapshot that can still become the pre-memorization one.
-
-    Attributes:
-        score: P(true answer) - P(noisy label) on the noisy training examples.
-        accuracy: on the selection split.
-        weights: None while they wait in a file.
-        memorized: P(noisy label) on those examples.
-    """
-
-    score: float
-    accuracy: float
-    step: int
-    weights: dict[str, Tensor] | None
-    memorized: float = 0.0
-
-    def beats(self, other: Candidate) -> bool:
-        """Whether it is at least as good in every respect that the choice looks at."""
-        return self.score >= other.score and self.accuracy >= other.accuracy and self.memorized <= other.memorized
-
-
-class Candidates:
-    """The snapshots that none other is better than in every respect; which one it is, only the end of training tells.
-
-    The last ones wait in memory unless they are large, the others in files of their own, each written once. A file
-    goes when neither this object nor the saved state of training needs it any more, so that a run can be ended at any
-    moment.
-
-    Args:
-        state: the file from which an interrupted run goes on, beside which the others lie; a folder that vanishes with
-            this object serves when None.
-        identity: what is being trained.
-        kept: those of the saved state.
-        saved: the files that the saved state needs, when it is another training's.
-    """
-
-    def __init__(
-        self, state: Path | None = None, identity: str = "", kept: Sequence[Candidate] = (), saved: Iterable[Path] = ()
-    ) -> None:
-        self.state, self.kept = state, list(kept)
-        self.tag = hashlib.sha256(identity.encode()).hexdigest()[:8]
-        self.saved = {*saved, *self.waiting()}
-
-    @cached_property
-    def _vanishing(self) -> Path:
-        folder = Path(tempfile.mkdtemp(prefix="rote-bench-"))
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return folder
-
-    @property
-    def _base(self) -> Path:
-        return self.state or self._vanishing / "state.pt"
-
-    def file(self, step: int) -> Path:
-        """Where the weights of a step wait."""
-        return self._base.with_name(f".{self._base.stem}-{self.tag}-{step}.pt")
-
-    def waiting(self) -> set[Path]:
-        """The files of those that wait in files."""
-        return {self.file(each.step) for each in self.kept if each.weights is None}
-
-    def offer(
-        self, true: float, memorized: float, accuracy: float, step: int, state: Callable[[], dict[str, Tensor]]
-    ) -> None:
-        """Keep a snapshot, unless another is at least as good in every respect, and drop those that are not better.
-
-        Args:
-            true, memorized: P(true answer) and P(noisy label) on the noisy training examples.
-        """
-        new = Candidate(true - memorized, accuracy, step, None, memorized)
-        if any(each.beats(new) for each in self.kept):
-            return
-        self.kept = [each for each in self.kept if not new.beats(each)]
-        new.weights = state()
-        self.kept.append(new)
-        room = IN_MEMORY if sum(value.nbytes for value in new.weights.values()) < LARGE_SNAPSHOT else 0
-        inside = [each for each in self.kept if each.weights is not None]
-        for each in inside[: max(0, len(inside) - room)]:
-            _write(each.weights, self.file(each.step))
-            each.weights = None
-        self.tidy()
-
-    def choose(self, final: Evaluation, share: float) -> tuple[int, dict[str, Tensor]] | None:
-        """The step and weights of the best score among those that precede memorization; drops all others.
-
-        Those have a share of the final accuracy and give less than half of the noisy labels that the end gives.
-        """
-        accuracy, memorized = final.selection_accuracy or 0.0, final.memorization_rate or 0.0
-        eligible = [
-            each
-            for each in self.kept
-            if each.step < final.step and each.accuracy >= share * accuracy and each.memorized < BEFORE * memorized
-        ]
-        self.kept = [max(eligible, key=lambda each: (each.score, -each.step))] if eligible else []
-        for chosen in self.kept:
-            if chosen.weights is None:
-                chosen.weights = torch.load(self.file(chosen.step), map_location="cpu", weights_only=True)
-            return chosen.step, chosen.weights
-        return None
-
-    def tidy(self) -> None:
-        """Remove files that nothing needs."""
-        if self.state is None and "_vanishing" not in self.__dict__:
-            return  # never wrote any
-        for file in {*self._base.parent.glob(f".{self._base.stem}-*-*")} - self.saved - self.waiting():
-            file.unlink(missing_ok=True)
 
 
 @dataclass
@@ -170,56 +60,68 @@ class Standing:
 
 
 class SavedState:
-    """The file from which an interrupted run goes on.
+    """The file from which an interrupted run goes on, and beside it the one before.
 
     Args:
         path: None when nothing is to be kept.
-        identity: what is being trained; a file of another identity is ignored.
+        identity: what is being trained; a file of another identity is not gone on from.
         least: least seconds between two writings; longer when one takes long.
+        warn: told in a line of what cannot be used, and of what cannot be written.
     """
 
-    def __init__(self, path: Path | None, identity: str, least: float) -> None:
-        self.path, self.identity, self.least = path, identity, least
+    def __init__(
+        self, path: Path | None, identity: str, least: float, warn: Callable[[str], None] = lambda text: None
+    ) -> None:
+        self.path, self.identity, self.least, self.warn = path, identity, least, warn
         self.written, self.took = time.monotonic(), 0.0
+        self.good: Path | None = None  # the file on the disk from which this training could go on
+        self.needed: set[Path] = set()  # files of candidates that belong to it
 
     @property
     def due(self) -> bool:
         return time.monotonic() - self.written >= max(self.least, SAVING_SHARE * self.took)
 
     def read(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Standing:
-        """Restore weights, optimizer and random state, where there is something to restore."""
-        if self.path is None or not self.path.is_file():
-            return Standing(candidates=Candidates(self.path, self.identity))
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        kept = [Candidate(*each) for each in state["candidates"]]
-        candidates = Candidates(self.path, state["identity"], kept)
-        if state["identity"] != self.identity:
-            return Standing(candidates=Candidates(self.path, self.identity, saved=candidates.saved))
-        if not all(file.is_file() for file in candidates.saved):  # somebody took them away
-            self.path.unlink(missing_ok=True)
-            return Standing(candidates=Candidates(self.path, self.identity))
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
-        for device, generator in zip(_accelerators(model), state.get("rng_cuda", ()), strict=False):
-            torch.cuda.set_rng_state(generator, device)
-        return Standing(
-            curve=[Evaluation.read(point) for point in state["curve"]],
-            candidates=candidates,
-            step=state["step"],
-            tokens=state["tokens"],
-            running=list(state["running"]),
-            evaluating=state["evaluating"],
-            earlier=state["seconds"],
-            evaluating_cpu=state.get("evaluating_cpu", 0.0),
-            earlier_cpu=state.get("cpu", 0.0),
-            stop_reason=state.get("stop_reason", "budget"),
-        )
+        """Restore weights, optimizer and random state, where there is something to restore.
 
-    def write(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, at: Standing) -> None:
+        A file that is damaged, or another training's, is a warning; the one before it serves, or nothing does. No file
+        is touched here: other processes of the same training may be reading them.
+        """
         if self.path is None:
-            return
-        before = time.monotonic()
+            return Standing()
+        wrong, foreign = "", set[Path]()
+        for file in (self.path, before(self.path)):
+            if not os.path.lexists(file):
+                continue
+            try:
+                state = _load(file)
+                kept = [Candidate(*each) for each in state["candidates"]]
+                candidates = Candidates(self.path, state["identity"], kept)
+                if state["identity"] != self.identity:
+                    wrong = wrong or f"{file}: is of a training with other settings or versions"
+                    foreign |= candidates.saved
+                    continue
+                for each in kept:
+                    if each.weights is None:
+                        _require_fit(_load(candidates.file(each.step)), model.state_dict(), "a snapshot beside it")
+                at = _standing(state, candidates)
+                _apply(state, model, optimizer)
+            except Exception as error:  # whatever a damaged file makes torch raise
+                wrong = wrong or f"{file}: cannot be used ({_reason(error)})"
+                continue
+            self.good, self.needed = file, set(candidates.saved)
+            if wrong:
+                self.warn(f"{wrong}; training goes on from the state before it, at step {at.step}")
+            return at
+        if wrong:
+            self.warn(f"{wrong}; training begins anew")
+        return Standing(candidates=Candidates(self.path, self.identity, saved=foreign))
+
+    def write(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, at: Standing) -> bool:
+        """Write how far training is; whether that could be done, else a warning says why not."""
+        if self.path is None:
+            return False
+        begun = time.monotonic()
         state = {
             "identity": self.identity,
             "model": model.state_dict(),
@@ -237,40 +139,141 @@ class SavedState:
             "cpu": at.cpu,
             "stop_reason": at.stop_reason,
         }
-        _write(state, self.path)
-        at.candidates.saved = at.candidates.waiting()
+        try:
+            with whole(self.path) as file:
+                torch.save(apart(state), file)
+                if self.good == self.path and self.path.is_file():
+                    os.replace(self.path, before(self.path))
+                elif self.path.is_dir():  # in whose place no file can be put
+                    _remove(self.path)
+            if self.good is None:
+                _remove(before(self.path))
+        except (OSError, RuntimeError) as error:  # torch turns some of the system's errors into its own
+            if not isinstance(error, OSError) and "inline_container" not in str(error):
+                raise
+            self.warn(f"{self.path}: the state of training cannot be written ({_reason(error)}); training goes on")
+            self.written = time.monotonic()
+            return False
+        kept, self.good, self.needed = self.needed, self.path, at.candidates.waiting()
+        at.candidates.saved = kept | self.needed
         at.candidates.tidy()
         self.written = time.monotonic()
-        self.took = self.written - before
+        self.took = self.written - begun
+        return True
+
+
+def before(path: Path) -> Path:
+    """Where the state is kept that was the newest until the last one was written."""
+    return path.with_name(f"{path.stem}.before{path.suffix}")
+
+
+def forget(path: Path) -> None:
+    """Remove a state of training and all that belongs to it, when the training is over and done with."""
+    for file in (path, before(path), *path.parent.glob(f".{path.stem}-*-*.pt")):
+        _remove(file)
+
+
+def _remove(file: Path) -> None:
+    if file.is_dir() and not file.is_symlink():
+        shutil.rmtree(file)
+    else:
+        file.unlink(missing_ok=True)
 
 
 def standing(path: Path, identity: str) -> tuple[int, list[Evaluation]]:
-    """How far a training has come by its file: steps and evaluations; none where there is no file of that training."""
-    if not path.is_file():
-        return 0, []
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    if state["identity"] != identity:
-        return 0, []
-    return state["step"], [Evaluation.read(point) for point in state["curve"]]
+    """How far a training has come by its file: steps and evaluations; none where no file of that training serves."""
+    for file in (path, before(path)):
+        with contextlib.suppress(Exception):  # a damaged one; whoever trains says so
+            state = _load(file)
+            if state["identity"] == identity:
+                at = _standing(state, Candidates())
+                return at.step, at.curve
+    return 0, []
+
+
+def _load(file: Path) -> dict[str, Any]:
+    """The content of a file that torch wrote, each part of which has its checksum.
+
+    Raises:
+        Exception: when it is damaged; which one depends on how.
+    """
+    with zipfile.ZipFile(file) as parts:
+        bad = parts.testzip()
+    if bad is not None:
+        raise ValueError(f"{bad} in it is damaged")
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise ValueError("it holds no state")
+    return state
+
+
+def _standing(state: Mapping[str, Any], candidates: Candidates) -> Standing:
+    numbers = {name: float(state.get(name, 0.0)) for name in ("evaluating", "seconds", "evaluating_cpu", "cpu")}
+    at = Standing(
+        curve=[Evaluation.read(point) for point in state["curve"]],
+        candidates=candidates,
+        step=int(state["step"]),
+        tokens=int(state["tokens"]),
+        running=list(state["running"]),
+        evaluating=numbers["evaluating"],
+        earlier=numbers["seconds"],
+        evaluating_cpu=numbers["evaluating_cpu"],
+        earlier_cpu=numbers["cpu"],
+        stop_reason=state.get("stop_reason", "budget"),
+    )
+    if at.step < 0 or at.stop_reason not in ("budget", "memorized") or any(p.step > at.step for p in at.curve):
+        raise ValueError("its parts contradict each other")
+    return at
+
+
+def _apply(state: Mapping[str, Any], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put weights, optimizer and generators where they were; all of them stay as they are when this raises."""
+    _require_fit(state["model"], model.state_dict(), "it")
+    _require_moments(state["optimizer"], optimizer)
+    with _unless_whole(model, optimizer):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        for device, generator in zip(_accelerators(model), state.get("rng_cuda", ()), strict=False):
+            torch.cuda.set_rng_state(generator, device)
+
+
+@contextmanager
+def _unless_whole(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Put everything back when only a part of it could be restored."""
+    weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
+    moments, generator = copy.deepcopy(optimizer.state_dict()), torch.get_rng_state()
+    try:
+        yield
+    except BaseException:
+        model.load_state_dict(weights)
+        optimizer.load_state_dict(moments)
+        torch.set_rng_state(generator)
+        raise
+
+
+def _require_fit(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], whose: str) -> None:
+    shapes = {name: (value.shape, value.dtype) for name, value in found.items()}
+    if shapes != {name: (value.shape, value.dtype) for name, value in wanted.items()}:
+        raise ValueError(f"{whose} holds other weights than the model has")
+
+
+def _require_moments(found: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
+    """See that what the optimizer remembers of each parameter has that parameter's shape."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, remembered in found["state"].items():
+        for value in remembered.values():
+            if isinstance(value, Tensor) and value.dim() and value.shape != parameters[index].shape:
+                raise ValueError("its optimizer is another one")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).strip().partition("\n")[0][:120]
+    return text or type(error).__name__
 
 
 def _accelerators(model: torch.nn.Module) -> list[torch.device]:
     """The GPUs that hold the model, each of which has a generator of its own."""
     return sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
-
-
-def _write(content: Any, path: Path) -> None:
-    with whole(path) as file:
-        torch.save(_apart(content), file)
-
-
-def _apart(content: Any) -> Any:
-    """The same without the rest of what its tensors are views of, as where several models lie side by side."""
-    if isinstance(content, Tensor):
-        whole = content.untyped_storage().nbytes() <= content.numel() * content.element_size()
-        return content if whole else content.clone()
-    if isinstance(content, dict):
-        return {key: _apart(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return type(content)([_apart(value) for value in content])
-    return content

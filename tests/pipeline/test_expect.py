@@ -15,7 +15,8 @@ from rote_bench import machine, plugins
 from rote_bench.cli import main
 from rote_bench.pipeline import expect
 from rote_bench.pipeline.expect import Expected, table, unchanged
-from rote_bench.training.state import Candidates, SavedState, Standing, standing
+from rote_bench.training.candidates import Candidates
+from rote_bench.training.state import SavedState, Standing, standing
 from tests.pipeline.test_runner import tiny
 
 

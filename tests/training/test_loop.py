@@ -192,7 +192,7 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
             left[0] -= 1
             if left[0] < 0:
                 if change is save:
-                    Path(arguments[1]).write_bytes(b"half a file")
+                    arguments[1].write(b"half a file")
                 raise Killed
             return change(*arguments, **more)
 
@@ -238,7 +238,9 @@ def test_a_run_that_is_killed_at_any_moment_ends_as_one_never_interrupted(
         assert (result.pre_step, result.steps) == (expected.pre_step, expected.steps)
         assert all(torch.equal(value, result.pre_state[key]) for key, value in expected.pre_state.items())
         assert [r.loss for r in result.curve] == [r.loss for r in expected.curve]
-        assert [file.name for file in path.parent.iterdir()] in ([], ["state.pt"])
+        assert {file.name for file in path.parent.glob("[!.]*")} <= {"state.pt", "state.before.pt"}
+        state.forget(path)
+        assert list(path.parent.iterdir()) == []
 
 
 def test_where_memorization_comes_with_learning_nothing_precedes_it() -> None:
@@ -259,12 +261,29 @@ def test_where_memorization_comes_with_learning_nothing_precedes_it() -> None:
         assert says in trained.without_pre(0.9)
 
 
-def test_a_state_of_another_run_is_ignored(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
+def test_a_state_of_another_run_is_a_warning(tmp_path: Path) -> None:
+    path, said = tmp_path / "state.pt", list[str]()
     with pytest.raises(KeyboardInterrupt):
         learn(model(), checkpoint=path, identity="x", stop_requested=lambda: True)
-    fresh = learn(model(), checkpoint=path, identity="y")
+    fresh = learn(model(), checkpoint=path, identity="y", warn=said.append)
     assert fresh.curve[0].step == 1
+    assert said == [f"{path}: is of a training with other settings or versions; training begins anew"]
+
+
+def test_a_stop_that_is_asked_for_during_the_last_evaluation_is_heeded(tmp_path: Path) -> None:
+    straight, path = model(), tmp_path / "state.pt"
+    expected, asked = learn(straight), list[bool]()
+
+    def after(done: int, total: int, record: Any) -> None:
+        if done == total:
+            asked.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        learn(model(), checkpoint=path, identity="x", progress=after, stop_requested=lambda: bool(asked))
+    resumed, steps = model(seed=5), list[int]()
+    result = learn(resumed, checkpoint=path, identity="x", progress=lambda done, *_: steps.append(done))
+    assert steps == [] and [p.loss for p in result.curve] == [p.loss for p in expected.curve]
+    assert all(torch.equal(x, y) for x, y in zip(straight.parameters(), resumed.parameters(), strict=True))
 
 
 def test_training_stops_when_memorization_is_complete() -> None:

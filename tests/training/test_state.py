@@ -14,9 +14,10 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rote_bench.training import state
+from rote_bench.training import candidates
+from rote_bench.training.candidates import IN_MEMORY, Candidates
 from rote_bench.training.curve import Evaluation
-from rote_bench.training.state import IN_MEMORY, Candidates, SavedState, Standing
+from rote_bench.training.state import SavedState, Standing
 
 SHARES = st.integers(0, 12).map(lambda n: n / 12)  # coarse, so that there are ties
 FALLING = [(step / 12, 0.0, 1 - step / 12) for step in range(13)]  # none is better than another in every respect
@@ -58,7 +59,7 @@ def test_few_copies_in_memory_choose_what_all_of_them_would(points: list[Point],
 
 @pytest.mark.parametrize("large", [False, True])
 def test_large_snapshots_all_wait_in_files(large: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(state, "LARGE_SNAPSHOT", 8 if large else 9)  # two numbers of four bytes
+    monkeypatch.setattr(candidates, "LARGE_SNAPSHOT", 8 if large else 9)  # two numbers of four bytes
     kept = Candidates(tmp_path / "state.pt")
     for step, point in enumerate(FALLING):
         kept.offer(*point, step, partial(state_of, step))
@@ -119,7 +120,7 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_saved_state_stays_whole_while_another_training_has_the_folder(tmp_path: Path) -> None:
-    net = torch.nn.Linear(2, 2)
+    net = torch.nn.RMSNorm(2)  # whose only weight has the shape of those below
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
 
     def offered(at: Standing) -> Standing:
