@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from . import hookspecs
 from .errors import UserError
 from .measures import HEADLINE, NAME, OOD, RESERVED, Measure
+from .progress import put
+from .strangers import ProcessLeft, contained
 
 if TYPE_CHECKING:
     import pluggy
@@ -170,8 +172,9 @@ class Registry:
         for name, module in loaded:
             others = [other for _, other in loaded if other is not module]
             try:
-                self.manager.subset_hook_caller("register_commands", remove_plugins=others)(cli=cli)
-            except (Exception, SystemExit) as error:  # whatever a stranger's code raises
+                with contained():
+                    self.manager.subset_hook_caller("register_commands", remove_plugins=others)(cli=cli)
+            except Exception as error:  # whatever a stranger's code raises
                 (say or _to_standard_error)(f"rote-bench: plugin {name} did not add its verbs: {_reason(error)}")
 
 
@@ -281,15 +284,16 @@ def load(
         info = PluginInfo(point.name, source, version)
         start = time.monotonic()
         try:
-            module = point.load()
-            added = registry.collect(module, info)
+            with contained():
+                module = point.load()
+                added = registry.collect(module, info)
             info = replace(info, seconds=time.monotonic() - start)
             registry.accept(added, info)
         except NameTaken as error:
             if not clashes:
                 raise
             reason = str(error)
-        except (Exception, SystemExit) as error:  # whatever a stranger's code raises must harm nothing but that plugin
+        except Exception as error:  # whatever a stranger's code raises must harm nothing but that plugin
             reason = _reason(error)
         else:
             if getattr(module, "__file__", None):
@@ -307,10 +311,11 @@ def load(
             continue
         info = PluginInfo(file.stem, str(file))
         try:
-            added = registry.collect(_from_file(file), info)
+            with contained():
+                added = registry.collect(_from_file(file), info)
         except UserError:
             raise
-        except (Exception, SystemExit) as error:  # the user named this file, so its failure is the user's to mend
+        except Exception as error:  # the user named this file, so its failure is the user's to mend
             raise UserError(f"did not load: {_reason(error)}", where=f"--plugin {file}") from error
         registry.accept(added, info)
     return registry
@@ -325,10 +330,12 @@ def _manager() -> pluggy.PluginManager:
 
 
 def _to_standard_error(text: str) -> None:
-    print(text, file=sys.stderr)
+    put(f"{text}\n")
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, ProcessLeft):
+        return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 import sys
 import time
 from collections import deque
@@ -19,6 +20,39 @@ CURVES: tuple[tuple[str, CurveName], ...] = (
 )
 
 
+def put(text: str) -> None:
+    """Write to standard error; where nobody reads it any more, or there is none, nothing comes of it."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    try:
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+        stream.flush()
+    except (OSError, ValueError):  # a run is worth more than what is said about it
+        pass
+
+
+def draws() -> bool:
+    """Whether standard error is a terminal that can erase a line."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "")
+    except ValueError:  # it is closed
+        return False
+
+
+def columns() -> int:
+    """The width of the terminal that standard error is; 80 where it does not say."""
+    named = os.environ.get("COLUMNS", "")
+    if named.isdecimal() and int(named):
+        return int(named)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    return 80
+
+
 def duration(seconds: float) -> str:
     """``1:05`` or ``2:03:04``."""
     whole = max(0, round(seconds))
@@ -29,6 +63,7 @@ def duration(seconds: float) -> str:
 
 def _whole(text: str, columns: int) -> str:
     """As much of a line as fits, in whole parts: one that wraps is not erased by the next."""
+    columns = max(1, columns)
     while len(text) > columns and ", " in text:
         text = text.rpartition(", ")[0]
     return text[:columns]
@@ -82,7 +117,7 @@ class Progress:
     def __init__(self, *, quiet: bool = False, debug: bool = False, every: float = 10.0) -> None:
         self.quiet = quiet
         self.debug = debug
-        self.live = sys.stderr.isatty()
+        self.live = draws()
         self.every = 0.2 if self.live else every
         self._shown = -1e9
         self._open = False
@@ -125,15 +160,12 @@ class Progress:
             levels = ((label, point.level(name)) for label, name in CURVES)
             text += "".join(f", {label} {level:.2f}" for label, level in levels if level is not None)
         if self.live:
-            sys.stderr.write(f"\r\x1b[2K{_whole(text, shutil.get_terminal_size().columns - 1)}")
-            sys.stderr.flush()
+            put(f"\r\x1b[2K{_whole(text, columns() - 1)}")
             self._open = True
         else:
             self._line(text)
 
     def _line(self, text: str) -> None:
-        if self._open:
-            sys.stderr.write("\r\x1b[2K")
-            self._open = False
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        erased = "\r\x1b[2K" if self._open else ""
+        self._open = False
+        put(f"{erased}{text}\n")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
+import os
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from typing import TextIO
 
 PIPED = 100  # columns where there is no terminal
 LEAST, MOST = 40, 160
@@ -13,10 +15,20 @@ READABLE = 24  # columns that a folded text needs at least
 
 Rows = Sequence[Sequence[str]]
 
+results: TextIO | None = None  # where tables go, when that is not what standard output is at the moment
+
 
 def width() -> int:
     """Columns of the terminal, within what can be read; the same wherever there is none."""
-    return min(MOST, max(LEAST, shutil.get_terminal_size((PIPED, 24)).columns))
+    named = os.environ.get("COLUMNS", "")
+    found = int(named) if named.isdecimal() else 0
+    if not found:
+        try:
+            stream = results or sys.stdout
+            found = os.get_terminal_size(stream.fileno()).columns
+        except (OSError, ValueError, AttributeError):  # no terminal, or no stream at all
+            found = PIPED
+    return min(MOST, max(LEAST, found or PIPED))
 
 
 def fold(text: str, columns: int, indent: str = "", hang: str | None = None) -> list[str]:

@@ -29,7 +29,7 @@ FLOORS: list[set[str]] = [
     {"training", "interventions", "evaluation", "patching"},
     {"spec", "plugins", "splits", "encoding", "noise", "models", "progress", "machine", "linear", "partitions"},
     {"contrasts", "dissociation", "matching", "surrogates"},
-    {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing", "terminal", "writing"},
+    {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing", "terminal", "writing", "strangers"},
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # plugins loads what is built in, which is the one place where the ground floor reaches up.

@@ -1,5 +1,6 @@
 """The command line: what each verb takes, calls and prints."""
 
-from .verbs import main, parser
+from .entry import main
+from .verbs import parser
 
 __all__ = ["main", "parser"]

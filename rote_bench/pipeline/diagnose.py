@@ -17,8 +17,10 @@ from ..machine import choose_cores, cpu_seconds, memory_at_hand, resident_bytes
 from ..report import figures, write
 from ..report.record import DiagnosticEntry, Metric
 from ..spec.options import build as build_options
+from ..strangers import ProcessLeft, contained
 from .accept import Accepted, accept
 from .forks import in_children, possible
+from .interrupts import heed
 
 if TYPE_CHECKING:
     from ..plugins import Registry
@@ -83,6 +85,7 @@ def costs_of(cell: Cell, subject: Subject) -> list[float]:
 def _in_turn(cell: Cell, subject: Subject) -> list[Found]:
     found = []
     for number, each in enumerate(cell.spec.diagnostics):
+        heed()
         _say(cell, number)
         found.append(_one(cell, subject, each))
     return found
@@ -150,14 +153,14 @@ def _one(cell: Cell, subject: Subject, chosen: DiagnosticSpec) -> Found:
         )
 
     try:
-        with seeded(subject.spec.seeds.bootstrap, chosen.name):
+        with contained(), seeded(subject.spec.seeds.bootstrap, chosen.name):
             diagnostic = cls(build_options(cls.Options, chosen.options), subject.spec.seeds.bootstrap)
             found = accept(diagnostic, diagnostic.run(subject), subject, others)
         if found.records:
             write.write_table(cell.folder / f"{chosen.name}.parquet", found.records)
     except NotApplicable as error:
         return entry("not_applicable", str(error) or "it does not say why"), {}
-    except (Exception, SystemExit) as error:  # a stranger's failure belongs into the report and must harm nothing else
+    except Exception as error:  # a stranger's failure belongs into the report and must harm nothing else
         reason = _one_line(error)
         cell.warn(f"diagnostic {chosen.name} failed: {reason}")
         if cell.progress.debug:
@@ -220,7 +223,7 @@ def draw_figures(
             )
             continue
         try:
-            with figures.about(about):
+            with contained(), figures.about(about):
                 done = cls.draw(entry.details, partial)
             if not done:
                 continue
@@ -228,7 +231,7 @@ def draw_figures(
                 raise FileNotFoundError("draw says that it wrote a file, and there is none")
             os.replace(partial, path)
             drawn.append(path)
-        except (Exception, SystemExit) as error:  # the numbers are worth more than their picture
+        except Exception as error:  # the numbers are worth more than their picture
             warn(f"figure of {name} failed: {_one_line(error)}")
             if debug:
                 raise
@@ -238,4 +241,6 @@ def draw_figures(
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, ProcessLeft):
+        return str(error)
     return " ".join(f"{type(error).__name__}: {error}".split())

@@ -3,6 +3,7 @@ change it."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pickle
@@ -15,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar
+
+from .. import strangers
 
 T = TypeVar("T")
 
@@ -123,8 +126,7 @@ def in_children(
 
 
 def _start(number: int, work: Callable[[], object], running: list[_Child]) -> None:
-    sys.stdout.flush()  # else the child has what is in their buffers too
-    sys.stderr.flush()
+    _flush()  # else the child has what is in their buffers too
     parent, (pipe, answer) = os.getpid(), os.pipe()
     os.set_blocking(pipe, False)
     with _deferred(), warnings.catch_warnings():
@@ -149,6 +151,7 @@ def _deferred() -> Iterator[None]:
 
 def _be_child(parent: int, work: Callable[[], object], answer: int) -> NoReturn:
     code = 1
+    strangers.in_child = True
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt reaches the parent, which ends this
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -162,11 +165,18 @@ def _be_child(parent: int, work: Callable[[], object], answer: int) -> NoReturn:
                 file.write(said)
             code = 0
     except BaseException:
-        traceback.print_exc()
+        with contextlib.suppress(Exception):
+            traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)  # what the parent has registered for its own end is not the child's to do
+        _flush()
+        strangers.leave(code)  # what the parent has registered for its own end is not the child's to do
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # whoever read it has gone
+                stream.flush()
 
 
 def death(code: int) -> str:

@@ -13,6 +13,7 @@ from ..report.sentences import about
 from . import stages
 from .cell import Cell
 from .diagnose import diagnose, draw_figures
+from .interrupts import heed
 from .making import Made
 from .twin import twin_of
 
@@ -126,6 +127,7 @@ def look(cell: Cell, made: Made, subject: Subject, training: record.Training) ->
     """
     from ..measurement import evaluate
 
+    heed()
     subject.twin = twin_of(cell, subject, made)
     with cell.timings.stage("evaluation"):
         cell.progress.stage("evaluating")
@@ -133,12 +135,14 @@ def look(cell: Cell, made: Made, subject: Subject, training: record.Training) ->
         write.write_table(cell.folder / "samples.parquet", samples)
     with cell.timings.stage("diagnostics"):
         diagnostics, metrics = diagnose(cell, subject)
+    heed()
     with cell.timings.stage("figures"):
         cell.progress.stage("drawing")
         figures = cell.folder / "figures"
         spec = cell.spec
         named = about(made.facts.task.label, cell.model_name, cell.rate, spec.seeds.label)
         draw_figures(diagnostics, cell.registry, figures, about=named, warn=cell.warn, debug=cell.progress.debug)
+    heed()
     return build.assemble(
         made.facts,
         status="success",
@@ -157,7 +161,7 @@ def reported(cell: Cell, facts: build.Facts) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (KeyboardInterrupt, Exception) as error:
+    except BaseException as error:  # a plugin's code may raise anything
         if cell.processes.first:
             write_ended(cell, facts, error)
         raise
@@ -174,4 +178,7 @@ def write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
         timings=cell.timings.entry(),
         warnings=cell.warnings,
     )
-    write.save_report(cell.folder / write.FILE, report)
+    try:
+        write.save_report(cell.folder / write.FILE, report)
+    except OSError as fault:  # a full disk, which may be what ended the run
+        cell.progress.warn(f"{cell.folder / write.FILE}: cannot be written: {fault.strerror}")

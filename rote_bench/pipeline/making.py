@@ -11,9 +11,11 @@ from ..hashing import digest
 from ..machine import FILLING, choose_batch_size, choose_cap, choose_device, choose_precision, choose_threads
 from ..report import build, record
 from ..report.provenance import environment
+from ..strangers import contained
 from . import stages
 from .cell import Cell
 from .identity import identify
+from .interrupts import heed
 from .request import asked
 
 if TYPE_CHECKING:
@@ -97,15 +99,23 @@ def make(
     """
     spec, settings = cell.spec, cell.settings
     provider = cell.registry.provider(cell.model_name)
+    if settings.train and settings.dtype == "float16" and not choose_device(wanted).startswith("cuda"):
+        raise UserError(
+            "float16 cannot be trained on a processor", where="--dtype", hint="bfloat16, float32, or --no-train"
+        )
     # before anything is read: what changes meanwhile then makes another request
     request = asked(spec, cell.model_name, cell.rate, settings, cell.registry, schedule)
-    task, data = stages.make_examples(cell)
+    with contained():
+        task, data = stages.make_examples(cell)
+    heed()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = choose_device(wanted)
-    loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
+    with contained():
+        loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
+    heed()
     precision = choose_precision(spec.training.precision, device)
     if settings.train and loaded.source == "pretrained" and not loaded.trainable:
         raise UserError("quantised weights cannot be trained", where="--model", hint="add --no-train")

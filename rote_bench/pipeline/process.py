@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import warnings
@@ -15,9 +16,9 @@ def undisturbed() -> Iterator[None]:
     """Leave the process as it was, whatever happens inside.
 
     Put back are the number of threads and the random generators of torch, verbosity and progress bars of transformers,
-    the functions that ``models.statespace.quicken`` replaces, filters of warnings, the environment, and the backend of
-    matplotlib where that is imported already. What ``machine.keep_memory`` does lasts; it is for processes that are
-    rote-bench's own.
+    the functions that ``models.statespace.quicken`` replaces, filters of warnings, the environment, the working folder,
+    and the backend of matplotlib where that is imported already. What ``machine.keep_memory`` does lasts; it is for
+    processes that are rote-bench's own.
     """
     import torch
     from transformers.utils import logging
@@ -28,6 +29,7 @@ def undisturbed() -> Iterator[None]:
         put_back = stack.callback
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(as_before())
+        put_back(_go_back, _here())
         put_back(_replace_environment, dict(os.environ))
         put_back(torch.set_num_threads, torch.get_num_threads())
         put_back(torch.set_rng_state, torch.get_rng_state())
@@ -38,6 +40,19 @@ def undisturbed() -> Iterator[None]:
         put_back(logging.set_verbosity, logging.get_verbosity())
         put_back(_backend())
         yield
+
+
+def _here() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # somebody removed it
+        return None
+
+
+def _go_back(folder: str | None) -> None:
+    if folder is not None and _here() != folder:
+        with contextlib.suppress(OSError):
+            os.chdir(folder)
 
 
 def _replace_environment(before: dict[str, str]) -> None:

@@ -27,6 +27,7 @@ from ..progress import Progress
 from ..report import record, write
 from ..report.provenance import installed
 from ..spec.options import build
+from ..training.distributed import several
 from .cell import cell_folder
 from .identity import PACKAGE, planned_parts
 from .lock import alone
@@ -151,7 +152,7 @@ def _stacked(settings: Settings, gpu: bool) -> bool | None:
 
 def _among_several() -> bool:
     """Whether this process trains together with others, of which the first alone holds the cell's folder."""
-    return int(os.environ.get("WORLD_SIZE", "1")) != 1
+    return several() > 1
 
 
 def _self_contained(folder: Path) -> bool:

@@ -11,10 +11,12 @@ from ..errors import UserError
 from ..machine import check_writable
 from ..progress import Progress
 from ..report import record, write
-from ..training.distributed import join
+from ..strangers import contained
+from ..training.distributed import join, remark
 from . import again, stages
 from .cell import Cell, cell_folder
 from .identity import differing, other_code
+from .interrupts import heed, kept
 from .learning import learn_alone, learn_together
 from .lock import alone
 from .making import Made, make
@@ -54,8 +56,27 @@ def run_cell(
     Raises:
         UserError: when the input cannot be run, another cell's report stands in the folder, or what stands there
             cannot be diagnosed again.
-        KeyboardInterrupt: after saving the state from which the next run goes on.
+        KeyboardInterrupt: after saving the state from which the next run goes on; it says what is kept.
+        ProcessLeft: when code of a plugin asks to leave the process.
     """
+    folder = cell_folder(settings.output_path, spec, model_name, rate)
+    try:
+        with contained():
+            return _run_cell(spec, model_name, rate, settings, registry, progress, twin)
+    except KeyboardInterrupt as error:
+        error.args = error.args or (kept(folder, stages.STATE),)
+        raise
+
+
+def _run_cell(
+    spec: TaskSpec,
+    model_name: str,
+    rate: float,
+    settings: Settings,
+    registry: Registry,
+    progress: Progress,
+    twin: record.Report | None,
+) -> record.Report | None:
     known = recall(spec, model_name, rate, settings=settings, registry=registry, progress=progress, twin=twin)
     if known is not None:
         return known
@@ -68,6 +89,7 @@ def run_cell(
             return done
         if cell.processes.first:
             stages.clear(cell)
+        heed()
         if made.way != "stacked":
             return learn_alone(cell, made)
         (outcome,) = learn_together([(cell, made)])
@@ -95,7 +117,10 @@ def prepare(
     Raises:
         UserError: when the input cannot be run.
     """
-    processes, wanted = join(settings.device)
+    said = remark()
+    if said is not None:
+        progress.warn(said)
+    processes, wanted = join(settings.device, progress.say)
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     progress.quiet = progress.quiet or not processes.first
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder, processes, twin=twin)

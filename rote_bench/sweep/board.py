@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..progress import duration
+from ..progress import draws, duration, put
 from .cells import Job
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class Board:
         self._said = time.monotonic()
 
     def __enter__(self) -> Board:
-        if not self.quiet and sys.stderr.isatty():
+        if not self.quiet and draws():
             from rich.console import Console
             from rich.live import Live
 
@@ -100,7 +99,7 @@ class Board:
         if self.live is not None:
             self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            put(f"{text}\n")
 
     def changed(self, each: State) -> None:
         """A cell began or ended."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from .local import THREADS
 from .stacks import even
 from .work import LOG, Outcome, perform
 
+SHORT = 40  # characters of a folder below which Ray's sockets, some sixty deeper, have names of 107 at most
 ATTEMPTS = 3  # of a cell that is lost with its worker
 SENT = ("ROTE_BENCH_PLUGINS", "ROTE_BENCH_CACHE", "HF_HUB_OFFLINE", "HF_HOME")  # what workers elsewhere must know too
 
@@ -135,7 +138,10 @@ class Cluster:
 def _connect(address: str | None, cores: int) -> tuple[Any, bool]:
     """Ray, connected; and whether it is ours to shut down."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    if address is None:  # else Ray takes the machine's own address for 127.0.0.1, and listens on all of its interfaces
+    if address is None:
+        if "RAY_AUTH_MODE" not in os.environ:  # a token of this cluster's own, where Ray would want one in the home
+            os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+        # else Ray takes the machine's own address for 127.0.0.1, and listens on all of its interfaces
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
@@ -147,11 +153,29 @@ def _connect(address: str | None, cores: int) -> tuple[Any, bool]:
             if address is not None:
                 ray.init(address=address, **quiet)
             else:
-                ray.init(num_cpus=cores, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-        except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+                # "local", as without it Ray joins the cluster that RAY_ADDRESS names
+                here: Mapping[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1", **_short(quiet)}
+                ray.init(num_cpus=cores, include_dashboard=False, **here)
+        except (OSError, ValueError, RuntimeError, TimeoutError) as error:
             where = "--address" if address else "--executor ray"
-            raise UserError(f"no Ray cluster: {str(error).strip().splitlines()[0]}", where=where) from error
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(f"no Ray cluster: {said}", where=where) from error
     return ray, True
+
+
+def _short(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options for a cluster whose sockets have names that the system takes: those of a deep TMPDIR are too long.
+
+    Raises:
+        UserError: where no folder has a short name.
+    """
+    there = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    if len(os.fsencode(there)) <= SHORT:
+        return dict(options)
+    for folder in (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm")):
+        if os.access(folder, os.W_OK | os.X_OK):
+            return {**options, "_temp_dir": str(folder / f"ray-{os.getuid()}")}
+    raise UserError(f"Ray needs a folder with a shorter name than {there}", where="TMPDIR", hint="set TMPDIR to one")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..pipeline import interrupts, stages
 from ..pipeline.identity import code_of, other_code
 from .board import Board, State
 from .finished import Finished, Took, predict, report_of, took
@@ -92,17 +93,17 @@ def conduct(
         return gathered(ready[0], ready, pool.stacks(len(ready)) if stack is None else stack)
 
     try:
-        with _interrupts() as interrupts:
+        with _interrupts() as heard:
             told = 0
             while waiting or any(each.state == "running" for each in states):
-                for _ in interrupts[told:]:  # the first asks the workers to stop, the second ends them
+                for _ in heard[told:]:  # the first asks the workers to stop, the second ends them
                     told += 1
                     (pool.stop if told == 1 else pool.kill)()
-                while not interrupts and (job := following()) and pool.room(job):
+                while not heard and (job := following()) and pool.room(job):
                     begun = [by_folder[cell.folder] for cell in job.cells]
                     waiting[:] = [each for each in waiting if each not in begun]
                     _start(job, begun, pool, board)
-                if interrupts and not any(each.state == "running" for each in states):
+                if heard and not any(each.state == "running" for each in states):
                     break
                 for job, outcome in _of_each(pool.ended(TICK)):
                     each = by_folder[job.folder]
@@ -119,8 +120,8 @@ def conduct(
                     if each.state in ("waiting", "running"):
                         each.predicted = predict(each.job, known) or predict(each.job, foreseen)
                 board.show(states, share)
-            if interrupts:
-                raise KeyboardInterrupt
+            if heard:
+                raise KeyboardInterrupt(_kept(states))
     finally:
         pool.close()
         record(states)
@@ -168,6 +169,14 @@ def _leave_out(twin: State, waiting: list[State], board: Board) -> None:
         waiting.remove(each)
         each.state, each.reason = twin.state, f"not run: its twin {twin.job.name} {twin.state}"
         board.changed(each)
+
+
+def _kept(states: Sequence[State]) -> str:
+    """What an interrupted sweep leaves, in words."""
+    done = sum(each.state == "done" for each in states)
+    begun = sum((each.job.folder / stages.STATE).is_file() for each in states if each.state != "done")
+    trained = f" and {begun} keep the state of their training" if begun else ""
+    return f"{done} of {len(states)} cells are done{trained}; the same command goes on from there"
 
 
 def _start(job: Job, begun: Sequence[State], pool: Pool, board: Board) -> None:
@@ -228,6 +237,7 @@ def _interrupts() -> Iterator[list[int]]:
 
     def note(number: int, frame: Any) -> None:
         seen.append(number)
+        interrupts.note(number)
 
     previous = {each: signal.signal(each, note) for each in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -20,8 +21,10 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from ..errors import UserError
 from ..machine import forget_peak, hand_back, keep_memory
+from ..pipeline import interrupts
 from ..pipeline.lock import alone
 from ..progress import Progress
+from ..strangers import ProcessLeft, contained, leave
 from ..training.curve import Evaluation
 from .cells import Job
 
@@ -92,15 +95,16 @@ class Reported(Progress):
         if self.log is None:
             super()._line(text)
         else:  # one of several cells of this process, whose messages are its own
-            with self.log.open("a", encoding="utf-8") as file:
+            with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8") as file:
                 file.write(f"{text}\n")
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._written = time.monotonic()
         partial = self.file.with_suffix(".partial")
         said = content if self._expected is None else {**content, "expected": self._expected}
-        partial.write_text(json.dumps(said), encoding="utf-8")
-        os.replace(partial, self.file)
+        with contextlib.suppress(OSError):  # the cell goes on, also where nobody can be told
+            partial.write_text(json.dumps(said), encoding="utf-8")
+            os.replace(partial, self.file)
 
 
 def perform(job: Job, *, forks: bool = False) -> Outcome:
@@ -156,7 +160,7 @@ def _perform_stack(job: Job, forks: bool) -> list[Outcome]:
                 progress = Reported(cell.folder, log=cell.folder / LOG)
                 settings = replace(cell.settings, forks=forks)
                 wanted.append((cell, Wanted(cell.spec, cell.model, cell.rate, settings, progress, twin)))
-            with undisturbed():
+            with undisturbed(), contained():
                 found = run_stack([each for _, each in wanted], _registry(job.plugins), share=job.gpus or 1.0)
             for (cell, _), result in zip(wanted, found, strict=True):
                 outcomes[cell.folder] = _broken(result, cell) if isinstance(result, Exception) else Outcome("done")
@@ -192,12 +196,13 @@ def _twin(job: Job) -> Report | None:
 def _broken(error: BaseException, job: Job) -> Outcome:
     """What became of a cell that an error ended; its log says where that happened, but for a user's mistake."""
     if isinstance(error, KeyboardInterrupt):
-        return Outcome("interrupted", "interrupted; the same command goes on from here")
+        return Outcome("interrupted", f"interrupted; {error or 'the same command goes on from here'}")
     if isinstance(error, UserError):
         return Outcome("failed", str(error))
     with (job.folder / LOG).open("a", encoding="utf-8") as log:
         log.writelines(traceback.format_exception(error))
-    return Outcome("failed", " ".join(f"{type(error).__name__}: {error}".split()))
+    named = "" if isinstance(error, ProcessLeft) else f"{type(error).__name__}: "
+    return Outcome("failed", " ".join(f"{named}{error}".split()))
 
 
 @lru_cache(maxsize=1)
@@ -217,6 +222,7 @@ class _Stop:
 
     def __call__(self, number: int, frame: Any) -> None:
         self.asked = True
+        interrupts.note(number)  # for where something swallows what is raised here
         if self.running:
             self.running = False  # so that no second interrupt hits what heeds the first
             raise KeyboardInterrupt
@@ -239,7 +245,7 @@ def _receive(stream: IO[bytes], jobs: SimpleQueue[bytes | None]) -> None:
     jobs.put(None)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
-    os._exit(EXIT_CODES["interrupted"])
+    leave(EXIT_CODES["interrupted"])
 
 
 def _next(job: Job, stop: _Stop) -> Outcome:
@@ -273,6 +279,7 @@ def main() -> NoReturn:
     The terminal's interrupt reaches every process of the sweep; only the sweep itself heeds it, and tells its workers.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    interrupts.own()
     stop = _Stop()
     signal.signal(signal.SIGTERM, stop)
     jobs: SimpleQueue[bytes | None] = SimpleQueue()
@@ -286,4 +293,4 @@ def main() -> NoReturn:
         json.dump(asdict(outcome) | {"exit_code": EXIT_CODES[outcome.state]}, answers)
         answers.write("\n")
         answers.flush()
-    os._exit(0)  # the listening thread holds standard input, which an orderly exit waits for
+    leave(0)  # the listening thread holds standard input, which an orderly exit waits for

@@ -174,7 +174,8 @@ def _other_processor(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def _several_processes(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    patch.setenv("WORLD_SIZE", "2")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        patch.setenv(name, value)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_those_who_train_together_do_not_shut_each_other_out(table: Path, monkey
         first.stdout.readline()
         with pytest.raises(UserError, match="another process is running this cell"):
             known(table, table.parent / "runs")
-        monkeypatch.setenv("WORLD_SIZE", "2")
+        _several_processes(monkeypatch, folder)
         assert not known(table, table.parent / "runs")
         first.communicate()
 
