@@ -47,3 +47,22 @@ def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
     rules = core.to_str() if core is not None else sorted(tokenizer.get_vocab().items())
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return f"sha256:{digest([rules, special])}"
+
+
+def of_code(place: Path | None, *things: object) -> str | None:
+    """The hash of code that came with a model and may run: of its folder, and of the modules of what it made.
+
+    Args:
+        things: the model and its tokenizer.
+    """
+    import sys
+
+    packages = {
+        kind.__module__.rpartition(".")[0] + "."
+        for thing in things
+        for kind in (type(thing), type(getattr(thing, "config", None)))
+        if kind.__module__.startswith("transformers_modules.")
+    }
+    files = [Path(m.__file__) for n, m in sys.modules.items() if n.startswith(tuple(packages)) and m.__file__]
+    files += place.rglob("*.py") if place is not None and place.is_dir() else []
+    return f"sha256:{digest(sorted(sha256(file) for file in files))}" if files else None

@@ -9,8 +9,11 @@ from typing import Any, Protocol
 
 from ..errors import UserError
 from ..machine import memory_at_hand
-from .content import of_files, of_state, of_tokenizer
+from .content import of_code, of_files, of_state, of_tokenizer
+from .folder import check_config, check_files, check_weight, elements_of, tokenizer_missing, tokenizer_needs
+from .hub import cached, check_hub, commit
 from .names import SIZES, Source, is_sized, known_types, parse
+from .weights import read
 
 QUANTIZED = ("8bit", "4bit")
 
@@ -57,6 +60,7 @@ class LoadedModel:
         tokenizer_content: what a tokenizer of its own hashes to.
         base: what the weights under an adapter hash to.
         builder: what the source of a model without a name hashes to.
+        code: what the code that came with the weights hashes to; None where none of it ran.
     """
 
     model: Any
@@ -69,6 +73,7 @@ class LoadedModel:
     tokenizer_content: str | None = None
     base: str | None = None
     builder: str | None = None
+    code: str | None = None
 
 
 class ModelProvider(Protocol):
@@ -107,9 +112,11 @@ class FromConfig:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from .sizing import config_for
+        from .sizing import FIELDS, config_for
 
         name = parse(request.name)
+        sizes = {FIELDS[key][0]: value for key, value in request.overrides.items() if key in FIELDS}
+        check_config({**sizes, **(request.overrides.get("config") or {})}, name=request.name, where="model")
         config = config_for(
             name.model_type,
             name.size,
@@ -146,7 +153,6 @@ class FromPretrained:
 
     def load(self, request: ModelRequest) -> LoadedModel:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
 
         name = parse(request.name)
         place = Path(name.path).expanduser()
@@ -160,37 +166,23 @@ class FromPretrained:
             _needs("gguf", "accelerate", what="GGUF files")
             common["gguf_file"] = place.name
         quantized = _quantization(request)
-
-        def fetch(offline: bool) -> tuple[Any, Any]:
-            return (
-                AutoTokenizer.from_pretrained(source, local_files_only=offline, **common),
-                AutoModelForCausalLM.from_pretrained(
-                    source,
-                    dtype=getattr(torch, "float32" if quantized else request.dtype),
-                    **({"quantization_config": quantized} if quantized else {} if gguf else {"use_safetensors": True}),
-                    attn_implementation=request.overrides.get("attention", "eager"),
-                    local_files_only=offline,
-                    **common,
-                ),
-            )
-
-        try:
-            tokenizer, model = fetch(offline=True)
-        except (OSError, ValueError) as error:
-            if local:
-                raise _unloadable(name.path, error) from error
-            _check_hub(name.path, name.revision)
-            try:
-                tokenizer, model = fetch(offline=False)
-            except (OSError, ValueError) as remote:
-                raise _unloadable(name.path, remote) from remote
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
+        options = {
+            "dtype": getattr(torch, "float32" if quantized else request.dtype),
+            "attn_implementation": request.overrides.get("attention", "eager"),
+            **({"quantization_config": quantized} if quantized else {} if gguf else {"use_safetensors": True}),
+        }
+        if local:
+            check_files(place, name=name.path, where="--model")
+            found = _fetched(source, name.path, None if gguf else place, options, common, offline=True)
+        else:
+            found = _from_hub(name.path, name.revision, options, common)
+        tokenizer, model = found
+        _check_pad(tokenizer, model)
         tokenizer.padding_side = "right"
         if gguf:
             model = _unquantized(model).to(getattr(torch, request.dtype))
         model.config.use_cache = False
-        found = of_files(place) if local else _commit(name.path, name.revision)
+        content = of_files(place) if local else commit(name.path, name.revision)
         if quantized is None:
             model = model.to(request.device)
         kept = getattr(model, "quantization_method", None) is None
@@ -199,11 +191,116 @@ class FromPretrained:
             tokenizer,
             "pretrained",
             model.config.model_type,
-            found or name.revision,
+            content or name.revision,
             trainable=kept,
-            weights=found or of_state(model),
+            weights=content or of_state(model),
             tokenizer_content=of_tokenizer(tokenizer),
+            code=of_code(place if local else None, model, tokenizer) if request.trust_remote_code else None,
         )
+
+
+def _fetched(
+    source: str, path: str, place: Path | None, options: dict[str, Any], common: dict[str, Any], *, offline: bool
+) -> tuple[Any, Any]:
+    """Tokenizer and model.
+
+    Args:
+        path: what the user calls them.
+        place: the folder that they are read from, where it is known.
+        offline: ask nobody.
+
+    Raises:
+        UserError: when they cannot be read. Offline, what is no fault of a folder's goes through as it is.
+    """
+    from transformers import AutoTokenizer
+
+    if place is not None and not common["trust_remote_code"]:
+        _check_tokenizer(place, path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, **common)
+    except Exception as error:  # whatever the libraries below make of files that are not as they expect
+        if place is None and offline and isinstance(error, OSError | ValueError):
+            raise
+        raise _unloadable(path, error, "its tokenizer cannot be read: ") from error
+    if not {*tokenizer.get_vocab()} - {*map(str, tokenizer.get_added_vocab())}:
+        raise _without_tokenizer(path)
+    try:
+        if "gguf_file" not in common:
+            _check_size(source, path, place, common, offline=offline)
+        model = read(source, name=path, where="--model", local_files_only=offline, **options, **common)
+    except UserError:
+        raise
+    except Exception as error:  # as above
+        if place is None and offline and isinstance(error, OSError | ValueError):
+            raise
+        raise _unloadable(path, error) from error
+    return tokenizer, model
+
+
+def _from_hub(path: str, revision: str | None, options: dict[str, Any], common: dict[str, Any]) -> tuple[Any, Any]:
+    """Tokenizer and model of a name, from the cache, else from the hub."""
+    try:
+        return _fetched(path, path, cached(path, revision), options, common, offline=True)
+    except (OSError, ValueError):  # not all of it is in the cache
+        check_hub(path, revision)
+    try:
+        return _fetched(path, path, None, options, common, offline=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable(path, error) from error
+
+
+def _check_size(source: str, path: str, place: Path | None, common: dict[str, Any], *, offline: bool) -> None:
+    """Refuse a configuration that describes more than its weights hold, or than fits into memory.
+
+    Raises:
+        UserError: with both sizes.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if common["trust_remote_code"]:  # such code is known to compute as it builds
+        return
+    config = AutoConfig.from_pretrained(source, local_files_only=offline, **common)
+    if place is None:
+        check_config(config.to_dict(), name=path, where="--model")
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(config)
+    check_weight(empty, None if place is None else elements_of(place), name=path, where="--model")
+
+
+def _check_pad(tokenizer: Any, model: Any) -> None:
+    """Pad with a token that the model has: padding is never read, but it is looked up."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
+        end = tokenizer.eos_token_id
+        tokenizer.pad_token = tokenizer.eos_token if end is not None and end < rows else None
+
+
+def _check_tokenizer(place: Path, path: str) -> None:
+    """Whether a folder has a tokenizer, and what reads it is installed.
+
+    Raises:
+        UserError: naming the package.
+    """
+    from importlib.util import find_spec
+
+    if tokenizer_missing(place):
+        raise _without_tokenizer(path)
+    needed = tokenizer_needs(place)
+    if needed is not None and find_spec(needed[1].replace("-", "_")) is None:
+        raise UserError(
+            f"cannot load {path!r}: its tokenizer is {needed[0]}, which {needed[1]} reads",
+            where="--model",
+            hint=f"pip install {needed[1]}, or put the tokenizer.json of the same model beside it",
+        )
+
+
+def _without_tokenizer(path: str) -> UserError:
+    return UserError(
+        f"cannot load {path!r}: it has no tokenizer",
+        where="--model",
+        hint="save one into the folder with tokenizer.save_pretrained()",
+    )
 
 
 def _needs(*packages: str, what: str) -> None:
@@ -231,14 +328,6 @@ def _quantization(request: ModelRequest) -> Any:
     return BitsAndBytesConfig(load_in_8bit=request.dtype == "8bit", load_in_4bit=request.dtype == "4bit")
 
 
-def _commit(path: str, revision: str | None) -> str | None:
-    """The commit under which the cache keeps a model."""
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(path, "config.json", revision=revision)
-    return Path(file).parent.name if isinstance(file, str) else None
-
-
 def _unquantized(model: Any) -> Any:
     """The same weights in a model that knows nothing of the file they were read from, so that it can be saved."""
     config = type(model.config)(**{k: v for k, v in model.config.to_dict().items() if k != "quantization_config"})
@@ -247,50 +336,21 @@ def _unquantized(model: Any) -> Any:
     return fresh
 
 
-def _unloadable(path: str, error: Exception) -> UserError:
-    """What is wrong with weights that could not be loaded, and what to do about it."""
-    reason = str(error).strip().splitlines()[0].rstrip(": ")
+def _unloadable(path: str, error: Exception, what: str = "") -> UserError:
+    """What is wrong with files that could not be loaded, and what to do about it."""
+    reason = " ".join(str(error).split())[:300].rstrip(": ")
+    if not isinstance(error, OSError | ValueError) or not reason:
+        reason = f"{type(error).__name__}: {reason}"
     hint = "a folder needs config.json, a tokenizer and weights in safetensors"
     place = Path(path).expanduser()
     pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in place.glob(pattern))
     if "trust_remote_code" in str(error):
-        reason = "it comes with code of its own"
+        what, reason = "", "it comes with code of its own"
         hint = "read that code, then add --trust-remote-code to let it run"
     elif pickled and not any(place.glob("*.safetensors")):
-        reason = f"its weights are pickled ({pickled[0]}), and loading those can run code"
+        what, reason = "", f"its weights are pickled ({pickled[0]}), and loading those can run code"
         hint = "save them with save_pretrained(), which writes safetensors"
-    elif place.is_dir() and not any(place.glob("tokenizer*")):
-        reason = f"it has no tokenizer ({reason})"
-        hint = "save one into the folder with tokenizer.save_pretrained()"
-    return UserError(f"cannot load {path!r}: {reason}", where="--model", hint=hint)
-
-
-def _check_hub(path: str, revision: str | None) -> None:
-    """Ask the hub once for a name that is not in the local cache, and say plainly when it does not answer."""
-    import os
-
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    missing = f"{path!r} is neither a folder nor in the local cache"
-    if constants.HF_HUB_OFFLINE or os.environ.get("TRANSFORMERS_OFFLINE"):
-        raise UserError(
-            f"{missing}, and the hub is switched off", where="--model", hint="unset HF_HUB_OFFLINE to ask it"
-        )
-    try:
-        HfApi().model_info(path, revision=revision, timeout=10)
-    except (RepositoryNotFoundError, RevisionNotFoundError):
-        raise UserError(
-            f"{missing}, and the hub does not know it", where="--model", hint="is the name right?"
-        ) from None
-    except HfHubHTTPError as error:
-        raise UserError(f"{missing}, and the hub refused: {error}", where="--model") from None
-    except Exception as error:  # the network layers below raise what they like when nothing answers
-        raise UserError(
-            f"{missing}, and the hub cannot be reached ({type(error).__name__})",
-            where="--model",
-            hint="give a folder, as in hf:./my-model",
-        ) from error
+    return UserError(f"cannot load {path!r}: {what}{reason}", where="--model", hint=hint)
 
 
 def _check_memory(request: ModelRequest, parameters: int) -> None:

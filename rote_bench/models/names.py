@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,7 +85,8 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
         UserError: for an unknown type or size, with the nearest valid name.
     """
     if text.startswith("hf:"):
-        path, _, revision = text[3:].partition("@")
+        there = os.path.exists(os.path.expanduser(text[3:]))  # a folder may have an @ in its name
+        path, _, revision = (text[3:], "", "") if there else text[3:].partition("@")
         if not path:
             raise UserError(
                 "hf: needs a name or folder", where="--model", hint="for example hf:gpt2 or hf:./checkpoint"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..hashing import digest
 from ..machine import cpu_seconds
 from ..progress import Progress
 from ..report.provenance import peak_memory_bytes
@@ -83,8 +84,9 @@ class Clock:
 
 
 def folder_name(text: str) -> str:
-    """A model's or task's name as one folder, readable and safe."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    """A model's or task's name as one folder, readable and safe; what is lost of letters, a hash tells apart."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.") or "unnamed"
+    return name if text.isascii() else f"{name}-{digest(text)[:8]}"
 
 
 def cell_folder(output: Path, spec: TaskSpec, model: str, rate: float) -> Path:

@@ -51,7 +51,7 @@ ROOMS: Mapping[str, Room] = {
     "models": Room(
         1,
         (
-            *("models/load.py", "models/names.py", "models/sizing.py"),
+            *("models/load.py", "models/names.py", "models/sizing.py", "models/weights.py"),
             *("models/statespace.py", "models/stacking.py"),
         ),
     ),

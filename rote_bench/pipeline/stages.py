@@ -333,23 +333,30 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
     Raises:
         UserError: when it holds no weights of the same architecture and size.
     """
-    from transformers import AutoModelForCausalLM
+    from ..models.folder import check_files
+    from ..models.weights import read
 
-    if folder.startswith((".", "/", "~")) and not Path(folder).expanduser().is_dir():
+    place = Path(folder).expanduser()
+    if not place.is_dir():
         raise UserError(f"no folder {folder!r}", where="--snapshot")
+    check_files(place, name=folder, where="--snapshot")
     like = next(loaded.model.parameters())
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            Path(folder).expanduser(),
+        model: Any = read(
+            place,
+            name=folder,
+            where="--snapshot",
             dtype=like.dtype,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=cell.settings.trust_remote_code,
             attn_implementation=loaded.model.config._attn_implementation,
         )
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever the libraries below make of files that are not as they expect
         raise UserError(
-            f"cannot load {folder!r}: {str(error).splitlines()[0]}",
+            f"cannot load {folder!r}: {' '.join(str(error).split())[:200] or type(error).__name__}",
             where="--snapshot",
             hint="a snapshot is a folder with config.json and weights in safetensors",
         ) from error
