@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .tasks.example import Example, Span
+from .tasks.example import WORD, Example, Span
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,31 +20,54 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
-# Words as WhitespaceSplit finds them: between Unicode's white space, to which Python adds four separators.
-WORD = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+ENDED = "rote_bench_answers_end"  # in a tokenizer's settings, which are saved with it: an end is asked for
 
 
 def build_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
     """A word-level tokenizer over ``words``, one token a word, splitting at whitespace.
 
-    It is an ordinary fast tokenizer: ``save_pretrained`` writes a folder that ``AutoTokenizer`` loads.
+    It is an ordinary fast tokenizer: ``save_pretrained`` writes a folder that ``AutoTokenizer`` loads. Its own tokens
+    are spelled so that no word holds one of them.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
+    known = list(words)
+    pad, unknown, end = (_unlike(known, name) for name in (PAD, UNKNOWN, END))
     vocabulary: dict[str, int] = {}
-    for word in (PAD, UNKNOWN, END, *words):
+    for word in (pad, unknown, end, *known):
         vocabulary.setdefault(word, len(vocabulary))
-    core = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        eos_token=END,
+        pad_token=pad,
+        unk_token=unknown,
+        eos_token=end,
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
+
+
+def _unlike(words: Sequence[str], name: str) -> str:
+    """A token's name that no word holds, such as ``<end_>`` where a text has ``<end>``."""
+    while any(name in word for word in words):
+        name = f"{name[:-1]}_>"
+    return name
+
+
+def ask_for_end(tokenizer: PreTrainedTokenizerBase, asked: bool) -> None:
+    """Let the tokenizer's end of text be the last token of every answer that is encoded with it, or no longer."""
+    if asked:
+        tokenizer.init_kwargs[ENDED] = True
+    else:
+        tokenizer.init_kwargs.pop(ENDED, None)
+
+
+def end_asked(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that every answer ends with; None where no end is asked for."""
+    asked = getattr(tokenizer, "init_kwargs", {}).get(ENDED, False)
+    return tokenizer.eos_token_id if asked else None
 
 
 @dataclass(frozen=True)
@@ -122,9 +144,17 @@ class _Rendered:
     text: str
     moved: tuple[int, ...] | None = None
 
+    def then(self, answer: _Rendered) -> str:
+        """An answer behind a prompt: one space apart, unless white space is there already."""
+        beside = (self.text[-1:], answer.text[:1])
+        apart = "" if any(character and not WORD.match(character) for character in beside) else " "
+        return f"{self.text}{apart}{answer.text}"
+
     @classmethod
-    def as_text(cls, words: str) -> _Rendered:
-        """Words separated by spaces as ordinary text."""
+    def of(cls, words: str, *, joined: bool) -> _Rendered:
+        """A text as it is written; or words separated by spaces as ordinary text."""
+        if not joined:
+            return cls(words)
         out: list[str] = []
         moved: list[int] = []
         for word in words.split(" "):
@@ -152,9 +182,10 @@ def word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 def leading_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The tokens that a tokenizer puts in front of every text, such as a beginning-of-text token."""
-    marked: list[int] = tokenizer("a")["input_ids"]
-    bare: list[int] = tokenizer("a", add_special_tokens=False)["input_ids"]
-    return marked[: marked.index(bare[0])] if bare and bare[0] in marked else []
+    marked: Any = tokenizer("a", return_special_tokens_mask=True)
+    own = marked["special_tokens_mask"]
+    ids: list[int] = marked["input_ids"]
+    return ids[: own.index(0)] if 0 in own else []
 
 
 def encode(
@@ -167,8 +198,10 @@ def encode(
 ) -> Encoded:
     """Tokenise prompts with the given answers (the true ones by default) for teacher forcing.
 
-    A word-level tokenizer gets the words as they are. Any other gets ordinary text, ``Ada's`` for ``Ada 's``, behind
-    whatever token it begins every text with.
+    A text is the prompt as it is written, one space unless there is white space already, and the answer as it is
+    written; of tasks whose words are to be joined, any but a word-level tokenizer gets ordinary text, ``Ada's`` for
+    ``Ada 's``. In front stands whatever token the tokenizer begins every text with; behind an answer its end of text,
+    where that is asked for (see ``endings``).
 
     Args:
         named: also locate the named positions (slower).
@@ -179,20 +212,25 @@ def encode(
     """
     answers = [e.answer for e in examples] if answers is None else answers
     plain = word_level(tokenizer)
-    rendered = [_Rendered(e.prompt) if plain else _Rendered.as_text(e.prompt) for e in examples]
-    texts = [f"{r.text} {a if plain else _Rendered.as_text(a).text}" for r, a in zip(rendered, answers, strict=True)]
+    rendered = [_Rendered.of(e.prompt, joined=e.joined and not plain) for e in examples]
+    texts = [
+        r.then(_Rendered.of(a, joined=e.joined and not plain))
+        for r, a, e in zip(rendered, answers, examples, strict=True)
+    ]
     names = list(examples[0].positions) if named and examples else []
     vocabulary = _plain_vocabulary(tokenizer, texts) if plain else None
     if vocabulary is not None:
-        tokens = _look_up(vocabulary, examples, answers)
+        tokens = _look_up(vocabulary, examples, answers, leading_tokens(tokenizer))
     else:
-        tokens = _tokenize(tokenizer, examples, rendered, texts, whole=plain)
-    width = int(tokens.lengths.max()) - 1
-    if max_length is not None and width > max_length:
-        raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
+        tokens = _tokenize(tokenizer, examples, rendered, texts)
     bare = np.flatnonzero((tokens.starts == 0) | (tokens.starts >= tokens.lengths))
     if len(bare):
         raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[bare[0]]!r}")
+    end = end_asked(tokenizer)
+    tokens = tokens if end is None else tokens.ended(end)
+    width = int(tokens.lengths.max()) - 1
+    if max_length is not None and width > max_length:
+        raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
     return tokens.padded(width, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0, names)
 
 
@@ -219,6 +257,11 @@ class _Tokens:
         flat = np.fromiter(ids, dtype=np.int64, count=sum(lengths))
         return cls(flat, np.array(lengths, dtype=np.int64), np.array(starts, dtype=np.int64), locate)
 
+    def ended(self, end: int) -> _Tokens:
+        """The same with one more token behind each answer."""
+        ids = np.insert(self.ids, np.cumsum(self.lengths), end)
+        return _Tokens(ids, self.lengths + 1, self.starts, self.locate)
+
     def padded(self, width: int, pad: int, names: Iterable[str]) -> Encoded:
         """In rows of one width: inputs up to the last token, and each answer's tokens as targets one place earlier."""
         count = len(self.lengths)
@@ -239,14 +282,8 @@ def _tokenize(
     examples: Sequence[Example],
     rendered: Sequence[_Rendered],
     texts: Sequence[str],
-    *,
-    whole: bool,
 ) -> _Tokens:
-    """What a tokenizer makes of texts.
-
-    Args:
-        whole: a text begins with its first word, without a token in front.
-    """
+    """What a tokenizer makes of texts."""
     if not tokenizer.is_fast:
         raise UserError(
             f"{type(tokenizer).__name__} cannot say which characters its tokens stand for",
@@ -254,13 +291,13 @@ def _tokenize(
             hint="save a fast tokenizer (tokenizer.json) beside the weights",
         )
     full: Any = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-    lead = [] if whole else leading_tokens(tokenizer)
+    lead = leading_tokens(tokenizer)
     ids: list[list[int]] = [[*lead, *row] for row in full["input_ids"]]
     offsets: list[list[tuple[int, int]]] = [[*[(0, 0)] * len(lead), *row] for row in full["offset_mapping"]]
     if tokenizer.unk_token_id is not None:
-        for text, tokens in zip(texts, ids, strict=True):
+        for text, tokens, spans in zip(texts, full["input_ids"], full["offset_mapping"], strict=True):
             if tokenizer.unk_token_id in tokens:
-                raise _unknown(text)
+                raise _unknown(text, text[slice(*spans[tokens.index(tokenizer.unk_token_id)])], tokenizer)
     starts = [
         next((i for i, (_, stop) in enumerate(row) if stop > len(r.text)), len(row))
         for row, r in zip(offsets, rendered, strict=True)
@@ -295,25 +332,37 @@ def _plain_vocabulary(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) 
     return vocabulary
 
 
-def _look_up(vocabulary: Mapping[str, int], examples: Sequence[Example], answers: Sequence[str]) -> _Tokens:
+def _look_up(
+    vocabulary: Mapping[str, int], examples: Sequence[Example], answers: Sequence[str], lead: Sequence[int]
+) -> _Tokens:
     """What a word-level tokenizer makes of texts, ten times as fast as it would."""
     ids: list[int] = []
     lengths, starts = [], []
-    words, token = WORD.findall, vocabulary.__getitem__
+    words, token, before = WORD.findall, vocabulary.__getitem__, len(lead)
     for example, answer in zip(examples, answers, strict=True):
         prompt, rest = words(example.prompt), words(answer)
+        ids.extend(lead)
         try:
             ids.extend(map(token, prompt))
             ids.extend(map(token, rest))
-        except KeyError:
-            raise _unknown(f"{example.prompt} {answer}") from None
-        starts.append(len(prompt))
-        lengths.append(len(prompt) + len(rest))
-    return _Tokens.of(ids, lengths, starts, lambda name: [_last_word(e.prompt, e.positions[name]) for e in examples])
+        except KeyError as error:
+            raise _unknown(f"{example.prompt} {answer}", str(error.args[0])) from None
+        starts.append(before + len(prompt))
+        lengths.append(before + len(prompt) + len(rest))
+    return _Tokens.of(
+        ids, lengths, starts, lambda name: [before + _last_word(e.prompt, e.positions[name]) for e in examples]
+    )
 
 
-def _unknown(text: str) -> UserError:
-    return UserError(f"the tokenizer does not know a word of {text!r}", hint="add it to the task's words()")
+def _unknown(text: str, word: str, tokenizer: PreTrainedTokenizerBase | None = None) -> UserError:
+    """A word that a tokenizer has no token for, or that it reserves for such words."""
+    if tokenizer is not None and word == tokenizer.unk_token:
+        return UserError(
+            f"the tokenizer reserves {word!r}, which is in {text!r}, for what it does not know",
+            hint="spell it otherwise in the text",
+        )
+    hint = "add it to the task's words(), or choose a model whose tokenizer knows it"
+    return UserError(f"the tokenizer does not know {word!r} of {text!r}", hint=hint)
 
 
 def _last_word(prompt: str, span: Span) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .encoding import IGNORED, Encoded
+from .encoding import IGNORED, Encoded, end_asked
 from .models.columns import PARAMETER, selective
 
 if TYPE_CHECKING:
@@ -95,13 +95,14 @@ def decode(
     """What a model says, and which of the answers encoded for the same prompts that is.
 
     It is asked for as many tokens as the longest of an example's answers has. What follows an answer that it gives is
-    cut off: nothing tells it where to stop.
+    cut off: nothing tells it where to stop, unless an end is asked for behind answers, which is no part of the text.
 
     Returns:
         The texts, and for each encoding (n,) bool: that answer is given, token by token.
     """
     device = next(model.parameters()).device
     width = max(e.max_length for e in encodings)
+    end = end_asked(tokenizer)
     texts: list[str] = []
     given: list[list[Tensor]] = [[] for _ in encodings]
     was_training = model.training
@@ -126,7 +127,8 @@ def decode(
             answered = (counts * hits).max(0).values
             lengths = answered.where(answered > 0, longest)
             for row, length in zip(said.tolist(), lengths.tolist(), strict=True):
-                texts.append(" ".join(str(tokenizer.decode(row[:length])).split()))
+                words = row[:length] if end not in row else row[: min(length, row.index(end))]
+                texts.append(" ".join(str(tokenizer.decode(words)).split()))
             for found, hit in zip(given, hits, strict=True):
                 found.append(hit.cpu())
     model.train(was_training)

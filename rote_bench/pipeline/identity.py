@@ -44,7 +44,7 @@ class Room:
 
 ROOMS: Mapping[str, Room] = {
     "anatomy": Room(1, ("models/anatomy.py", "models/parts.py", "models/probe.py")),
-    "encoding": Room(1, ("encoding.py",)),
+    "encoding": Room(1, ("encoding.py", "endings.py")),
     "evaluation": Room(3, ("evaluation.py", "measurement.py", "models/columns.py", "subject.py")),
     "interventions": Room(1, ("interventions.py", "nodes.py", "patching.py", "surrogates.py", "models/prefix.py")),
     "linear": Room(1, ("linear.py",)),
@@ -89,10 +89,12 @@ def identify(
     precision: str,
     way: Way | None,
     request: str | None,
+    reads: Mapping[str, Any] | None = None,
 ) -> Identity:
     """The identity of a cell whose examples and model have been made.
 
     Args:
+        reads: how text is read, where that is not as it is by the tasks and models that are built in.
         request: what the request that made them hashes to, kept beside.
     """
     parts = planned_parts(spec, model_name, rate, settings, registry, schedule)
@@ -106,6 +108,8 @@ def identify(
         "base": loaded.base,
         "builder": loaded.builder,
     }
+    # named only where there is something to say, so that no other cell's identity ever changed by them
+    parts["model"] |= {key: value for key, value in (("code", loaded.code), ("reads", reads)) if value}
     parts["precision"] = precision
     parts["device"] = device.partition(":")[0]
     parts["way"] = way
@@ -117,6 +121,7 @@ NOT_PLANNED = frozenset(
     {
         "task.data",
         *(f"model.{key}" for key in ("source", "revision", "config", "weights", "tokenizer", "base", "builder")),
+        *("model.code", "model.reads"),
         "precision",
         "device",
         "way",

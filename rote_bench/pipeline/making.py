@@ -113,6 +113,8 @@ def make(
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = choose_device(wanted)
+    from ..endings import reading
+
     with contained():
         loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
     heed()
@@ -134,6 +136,7 @@ def make(
         precision=precision,
         way=_way(cell, loaded, device, stacks or can_stack),
         request=None if request is None else request.hash(loaded.weights),
+        reads=reading(tokenizer, data, own=loaded.tokenizer is not None),
     )
     threads = choose_threads(settings.threads, loaded.model)
     facts = build.Facts(

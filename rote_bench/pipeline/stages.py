@@ -70,15 +70,25 @@ def few(taught: int, asked: int, least: int) -> Iterator[str]:
 def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
     """The model and the tokenizer of its inputs: its own, or the task's."""
     from ..encoding import build_tokenizer, encode
+    from ..endings import check_fits, settle
     from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
 
+    def encodings(tokenizer: Any) -> Iterator[tuple[Any, Encoded]]:
+        for _, part in data:
+            if len(part):
+                yield part.examples, encode(tokenizer, part.examples, part.labels, named=False)
+
     cell.progress.stage(f"loading {cell.model_name}")
     tokenizer = build_tokenizer(task.words())
-    longest = max(
-        encode(tokenizer, part.examples, part.labels, named=False).max_length for _, part in data if len(part)
-    )
+    alike: UserError | None = None
+    ending = None
+    try:
+        ending = settle(tokenizer, task, data, where="parameters")
+    except UserError as error:  # matters unless the model brings a tokenizer of its own
+        alike = error
+    longest = max(encoded.max_length for _, encoded in encodings(tokenizer))
     request = ModelRequest(
         name=cell.model_name,
         vocab_size=len(tokenizer),
@@ -95,6 +105,13 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    if loaded.tokenizer is not None:
+        ending = settle(loaded.tokenizer, task, data, where="--model")
+    elif alike is not None:
+        raise alike
+    check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")
+    if ending is not None:
+        cell.progress.say(str(ending))
     if loaded.source == "plugin" and loaded.weights is None:
         loaded.weights = of_state(loaded.model)
     if loaded.tokenizer is not None and loaded.tokenizer_content is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import Faults, UserError
 from ..noise import label_held_out, label_train
 from ..splits import check_clean, check_memory, check_questions, make_noise, make_task, rates_of
+from ..tasks.example import WORD
 from .loader import inherit, load_task, locate
 from .model import TaskSpec
 
@@ -107,7 +108,7 @@ def _check_words(known: Collection[str], *parts: Labelled) -> None:
     for part in parts:
         for example, label in zip(part.examples, part.labels, strict=True):
             for text, where in ((example.text, "parameters"), (label, "noise.options")):
-                unknown = next((word for word in text.split() if word not in known), None)
+                unknown = next((word for word in WORD.findall(text) if word not in known), None)
                 if unknown is not None:
                     raise UserError(f"the task does not know the word {unknown!r} of {text!r}", where=where)
 

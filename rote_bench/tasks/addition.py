@@ -108,6 +108,7 @@ class Addition(Task):
             intermediates=intermediates,
             features={f"units_{k}": f"{a_digits[k]}{b_digits[k]}" for k in columns},
             group=str(a),
+            joined=True,
         )
 
     def _columns(self, number: int) -> list[int]:

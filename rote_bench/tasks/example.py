@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 SPLITS = ("train", "selection", "validation")
 EXTRA = ("ood",)  # held-out splits that only some tasks have
+# Words as tokenizers that split at white space find them; to Unicode's white space Python adds four separators.
+WORD = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Example:
     """One question of a task with everything that is known about it.
 
     Attributes:
-        prompt: the text in front of the answer, words separated by single spaces.
+        prompt: the text in front of the answer.
         answer: the true answer (not the noisy one).
         positions: name -> half-open character span of ``prompt``; which tokens matter.
         intermediates: name -> value of each intermediate result on the way to the answer.
@@ -33,6 +36,8 @@ class Example:
             group, such as the empty one, count as independent.
         given: the label that the data itself brings along, right or wrong, for noise of the kind ``given``; None where
             it brings none.
+        joined: the words of prompt and answer are the task's own, separated by single spaces, and what reads ordinary
+            text gets them as such: ``Ada's`` for ``Ada 's``. Otherwise every model reads the text as it is written.
     """
 
     prompt: str
@@ -42,6 +47,7 @@ class Example:
     features: Mapping[str, str] = field(default_factory=dict)
     group: str = ""
     given: str | None = None
+    joined: bool = False
 
     @property
     def text(self) -> str:

@@ -154,6 +154,7 @@ class TwoHop(Task):
             intermediates={"bridge": bridge},
             features={"entity": e, "relation_1": r1, "relation_2": r2, "first_hop": f"{e} {r1}"},
             group=bridge,
+            joined=True,
         )
 
     def _context(self, kind: str, index: int) -> tuple[list[tuple[str, str, str, str, str]], _Text, random.Random]:
@@ -186,7 +187,7 @@ class TwoHop(Task):
             (subject, relation, thing), *others = facts
             text.add(asked, entity=subject, relation_1=relation)
             rest = (stated.format(subject=s, relation=r, thing=t) for s, r, t in others)
-            out.append(Example(str(text), " ".join([thing, ";", *rest]), text.spans, group=subject))
+            out.append(Example(str(text), " ".join([thing, ";", *rest]), text.spans, group=subject, joined=True))
         return out
 
     def facts(self) -> Sequence[Example]:
@@ -197,7 +198,8 @@ class TwoHop(Task):
         for (e, r), answer in [*self.first_hop.items(), *self.second_hop.items()]:
             text = _Text()
             text.add(FACT_FORMS[self.parameters.form], entity=e, relation_1=r)
-            out.append(Example(str(text), answer, text.spans, features={"entity": e, "relation_1": r}, group=e))
+            features = {"entity": e, "relation_1": r}
+            out.append(Example(str(text), answer, text.spans, features=features, group=e, joined=True))
         return out
 
     def words(self) -> Iterable[str]:
