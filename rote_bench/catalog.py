@@ -79,8 +79,8 @@ def _labelled(
     profile: str | None,
     overrides: Sequence[str],
     plugins: Sequence[str | Path],
-) -> tuple[Any, Any, float]:
-    """A spec with its labelled splits, and the noise rate; see ``data``."""
+) -> tuple[Any, Any, Any, float]:
+    """A spec, its task and labelled splits, and the noise rate; see ``data``."""
     from .spec.loader import load_task
     from .spec.preflight import locate_fault
     from .splits import check_memory, make_data, make_noise, make_task, rates_of
@@ -93,7 +93,7 @@ def _labelled(
         rate = rates_of(spec, registry, () if noise_rate is None else (noise_rate,))[0]
         generator = make_task(spec, registry)
         check_memory(generator, spec)
-        return spec, make_data(generator, spec, make_noise(spec, registry), rate), rate
+        return spec, generator, make_data(generator, spec, make_noise(spec, registry), rate), rate
     except UserError as error:
         raise locate_fault(error, spec) from None
 
@@ -107,11 +107,18 @@ def data(
     profile: str | None = None,
     overrides: Sequence[str] = (),
     plugins: Sequence[str | Path] = (),
+    model: str | None = None,
+    trust_remote_code: bool = False,
 ) -> list[dict[str, Any]]:
-    """Examples of a task as a model would see them, noisy ones first.
+    """Examples of a task, noisy ones first.
+
+    Args:
+        model: the name of a model; each example then says under ``seen`` exactly what that model gets of it, with the
+            label taught, or of held-out ones the true answer: ``text``, ``tokens``, ``ids``, and how many of the last
+            tokens are ``scored``; and under ``end`` why an end is asked for behind answers, where it is.
 
     Raises:
-        UserError: for an unknown split.
+        UserError: for an unknown split, and where the model could not be asked such questions.
     """
     from .errors import did_you_mean
     from .splits import HELD_OUT, SPLIT_NAMES
@@ -120,8 +127,9 @@ def data(
         raise UserError(f"unknown split {split!r}", where="--split", hint=did_you_mean(split, SPLIT_NAMES))
     if n < 1:
         raise UserError(f"must be at least 1, not {n}", where="-n")
-    _, made, _ = _labelled(task, noise_rate, profile, overrides, plugins)
+    spec, generator, made, _ = _labelled(task, noise_rate, profile, overrides, plugins)
     part = getattr(made, split)
+    see = None if model is None else _seen_by(model, spec, generator, made, plugins, trust_remote_code)
     noisy = set(part.noisy) if split == "train" else set()
     rows = [*sorted(noisy)[: (n + 1) // 2], *(i for i in range(len(part)) if i not in noisy)][:n]
     return [
@@ -137,9 +145,44 @@ def data(
             },
             "intermediates": dict(e.intermediates),
             "group": e.group,
+            **({} if see is None else see(e, part.labels[i] if split == "train" else e.answer)),
         }
         for i in rows
     ]
+
+
+def _seen_by(
+    model: str, spec: Any, task: Any, made: Any, plugins: Sequence[str | Path], trust_remote_code: bool
+) -> Callable[[Any, str], dict[str, Any]]:
+    """A function that says what a model gets of an example with an answer."""
+    from .encoding import build_tokenizer, encode, seen
+    from .endings import settle
+    from .models.load import BUILT_IN, ModelRequest, own_tokenizer
+
+    provider = load_plugins(plugins).provider(model)
+    own = build_tokenizer(task.words())
+    longest = max(encode(own, part.examples, part.labels, named=False).max_length for _, part in made if len(part))
+    request = ModelRequest(
+        model,
+        vocab_size=len(own),
+        max_length=longest + 1,
+        pad_token_id=own.pad_token_id,
+        eos_token_id=own.eos_token_id,
+        overrides=spec.model,
+        trust_remote_code=trust_remote_code,
+        task=task,
+        data=made,
+        tokenizer=own,
+    )
+    if provider not in BUILT_IN:
+        tokenizer = provider.load(request).tokenizer
+    else:
+        tokenizer = own_tokenizer(request) if model.startswith("hf:") else None
+    ending = settle(tokenizer or own, task, made, where="parameters" if tokenizer is None else "--model")
+    return lambda example, answer: {
+        "seen": seen(tokenizer or own, example, answer),
+        "end": None if ending is None else str(ending),
+    }
 
 
 def dataset(
@@ -153,7 +196,7 @@ def dataset(
     """All labelled splits of a task as a ``datasets.DatasetDict``, one row an example."""
     from .export import to_datasets
 
-    _, made, _ = _labelled(task, noise_rate, profile, overrides, plugins)
+    _, _, made, _ = _labelled(task, noise_rate, profile, overrides, plugins)
     return to_datasets(made)
 
 
@@ -176,7 +219,7 @@ def export_data(
     """
     from .export import export
 
-    spec, made, rate = _labelled(task, noise_rate, profile, overrides, plugins)
+    spec, _, made, rate = _labelled(task, noise_rate, profile, overrides, plugins)
     return export(spec, made, rate, Path(folder))
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
+from .rendering import Rendered, texts
 from .tasks.example import WORD, Example, Span
 
 if TYPE_CHECKING:
@@ -133,47 +134,6 @@ class Encoded:
         return hit.all(1)
 
 
-# Words that ordinary text writes without a space in front.
-GLUED = frozenset(["'s", ",", ".", ";", ":", "?", "!", ")", "]"])
-
-
-@dataclass(frozen=True)
-class _Rendered:
-    """A text as a tokenizer sees it, and where each character of the words went."""
-
-    text: str
-    moved: tuple[int, ...] | None = None
-
-    def then(self, answer: _Rendered) -> str:
-        """An answer behind a prompt: one space apart, unless white space is there already."""
-        beside = (self.text[-1:], answer.text[:1])
-        apart = "" if any(character and not WORD.match(character) for character in beside) else " "
-        return f"{self.text}{apart}{answer.text}"
-
-    @classmethod
-    def of(cls, words: str, *, joined: bool) -> _Rendered:
-        """A text as it is written; or words separated by spaces as ordinary text."""
-        if not joined:
-            return cls(words)
-        out: list[str] = []
-        moved: list[int] = []
-        for word in words.split(" "):
-            if out and word not in GLUED:
-                out.append(" ")
-            start = sum(map(len, out))
-            if len(moved):
-                moved.append(start)  # the space in front
-            out.append(word)
-            moved += range(start, start + len(word))
-        return cls("".join(out), tuple(moved))
-
-    def span(self, span: Span) -> Span:
-        """Where a span of the words is now."""
-        if self.moved is None:
-            return span
-        return self.moved[span[0]], self.moved[span[1] - 1] + 1
-
-
 def word_level(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a tokenizer is one of ``build_tokenizer``'s kind, also when it was saved and loaded again."""
     core = getattr(tokenizer, "backend_tokenizer", None)
@@ -212,26 +172,31 @@ def encode(
     """
     answers = [e.answer for e in examples] if answers is None else answers
     plain = word_level(tokenizer)
-    rendered = [_Rendered.of(e.prompt, joined=e.joined and not plain) for e in examples]
-    texts = [
-        r.then(_Rendered.of(a, joined=e.joined and not plain))
-        for r, a, e in zip(rendered, answers, examples, strict=True)
-    ]
+    rendered, written = texts(examples, answers, plain=plain)
     names = list(examples[0].positions) if named and examples else []
-    vocabulary = _plain_vocabulary(tokenizer, texts) if plain else None
+    vocabulary = _plain_vocabulary(tokenizer, written) if plain else None
     if vocabulary is not None:
         tokens = _look_up(vocabulary, examples, answers, leading_tokens(tokenizer))
     else:
-        tokens = _tokenize(tokenizer, examples, rendered, texts)
+        tokens = _tokenize(tokenizer, examples, rendered, written)
     bare = np.flatnonzero((tokens.starts == 0) | (tokens.starts >= tokens.lengths))
     if len(bare):
-        raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {texts[bare[0]]!r}")
+        raise UserError(f"the tokenizer leaves no token of its own to prompt or answer of {written[bare[0]]!r}")
     end = end_asked(tokenizer)
     tokens = tokens if end is None else tokens.ended(end)
     width = int(tokens.lengths.max()) - 1
     if max_length is not None and width > max_length:
         raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
     return tokens.padded(width, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0, names)
+
+
+def seen(tokenizer: PreTrainedTokenizerBase, example: Example, answer: str) -> dict[str, Any]:
+    """Exactly what a model gets of an example: the text, its tokens, their ids, and how many of the last are scored."""
+    encoded = encode(tokenizer, [example], [answer], named=False)
+    asked = encoded.targets[0][encoded.targets[0] != IGNORED].tolist()
+    ids = [*encoded.input_ids[0].tolist(), asked[-1]]
+    (text,) = texts([example], [answer], plain=word_level(tokenizer))[1]
+    return {"text": text, "tokens": tokenizer.convert_ids_to_tokens(ids), "ids": ids, "scored": len(asked)}
 
 
 @dataclass(frozen=True)
@@ -280,7 +245,7 @@ class _Tokens:
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase,
     examples: Sequence[Example],
-    rendered: Sequence[_Rendered],
+    rendered: Sequence[Rendered],
     texts: Sequence[str],
 ) -> _Tokens:
     """What a tokenizer makes of texts."""

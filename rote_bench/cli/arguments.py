@@ -177,6 +177,8 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     )
     data.add_argument("-n", type=int, default=5, metavar="N", help="how many (default: 5)")
     data.add_argument("--noise-rate", type=float, metavar="R", help="default: the task file's first")
+    data.add_argument("--model", metavar="MODEL", help="show exactly which text and tokens this model gets")
+    data.add_argument("--trust-remote-code", action="store_true", help="let code that comes with a tokenizer run")
     data.add_argument("--export", metavar="DIR", help="write all splits as Parquet, with a card and a task file")
     data.add_argument("--json", action="store_true", help="as JSON")
 

@@ -104,6 +104,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _data(options: argparse.Namespace) -> int:
     from .. import api
+    from . import examples as examples_shown
 
     if options.export is not None:
         folder = api.export_data(
@@ -124,20 +125,14 @@ def _data(options: argparse.Namespace) -> int:
         profile=options.profile,
         overrides=options.set,
         plugins=options.plugin,
+        model=options.model,
+        trust_remote_code=options.trust_remote_code,
     )
     if options.json:
         dump(examples)
         return DONE
     for example in examples:
-        say(f"{example['prompt']} -> {example['answer']}")
-        if example["noisy"]:
-            say(f"    taught      {example['label']}  (noisy label)")
-        if example["phantom_label"] not in (None, example["answer"]):
-            say(f"    phantom     {example['phantom_label']}  (never taught)")
-        if example["intermediates"]:
-            say("    on the way  " + ", ".join(f"{k} = {v}" for k, v in example["intermediates"].items()))
-        if example["positions"]:
-            say("    positions   " + ", ".join(f"{k} = {v['text']!r}" for k, v in example["positions"].items()))
+        say("\n".join(examples_shown.lines(example)))
     return DONE
 
 

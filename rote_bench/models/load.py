@@ -12,7 +12,7 @@ from ..machine import memory_at_hand
 from .content import of_code, of_files, of_state, of_tokenizer
 from .folder import check_config, check_files, check_weight, elements_of, tokenizer_missing, tokenizer_needs
 from .hub import cached, check_hub, commit
-from .names import SIZES, Source, is_sized, known_types, parse
+from .names import SIZES, ModelName, Source, is_sized, known_types, parse
 from .weights import read
 
 QUANTIZED = ("8bit", "4bit")
@@ -154,29 +154,15 @@ class FromPretrained:
     def load(self, request: ModelRequest) -> LoadedModel:
         import torch
 
-        name = parse(request.name)
-        place = Path(name.path).expanduser()
-        gguf = place.suffix == ".gguf"
-        if name.path.startswith((".", "/", "~")) and not (place.is_file() if gguf else place.is_dir()):
-            raise UserError(f"no {'file' if gguf else 'folder'} {name.path!r}", where="--model")
-        local = place.is_dir() or (gguf and place.is_file())
-        source = str(place.parent if gguf else place) if local else name.path
-        common: dict[str, Any] = {"revision": name.revision or "main", "trust_remote_code": request.trust_remote_code}
-        if gguf:
-            _needs("gguf", "accelerate", what="GGUF files")
-            common["gguf_file"] = place.name
+        name, place, local, common = _located(request)
+        gguf = "gguf_file" in common
         quantized = _quantization(request)
-        options = {
+        options: dict[str, Any] | None = {
             "dtype": getattr(torch, "float32" if quantized else request.dtype),
             "attn_implementation": request.overrides.get("attention", "eager"),
             **({"quantization_config": quantized} if quantized else {} if gguf else {"use_safetensors": True}),
         }
-        if local:
-            check_files(place, name=name.path, where="--model")
-            found = _fetched(source, name.path, None if gguf else place, options, common, offline=True)
-        else:
-            found = _from_hub(name.path, name.revision, options, common)
-        tokenizer, model = found
+        tokenizer, model = _fetch(name, place, options, common, local=local)
         _check_pad(tokenizer, model)
         tokenizer.padding_side = "right"
         if gguf:
@@ -199,8 +185,52 @@ class FromPretrained:
         )
 
 
+def own_tokenizer(request: ModelRequest) -> Any:
+    """The tokenizer of pretrained weights, without the weights."""
+    name, place, local, common = _located(request)
+    return _fetch(name, place, None, common, local=local)[0]
+
+
+def _located(request: ModelRequest) -> tuple[ModelName, Path, bool, dict[str, Any]]:
+    """The name understood, the folder or file that it may be, whether that is here, and how it is to be read.
+
+    Raises:
+        UserError: when it can only be a folder or file, and is not here.
+    """
+    name = parse(request.name)
+    place = Path(name.path).expanduser()
+    gguf = place.suffix == ".gguf"
+    if name.path.startswith((".", "/", "~")) and not (place.is_file() if gguf else place.is_dir()):
+        raise UserError(f"no {'file' if gguf else 'folder'} {name.path!r}", where="--model")
+    common: dict[str, Any] = {"revision": name.revision or "main", "trust_remote_code": request.trust_remote_code}
+    if gguf:
+        _needs("gguf", "accelerate", what="GGUF files")
+        common["gguf_file"] = place.name
+    return name, place, place.is_dir() or (gguf and place.is_file()), common
+
+
+def _fetch(
+    name: ModelName, place: Path, options: dict[str, Any] | None, common: dict[str, Any], *, local: bool
+) -> tuple[Any, Any]:
+    """Tokenizer and model from a folder, the cache or the hub; without ``options`` the tokenizer alone."""
+    path = name.path
+    if local:
+        check_files(place, name=path, where="--model")
+        gguf = "gguf_file" in common
+        source = str(place.parent if gguf else place)
+        return _fetched(source, path, None if gguf else place, options, common, offline=True)
+    try:
+        return _fetched(path, path, cached(path, name.revision), options, common, offline=True)
+    except (OSError, ValueError):  # not all of it is in the cache
+        check_hub(path, name.revision)
+    try:
+        return _fetched(path, path, None, options, common, offline=False)
+    except (OSError, ValueError) as error:
+        raise _unloadable(path, error) from error
+
+
 def _fetched(
-    source: str, path: str, place: Path | None, options: dict[str, Any], common: dict[str, Any], *, offline: bool
+    source: str, path: str, place: Path | None, options: dict[str, Any] | None, common: dict[str, Any], *, offline: bool
 ) -> tuple[Any, Any]:
     """Tokenizer and model.
 
@@ -224,6 +254,8 @@ def _fetched(
         raise _unloadable(path, error, "its tokenizer cannot be read: ") from error
     if not {*tokenizer.get_vocab()} - {*map(str, tokenizer.get_added_vocab())}:
         raise _without_tokenizer(path)
+    if options is None:
+        return tokenizer, None
     try:
         if "gguf_file" not in common:
             _check_size(source, path, place, common, offline=offline)
@@ -235,18 +267,6 @@ def _fetched(
             raise
         raise _unloadable(path, error) from error
     return tokenizer, model
-
-
-def _from_hub(path: str, revision: str | None, options: dict[str, Any], common: dict[str, Any]) -> tuple[Any, Any]:
-    """Tokenizer and model of a name, from the cache, else from the hub."""
-    try:
-        return _fetched(path, path, cached(path, revision), options, common, offline=True)
-    except (OSError, ValueError):  # not all of it is in the cache
-        check_hub(path, revision)
-    try:
-        return _fetched(path, path, None, options, common, offline=False)
-    except (OSError, ValueError) as error:
-        raise _unloadable(path, error) from error
 
 
 def _check_size(source: str, path: str, place: Path | None, common: dict[str, Any], *, offline: bool) -> None:

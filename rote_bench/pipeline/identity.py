@@ -44,7 +44,7 @@ class Room:
 
 ROOMS: Mapping[str, Room] = {
     "anatomy": Room(1, ("models/anatomy.py", "models/parts.py", "models/probe.py")),
-    "encoding": Room(1, ("encoding.py", "endings.py")),
+    "encoding": Room(1, ("encoding.py", "endings.py", "rendering.py")),
     "evaluation": Room(3, ("evaluation.py", "measurement.py", "models/columns.py", "subject.py")),
     "interventions": Room(1, ("interventions.py", "nodes.py", "patching.py", "surrogates.py", "models/prefix.py")),
     "linear": Room(1, ("linear.py",)),
