@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .rendering import Rendered, texts
+from .rendering import Rendered, end_asked, how_ended, texts
 from .tasks.example import WORD, Example, Span
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
-ENDED = "rote_bench_answers_end"  # in a tokenizer's settings, which are saved with it: an end is asked for
 
 
 def build_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
@@ -57,20 +56,6 @@ def _unlike(words: Sequence[str], name: str) -> str:
     return name
 
 
-def ask_for_end(tokenizer: PreTrainedTokenizerBase, asked: bool) -> None:
-    """Let the tokenizer's end of text be the last token of every answer that is encoded with it, or no longer."""
-    if asked:
-        tokenizer.init_kwargs[ENDED] = True
-    else:
-        tokenizer.init_kwargs.pop(ENDED, None)
-
-
-def end_asked(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The token that every answer ends with; None where no end is asked for."""
-    asked = getattr(tokenizer, "init_kwargs", {}).get(ENDED, False)
-    return tokenizer.eos_token_id if asked else None
-
-
 @dataclass(frozen=True)
 class Encoded:
     """n teacher-forced examples, padded on the right.
@@ -83,11 +68,13 @@ class Encoded:
         targets: (n, length) the token to predict at each position that predicts the answer, -100 elsewhere.
         positions: name -> (n,) index of the last token of each named span; ``last`` is the last prompt token,
             which predicts the first answer token.
+        free: a token that ends answers and need not be given.
     """
 
     input_ids: Tensor
     targets: Tensor
     positions: Mapping[str, Tensor]
+    free: int | None = None
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
@@ -109,7 +96,10 @@ class Encoded:
     def rows(self, index: Tensor | slice) -> Encoded:
         """The chosen rows, as views where the index is a slice."""
         return Encoded(
-            self.input_ids[index], self.targets[index], {name: value[index] for name, value in self.positions.items()}
+            self.input_ids[index],
+            self.targets[index],
+            {name: value[index] for name, value in self.positions.items()},
+            self.free,
         )
 
     def to(self, device: str | torch.device) -> Encoded:
@@ -117,7 +107,13 @@ class Encoded:
             self.input_ids.to(device),
             self.targets.to(device),
             {name: value.to(device) for name, value in self.positions.items()},
+            self.free,
         )
+
+    @property
+    def needed(self) -> Tensor:
+        """(n, length) the targets that an answer must have: all but an end that need not be given."""
+        return self.targets if self.free is None else self.targets.masked_fill(self.targets == self.free, IGNORED)
 
     def correct(self, logits: Tensor, columns: Tensor | None = None) -> Tensor:
         """(n,) bool: the greedy answer equals the target answer.
@@ -129,7 +125,7 @@ class Encoded:
             logits: (n, length, vocabulary), or (n, columns, vocabulary) with ``columns``.
             columns: the token indices of the logits, which ``scored`` is among; all when None.
         """
-        targets = self.targets if columns is None else self.targets[:, columns]
+        targets = self.needed if columns is None else self.needed[:, columns]
         hit = (logits.argmax(-1) == targets) | (targets == IGNORED)
         return hit.all(1)
 
@@ -187,7 +183,8 @@ def encode(
     width = int(tokens.lengths.max()) - 1
     if max_length is not None and width > max_length:
         raise UserError(f"examples take {width} tokens but the model has {max_length} positions")
-    return tokens.padded(width, tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0, names)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    return tokens.padded(width, pad, names, end if how_ended(tokenizer) == "free" else None)
 
 
 def seen(tokenizer: PreTrainedTokenizerBase, example: Example, answer: str) -> dict[str, Any]:
@@ -227,7 +224,7 @@ class _Tokens:
         ids = np.insert(self.ids, np.cumsum(self.lengths), end)
         return _Tokens(ids, self.lengths + 1, self.starts, self.locate)
 
-    def padded(self, width: int, pad: int, names: Iterable[str]) -> Encoded:
+    def padded(self, width: int, pad: int, names: Iterable[str], free: int | None) -> Encoded:
         """In rows of one width: inputs up to the last token, and each answer's tokens as targets one place earlier."""
         count = len(self.lengths)
         row = np.repeat(np.arange(count), self.lengths)
@@ -239,7 +236,7 @@ class _Tokens:
         targets[row[asked], at[asked] - 1] = self.ids[asked]
         positions = {"last": torch.from_numpy(self.starts - 1)}
         positions |= {name: torch.tensor(self.locate(name)) for name in names}
-        return Encoded(torch.from_numpy(input_ids), torch.from_numpy(targets), positions)
+        return Encoded(torch.from_numpy(input_ids), torch.from_numpy(targets), positions, free)
 
 
 def _tokenize(
@@ -377,4 +374,5 @@ def concatenate(parts: Sequence[Encoded], pad: int) -> Encoded:
         torch.cat([widen(p.input_ids, pad) for p in parts]),
         torch.cat([widen(p.targets, IGNORED) for p in parts]),
         {"last": torch.cat([p.positions["last"] for p in parts])},
+        parts[0].free,
     )

@@ -3,7 +3,8 @@
 A model says an answer when the tokens that it gives first are that answer's. So of two answers of which one begins with
 the other, both would be said at once, unless the shorter one ends there. Where a task has such a pair under a
 tokenizer, every answer is followed by the tokenizer's end of text: it is taught, and it is asked for. Where it has
-none, as tasks whose answers all take the same number of tokens, nothing is added.
+none, as tasks whose answers all take the same number of tokens, nothing is added. A model that is not trained and was
+not before goes on after its answers: the end need not be given, and of two answers that it says the longer counts.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
-from .encoding import IGNORED, Encoded, ask_for_end, encode, end_asked, leading_tokens, word_level
+from .encoding import IGNORED, Encoded, encode, leading_tokens, word_level
 from .errors import UserError
+from .rendering import End, ask_for_end, end_asked, how_ended
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,27 +36,36 @@ class Ending:
     Attributes:
         token: as the tokenizer spells it.
         shorter, longer: two answers of which the second begins with the first.
+        how: ``free`` where the model need not give it.
     """
 
     token: str
     shorter: str
     longer: str
+    how: End
 
     def __str__(self) -> str:
-        return f"answers end with {self.token!r}, since {self.longer!r} begins with {self.shorter!r}"
+        why = f"since {self.longer!r} begins with {self.shorter!r}"
+        if self.how == "free":
+            return f"nothing taught the model to end its answers with {self.token!r}: the longer counts, {why}"
+        return f"answers end with {self.token!r}, {why}"
 
 
-def settle(tokenizer: PreTrainedTokenizerBase, task: Task, data: Data, *, where: str) -> Ending | None:
+def settle(
+    tokenizer: PreTrainedTokenizerBase, task: Task, data: Data, *, where: str, taught: bool = True
+) -> Ending | None:
     """Let an end be asked for behind answers, or not, as the task's answers need it under a tokenizer.
 
     Args:
+        taught: the model is trained now; one that was before, here, has it in its tokenizer's settings.
         where: what the user changes when answers cannot be told apart.
 
     Raises:
         UserError: naming two answers that have the same tokens, or of which one begins with the other where the
             tokenizer has no end.
     """
-    ask_for_end(tokenizer, False)
+    how: End = "taught" if taught or how_ended(tokenizer) == "taught" else "free"
+    ask_for_end(tokenizer, None)
     first = data.train.examples[0]
     answers = sorted(_answers(task, data))
     encoded = encode(tokenizer, [first] * len(answers), answers, named=False)
@@ -64,12 +76,12 @@ def settle(tokenizer: PreTrainedTokenizerBase, task: Task, data: Data, *, where:
     for (one, shorter), (other, longer) in pairwise(tokens):
         if one == other:
             raise UserError(
-                f"the tokenizer reads the answers {shorter!r} and {longer!r} as the same tokens",
+                f"the tokenizer reads the answers {_told_apart(shorter, longer)} as the same tokens",
                 where=where,
                 hint="rename one of them, or choose a model whose tokenizer tells them apart",
             )
         if found is None and other[: len(one)] == one:
-            found = Ending(_end(tokenizer, shorter, longer, where), shorter, longer)
+            found = Ending(_end(tokenizer, shorter, longer, where), shorter, longer, how)
     end = tokenizer.eos_token_id
     if found is not None and (within := next((answer for ids, answer in tokens if end in ids), None)) is not None:
         raise UserError(
@@ -77,7 +89,7 @@ def settle(tokenizer: PreTrainedTokenizerBase, task: Task, data: Data, *, where:
             where=where,
             hint=f"write it otherwise: {found.longer!r} begins with {found.shorter!r}",
         )
-    ask_for_end(tokenizer, found is not None)
+    ask_for_end(tokenizer, None if found is None else how)
     return found
 
 
@@ -90,6 +102,12 @@ def _end(tokenizer: PreTrainedTokenizerBase, shorter: str, longer: str, where: s
             hint="rename one of them, or choose a model whose tokenizer has an eos_token",
         )
     return str(tokenizer.eos_token)
+
+
+def _told_apart(one: str, other: str) -> str:
+    """Two texts, in code points where they look the same."""
+    alike = normalize("NFKC", one) == normalize("NFKC", other)
+    return f"{one!a} and {other!a}" if alike else f"{one!r} and {other!r}"
 
 
 def _answers(task: Task, data: Data) -> set[str]:
@@ -135,7 +153,7 @@ def check_fits(
             other = seen.setdefault(row[: last + 1].tobytes(), example.prompt)
             if other != example.prompt:
                 raise UserError(
-                    f"the tokenizer reads the questions {other!r} and {example.prompt!r} as the same tokens",
+                    f"the tokenizer reads the questions {_told_apart(other, example.prompt)} as the same tokens",
                     where=where,
                     hint="keep one of them, or choose a model whose tokenizer tells them apart",
                 )
@@ -163,7 +181,7 @@ def reading(tokenizer: PreTrainedTokenizerBase, data: Data, *, own: bool) -> dic
     """
     found: dict[str, Any] = {}
     if end_asked(tokenizer) is not None:
-        found["end"] = str(tokenizer.eos_token)
+        found["end"] = f"{how_ended(tokenizer)} {tokenizer.eos_token}"
     if own and not all(e.joined for e in (*data.train.examples[:1], *data.facts.examples[:1])):
         found["text"] = "as written"
     if own and word_level(tokenizer) and (lead := leading_tokens(tokenizer)):

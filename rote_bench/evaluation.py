@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .encoding import IGNORED, Encoded, end_asked
+from .encoding import IGNORED, Encoded
 from .models.columns import PARAMETER, selective
+from .rendering import end_asked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -111,7 +112,7 @@ def decode(
         for rows in batches(len(encodings[0]), batch_size):
             parts = [e.rows(rows).to(device) for e in encodings]
             first = parts[0]
-            counts = torch.stack([(part.targets != IGNORED).sum(1) for part in parts])
+            counts = torch.stack([(part.needed != IGNORED).sum(1) for part in parts])
             longest = counts.max(0).values
             ids = torch.nn.functional.pad(first.input_ids, (0, width - first.max_length))
             index = torch.arange(len(first), device=device)
@@ -125,6 +126,8 @@ def decode(
                 ids[index[more], at[more] + 1] = token[more]
             hits = torch.stack([_begins_with(said, part) for part in parts])
             answered = (counts * hits).max(0).values
+            if first.free is not None:  # of an answer and one that begins with it the longer one is given
+                hits &= counts == answered
             lengths = answered.where(answered > 0, longest)
             for row, length in zip(said.tolist(), lengths.tolist(), strict=True):
                 words = row[:length] if end not in row else row[: min(length, row.index(end))]
@@ -138,6 +141,6 @@ def decode(
 def _begins_with(said: Tensor, answers: Encoded) -> Tensor:
     """(n,) bool: the first of the tokens said (n, k) are the row's answer."""
     at = answers.positions["last"][:, None] + torch.arange(said.shape[1], device=said.device)
-    wanted = answers.targets.gather(1, at.clamp(max=answers.max_length - 1))
+    wanted = answers.needed.gather(1, at.clamp(max=answers.max_length - 1))
     wanted = wanted.where(at < answers.max_length, IGNORED)
     return ((said == wanted) | (wanted == IGNORED)).all(1)

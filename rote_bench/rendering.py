@@ -1,11 +1,18 @@
-"""Prompts and answers as the text that a tokenizer gets: as they are written, or words joined as in ordinary text."""
+"""Prompts and answers as the text that a tokenizer gets, as written or joined; and whether an end follows them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from .tasks.example import WORD, Example, Span
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+ENDED = "rote_bench_answers_end"  # in a tokenizer's settings, which are saved with it: an end is asked for
+End = Literal["taught", "free"]
 
 # Words that ordinary text writes without a space in front.
 GLUED = frozenset(["'s", ",", ".", ";", ":", "?", "!", ")", "]"])
@@ -57,3 +64,26 @@ def texts(examples: Sequence[Example], answers: Sequence[str], *, plain: bool) -
     rendered = [Rendered.of(e.prompt, joined=e.joined and not plain) for e in examples]
     given = (Rendered.of(a, joined=e.joined and not plain) for e, a in zip(examples, answers, strict=True))
     return rendered, [prompt.then(answer) for prompt, answer in zip(rendered, given, strict=True)]
+
+
+def ask_for_end(tokenizer: PreTrainedTokenizerBase, how: End | None) -> None:
+    """Let the tokenizer's end of text be the last token of every answer that is encoded with it, or no longer.
+
+    Args:
+        how: ``free`` where nothing taught the model to end its answers: it then need not.
+    """
+    if how is None:
+        tokenizer.init_kwargs.pop(ENDED, None)
+    else:
+        tokenizer.init_kwargs[ENDED] = how
+
+
+def how_ended(tokenizer: PreTrainedTokenizerBase) -> End | None:
+    """How an end is asked for behind answers; None where it is not."""
+    found: End | None = getattr(tokenizer, "init_kwargs", {}).get(ENDED)
+    return found
+
+
+def end_asked(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token that every answer ends with; None where no end is asked for."""
+    return None if how_ended(tokenizer) is None else tokenizer.eos_token_id

@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
         "splits",
         "encoding",
         "endings",
+        "rendering",
         "noise",
         "models",
         "progress",

@@ -85,7 +85,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     alike: UserError | None = None
     ending = None
     try:
-        ending = settle(tokenizer, task, data, where="parameters")
+        ending = settle(tokenizer, task, data, where="parameters", taught=cell.settings.train)
     except UserError as error:  # matters unless the model brings a tokenizer of its own
         alike = error
     longest = max(encoded.max_length for _, encoded in encodings(tokenizer))
@@ -106,7 +106,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     )
     loaded: LoadedModel = provider.load(request)
     if loaded.tokenizer is not None:
-        ending = settle(loaded.tokenizer, task, data, where="--model")
+        ending = settle(loaded.tokenizer, task, data, where="--model", taught=cell.settings.train)
     elif alike is not None:
         raise alike
     check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")
