@@ -110,11 +110,11 @@ def make(
     heed()
     from transformers.utils import logging as transformers_logging
 
+    from ..endings import reading
+
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     device = choose_device(wanted)
-    from ..endings import reading
-
     with contained():
         loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
     heed()
