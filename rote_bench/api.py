@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .drawing import plot
 from .errors import UserError
-from .planning import Overrides, cells_of, expect_cells, expect_sweep, load_task, require_drawable, sweep_of
+from .paths import of_user
+from .planning import (
+    Overrides,
+    cells_of,
+    examine,
+    expect_cells,
+    expect_sweep,
+    load_task,
+    require_drawable,
+    sweep_of,
+)
 from .plugins import load as load_plugins
 from .progress import Progress
 from .reading import Report, compare, load_report, show, show_data, show_html
@@ -32,6 +42,7 @@ __all__ = [
     "compare",
     "data",
     "dataset",
+    "examine",
     "expect_cells",
     "expect_sweep",
     "export_data",
@@ -261,7 +272,7 @@ def sweep_cells(
         overwrite=overwrite,
         rediagnose=rediagnose,
     )
-    output = Path(output_path).absolute()
+    output = of_user(output_path).absolute()
     with Board(wanted.title, quiet=quiet) as board:
         states = conduct.conduct(
             jobs,
@@ -276,26 +287,12 @@ def sweep_cells(
 
 def validate(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[UserError]:
     """Every fault of every task or sweep file, and of all profiles; an empty list when there is none."""
-    from .spec.preflight import validate_file
-    from .sweep import cells
-    from .sweep.definition import is_sweep
-
-    registry = load_plugins(plugins)
-    found = {
-        str(fault): fault
-        for file in files
-        for fault in (cells.validate_file(Path(file), registry) if is_sweep(file) else validate_file(file, registry))
-    }
-    return list(found.values())
+    return examine(files, plugins=plugins).faults
 
 
 def remarks(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[str]:
     """What is to be known of valid task files before they are run, a line each."""
-    from .spec import preflight
-    from .sweep.definition import is_sweep
-
-    registry = load_plugins(plugins)
-    return [said for file in files if not is_sweep(file) for said in preflight.remarks(file, registry)]
+    return examine(files, plugins=plugins).remarks
 
 
 def build_leaderboard(
@@ -325,7 +322,7 @@ def build_leaderboard(
     progress = progress or Progress()
     return build(
         reports,
-        Path(output_path),
+        of_user(output_path),
         registry=load_plugins(plugins),
         plugins=plugins,
         export=export,

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+MOST = 100  # faults that are told, and letters of a name to which a near one is looked for
+
+
+def clipped(text: str, most: int = 80) -> str:
+    """A text that may be of any length, as a message shows it."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
 
 class UserError(Exception):
     """A mistake in the user's input: what is wrong, where, and how to mend it, in one line.
@@ -32,7 +39,8 @@ class Faults(UserError):
     """Every fault found in one go, one line each."""
 
     def __init__(self, faults: Sequence[UserError]) -> None:
-        self.faults = tuple(faults)
+        more = len(faults) - MOST
+        self.faults = (*faults[:MOST], UserError(f"{more:,} more faults are not shown")) if more > 1 else tuple(faults)
         super().__init__("; ".join(fault.what for fault in faults))
 
     def __reduce__(self) -> tuple[type[Faults], tuple[Sequence[UserError]]]:
@@ -46,7 +54,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to a mistyped one, or None when nothing is close."""
     import difflib  # not needed until something is wrong
 
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = [each for each in known if 0.5 * len(name) <= len(each) <= 2 * len(name)]
+    if len(name) > MOST or len(near) > 20 * MOST:
+        return None
+    found = difflib.get_close_matches(name, near, n=1, cutoff=0.5)
     return found[0] if found else None
 
 
@@ -56,5 +67,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = nearest(name, names)
     if close:
         return f"did you mean {close!r}?"
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    shown = ", ".join(clipped(name) for name in names[:12]) + (", ..." if len(names) > 12 else "")
     return f"known: {shown}" if names else "none is known"

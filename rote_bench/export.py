@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
 from .splits import HELD_OUT, Data
-from .tasks.table import without_bars
+from .tasks.sources import without_bars
 
 if TYPE_CHECKING:
     import datasets
@@ -69,8 +69,8 @@ def export(spec: TaskSpec, data: Data, rate: float, folder: Path) -> Path:
         for name, rows in made.items():
             file = folder / ("facts" if name == "facts" else "data") / f"{name}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
-            with without_bars():
-                rows.to_parquet(str(file))
+            with without_bars(), file.open("wb") as opened:  # some names are taken for addresses
+                rows.to_parquet(opened)
         (folder / "task.yaml").write_text(_task_file(spec, data, rate), encoding="utf-8")
         (folder / "README.md").write_text(_card(spec, data, rate), encoding="utf-8")
     except OSError as error:

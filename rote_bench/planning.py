@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import Faults, UserError
+from .paths import of_user
 from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .pipeline.settings import Settings
     from .report import record
     from .spec.model import Seeds, TaskSpec
+    from .spec.preflight import Examined
     from .sweep.cells import Job
     from .sweep.conduct import Pool
     from .sweep.definition import Definition
@@ -44,6 +46,30 @@ def load_task(
     from .spec.loader import load_task as load
 
     return load(task, registry or load_plugins(plugins), profile=profile, overrides=_as_texts(overrides))
+
+
+def examine(
+    files: Sequence[str | Path], *, plugins: Sequence[str | Path] = (), progress: Progress | None = None
+) -> Examined:
+    """Every fault of task and sweep files, and what is to be known of those that have none."""
+    from .spec.preflight import Examined, examine_file
+    from .sweep import cells
+    from .sweep.definition import is_sweep
+
+    registry = load_plugins(plugins)
+    say = (progress or Progress(quiet=True)).passing
+    found, faults = Examined(), dict[str, UserError]()
+    for file in dict.fromkeys(map(str, files)):
+        if is_sweep(file):
+            say(f"{file}: sweep")
+            each = Examined(cells.validate_file(Path(file), registry))
+        else:
+            each = examine_file(file, registry, say)
+        faults.update((str(fault), fault) for fault in each.faults)
+        found.remarks += each.remarks
+    say("")
+    found.faults = list(faults.values())
+    return found
 
 
 def _as_texts(overrides: Overrides) -> list[str]:
@@ -188,8 +214,8 @@ def sweep_of(
         raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
     if isinstance(stack, int) and stack < 1:
         raise UserError(f"must be at least 1, not {stack}", where="--stack")
-    output = Path(output_path).absolute()
-    wanted = definition.load(Path(file))
+    output = of_user(output_path).absolute()
+    wanted = definition.load(of_user(file))
     if stack is not None:
         wanted = replace(wanted, run=replace(wanted.run, stack=None if stack == "auto" else stack))
     again = {"overwrite": overwrite, "rediagnose": rediagnose}

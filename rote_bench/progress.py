@@ -129,6 +129,13 @@ class Progress:
         if not self.quiet:
             self._line(text)
 
+    def passing(self, text: str) -> None:
+        """On a terminal, a line until the next one takes its place; none when the text is empty."""
+        if not self.live or self.quiet:
+            return
+        put(f"\r\x1b[2K{_whole(text, columns() - 1)}")
+        self._open = bool(text)
+
     def warn(self, text: str) -> None:
         """A line that stays even when quiet."""
         self._line(f"warning: {text}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from .errors import UserError
 from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
+from .paths import exists, of_user
 from .spec.options import build
 from .tasks.example import EXTRA, SPLITS, Example, Span, Task
 
@@ -68,7 +69,8 @@ def make_task(spec: TaskSpec, registry: Registry) -> Task:
     parameters = build(cls.Parameters, spec.parameters)
     folder = Path(spec.source).parent if spec.source else Path()
     paths = {f.name: getattr(parameters, f.name) for f in fields(parameters) if f.metadata.get("path")}
-    found = {name: str(folder / value) for name, value in paths.items() if value and (folder / value).exists()}
+    beside = {name: folder / of_user(value) for name, value in paths.items() if value}
+    found = {name: str(path) for name, path in beside.items() if exists(path)}
     task: Task = cls(replace(parameters, **found), spec.seeds.data)
     return task
 

@@ -42,7 +42,19 @@ FLOORS: list[set[str]] = [
         "partitions",
     },
     {"contrasts", "dissociation", "matching", "surrogates"},
-    {"tasks", "statistics", "measures", "plain", "errors", "hookspecs", "hashing", "terminal", "writing", "strangers"},
+    {
+        "tasks",
+        "statistics",
+        "measures",
+        "plain",
+        "errors",
+        "hookspecs",
+        "hashing",
+        "terminal",
+        "writing",
+        "strangers",
+        "paths",
+    },
 ]
 LEVEL = {name: level for level, names in enumerate(FLOORS) for name in names}
 # plugins loads what is built in, which is the one place where the ground floor reaches up.

@@ -65,15 +65,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _validate(options: argparse.Namespace) -> int:
     from .. import api
+    from ..progress import Progress
 
-    faults = api.validate(options.task_file, plugins=options.plugin)
-    for fault in faults:
+    found = api.examine(options.task_file, plugins=options.plugin, progress=Progress())
+    for fault in found.faults:
         complain(str(fault))
-    if not faults:
-        say("\n".join(f"{file}: valid" for file in options.task_file))
-        for remark in api.remarks(options.task_file, plugins=options.plugin):
-            say(remark)
-    return WRONG_INPUT if faults else DONE
+    if not found.faults:
+        say("\n".join([*(f"{file}: valid" for file in options.task_file), *found.remarks]))
+    return WRONG_INPUT if found.faults else DONE
 
 
 def _list(options: argparse.Namespace) -> int:

@@ -211,16 +211,20 @@ def expand(
     spec: TaskSpec, rates: Sequence[float], seeds: Sequence[int], registry: Registry, *, limit: int | None = None
 ) -> list[tuple[TaskSpec, float]]:
     """The cells that a command names: noise rates times seeds."""
-    from ..spec.model import Seeds
+    from ..spec.model import LARGEST_SEED, Seeds, too_close
     from ..spec.preflight import locate_fault
     from ..splits import rates_of
 
     for rate in rates:
         if not 0 <= rate < 1:
             raise UserError(f"a noise rate must be at least 0 and below 1, not {rate:g}", where="--noise-rate")
+    if close := too_close(rates):
+        raise UserError(close, where="--noise-rate", hint="six digits count")
     for seed in seeds:
-        if seed < 0:
-            raise UserError(f"a seed must be 0 or more, not {seed}", where="--seed")
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+            raise UserError(f"a seed must be an integer from 0 to {LARGEST_SEED}, not {seed}", where="--seed")
+    rates = list(dict.fromkeys(rate + 0.0 for rate in rates))  # a zero has no sign, and a cell is run once
+    seeds = list(dict.fromkeys(seeds))
     specs = [spec.replace(seeds=Seeds.all(seed)) for seed in seeds] or [spec]
     try:
         of_each = [rates_of(s, registry, rates, limit=limit) for s in specs]

@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Faults, UserError, did_you_mean
-from .model import DiagnosticSpec, NoiseSpec, Recipe, Seeds, TaskSpec
-from .options import Fault, OptionFaults, build
+from ..errors import Faults, UserError, clipped, did_you_mean
+from ..paths import is_file, of_user
+from .model import DiagnosticSpec, NoiseSpec, Recipe, Seeds, TaskSpec, too_close
+from .options import Fault, OptionFaults, build, shown, spelled_out
 from .source import Path_, Source, merge, parse_value, read
 from .structure import schema as schema
 from .structure import structural
@@ -35,7 +36,7 @@ def locate(reference: str, registry: Registry) -> Path:
     Raises:
         UserError: when it is none of them.
     """
-    path = Path(reference)
+    path = of_user(reference)
     known = {**registry.task_files(), **shipped()}
     try:
         if path.suffix in (".yaml", ".yml") or path.is_file():
@@ -99,9 +100,9 @@ def inherit(path: Path, above: tuple[Path, ...] = ()) -> Source:
     parent = source.data.pop("extends")
     if not isinstance(parent, str):
         raise UserError("extends must name a task file", where=source.where(("extends",)))
-    base = path.parent / parent
-    if not base.is_file():
-        raise UserError(f"extends {parent!r}, which is no file", where=source.where(("extends",)))
+    base = path.parent / of_user(parent)
+    if not is_file(base):
+        raise UserError(f"extends {shown(parent)}, which is no file", where=source.where(("extends",)))
     return merge(inherit(base, (*above, path.resolve())), source)
 
 
@@ -109,7 +110,9 @@ def _with_profile(source: Source, path: Path, profile: str) -> Source:
     profiles = source.data.get("profiles") or {}
     if not isinstance(profiles, Mapping) or profile not in profiles:
         known = profiles if isinstance(profiles, Mapping) else ()
-        raise UserError(f"{path} has no profile {profile!r}", where="--profile", hint=did_you_mean(profile, known))
+        raise UserError(
+            f"{path} has no profile {clipped(profile)!r}", where="--profile", hint=did_you_mean(profile, known)
+        )
     if not isinstance(profiles[profile], Mapping):  # a fault of the file's shape, found with all others
         return source
     places = {p[2:]: w for p, w in source.places.items() if p[:2] == ("profiles", profile)}
@@ -128,15 +131,15 @@ def override(text: str, place: str | None = None) -> Source:
     dotted, equals, value = text.partition("=")
     keys = dotted.split(".")
     if not equals or not all(keys):
-        raise UserError(f"cannot understand {text!r}", where=place or "--set", hint="write path.to.key=VALUE")
-    place = place or f"--set {dotted}"
+        raise UserError(f"cannot understand {clipped(text)!r}", where=place or "--set", hint="write path.to.key=VALUE")
+    place = place or f"--set {clipped(dotted, 200)}"
     if keys[0] in ONLY_IN_FILES:
         raise UserError(f"{keys[0]} can only stand in a task file", where=place)
     data: Any = parse_value(value, place)
     for key in reversed(keys):
         data = {key: data}
-    places: dict[Path_, str] = {tuple(keys[:n]): place for n in range(1, len(keys) + 1)}
-    return Source(data, places)
+    through: dict[Path_, str] = {tuple(keys[:n]): place for n in range(1, len(keys))}
+    return Source(data, {tuple(keys): place}, through)
 
 
 class _Checks:
@@ -167,7 +170,7 @@ class _Checks:
             return table[name] if isinstance(name, str) else None
         label = {"tasks": "generator", "noise": "kind of noise", "diagnostics": "diagnostic"}[kind]
         hint = did_you_mean(name, table) + "; is a plugin missing?"
-        self.faults.append(Fault(at, f"unknown {label} {name!r}", hint))
+        self.faults.append(Fault(at, f"unknown {label} {clipped(name)!r}", hint))
         return None
 
     def diagnostics(self) -> tuple[DiagnosticSpec, ...]:
@@ -194,7 +197,12 @@ class _Checks:
                 hint = "take the line out; --noise-rate 0 trains on the true labels"
                 self.faults.append(Fault(("noise", "rates"), what, hint))
             return ()
-        return tuple(map(float, given)) if isinstance(given, list) and given else NoiseSpec.rates
+        if not isinstance(given, list) or not given:
+            return NoiseSpec.rates
+        numbers = [rate for rate in given if isinstance(rate, int | float) and 0 <= rate < 1]
+        if close := too_close(numbers):
+            self.faults.append(Fault(("noise", "rates"), close, "six digits count"))
+        return tuple(rate + 0.0 for rate in numbers)  # a zero has no sign
 
     def splits(self) -> dict[str, int | float]:
         """The sizes of the splits; shares may not exceed the whole."""
@@ -233,7 +241,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
         description=" ".join(data.get("description", "").split()),
         citation=" ".join(data.get("citation", "").split()),
         generator=data["generator"],
-        parameters=asdict(parameters),
+        parameters=spelled_out(parameters),
         splits=splits,
         noise=NoiseSpec(kind_name, rates, asdict(options)),
         model=dict(checks.section("model")),
@@ -304,6 +312,6 @@ def line(fault: UserError) -> tuple[str, int]:
 
 
 def _located(source: Source, fault: Fault) -> UserError:
-    dotted, where = ".".join(map(str, fault.path)), source.where(fault.path)
+    dotted, where = clipped(".".join(map(str, fault.path)), 200), source.where(fault.path)
     named = not dotted or where.endswith(f" {dotted}")  # --set names the key already
     return UserError(fault.what if named else f"{dotted}: {fault.what}", where=where, hint=fault.hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -25,6 +25,16 @@ class NoiseSpec:
     kind: str = "uniform"
     rates: tuple[float, ...] = (0.05,)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def too_close(rates: Sequence[float]) -> str | None:
+    """What is wrong with noise rates that cannot be told apart in the names of folders; None when they can."""
+    shown: dict[str, float] = {}
+    for rate in rates:
+        other = shown.setdefault(f"{rate:g}", rate)
+        if other != rate:
+            return f"the noise rates {other!r} and {rate!r} would share the folder noise-{rate:g}"
+    return None
 
 
 @dataclass(frozen=True)

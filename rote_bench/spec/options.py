@@ -7,10 +7,10 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Union
 
-from ..errors import did_you_mean
+from ..errors import MOST, clipped, did_you_mean
 
 T = TypeVar("T")
 
@@ -45,9 +45,9 @@ def build(cls: type[T], data: Mapping[str, Any], path: tuple[str | int, ...] = (
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
+    faults += unknown_keys([key for key in data if key not in fields], fields, path)
     for key, value in data.items():
         if key not in fields:
-            faults.append(Fault((*path, key), f"unknown key {key!r}", did_you_mean(str(key), fields)))
             continue
         found: list[Fault] = []
         values[key] = _convert(hints[key], value, (*path, key), found)
@@ -66,6 +66,16 @@ def build(cls: type[T], data: Mapping[str, Any], path: tuple[str | int, ...] = (
         raise OptionFaults([Fault(path, str(error))]) from error
 
 
+def spelled_out(options: Any) -> dict[str, Any]:
+    """The fields of an options instance; those marked ``unsaid`` only where they differ from their default.
+
+    A field that came later is marked so: what does not use it is the same as it was before.
+    """
+    given = dataclasses.asdict(options)
+    unsaid = {f.name: f.default for f in dataclasses.fields(options) if f.metadata.get("unsaid")}
+    return {name: value for name, value in given.items() if name not in unsaid or value != unsaid[name]}
+
+
 def _bounds(field: dataclasses.Field[Any], value: Any, path: tuple[str | int, ...], faults: list[Fault]) -> None:
     limits = field.metadata
     if not isinstance(value, int | float) or isinstance(value, bool):
@@ -76,6 +86,15 @@ def _bounds(field: dataclasses.Field[Any], value: Any, path: tuple[str | int, ..
         faults.append(Fault(path, f"{value} is not above {limits['above']}"))
     if "max" in limits and value > limits["max"]:
         faults.append(Fault(path, f"{value} is more than {limits['max']}"))
+
+
+def unknown_keys(keys: Sequence[str], known: Iterable[str], path: tuple[str | int, ...]) -> list[Fault]:
+    """Keys that there are not; a near one is named for the first of many."""
+    names = list(known)
+    return [
+        Fault((*path, key), f"unknown key {clipped(str(key))!r}", did_you_mean(str(key), names) if n < MOST else None)
+        for n, key in enumerate(keys)
+    ]
 
 
 def shown(value: Any) -> str:
@@ -114,7 +133,7 @@ def _convert(kind: Any, value: Any, path: tuple[str | int, ...], faults: list[Fa
         return value
     if origin is Literal:
         if value not in arguments or isinstance(value, bool) != any(isinstance(a, bool) for a in arguments):
-            hint = did_you_mean(str(value), map(str, arguments))
+            hint = did_you_mean(str(value) if isinstance(value, str) else "", map(str, arguments))
             faults.append(Fault(path, f"must be one of {', '.join(map(str, arguments))}, not {shown(value)}", hint))
         return value
     if origin in (tuple, list, Sequence):

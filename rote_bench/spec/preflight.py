@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,44 +19,52 @@ if TYPE_CHECKING:
     from ..plugins import Registry
     from ..tasks.example import Task
 
+MOST_PROFILES = 50  # as the schema has it
 SAMPLE = 4096  # examples of a split that are made and labelled, however many it has
 
 
-def validate_file(reference: str | Path, registry: Registry) -> list[UserError]:
-    """Every fault of a task file, of each of its profiles and of the data that they ask for; empty when there is none.
+@dataclass
+class Examined:
+    """What is found in files before anything is trained: their faults, and what is to be known of those without any."""
+
+    faults: list[UserError] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def examine_file(reference: str | Path, registry: Registry, say: Callable[[str], None] = lambda text: None) -> Examined:
+    """Every fault of a task file, of each of its profiles and of the data that they ask for; remarks if there is none.
 
     Args:
         reference: a path, or the name of a task.
+        say: is told what is being looked at.
     """
-    found: dict[str, UserError] = {}
+    faults: dict[str, UserError] = {}
+    remarks: dict[str, None] = {}
+    made: dict[str, Task] = {}
 
-    def gather(check: Callable[[], Sequence[UserError]]) -> None:
+    def look(profile: str | None) -> None:
+        say(f"{reference}: {profile or 'task'}")
         try:
-            faults = check()
+            spec = load_task(reference, registry, profile=profile)
+            if spec.training.stop_at is not None:
+                early = "cells that end before their schedule does are compared with no twin"
+                remarks[f"{spec.place('training.stop_at')}: {early}"] = None
+            task = _drawn(spec, registry, None, made)
+            remarks.update((f"{spec.place('parameters')}: {said}", None) for said in task.remarks())
         except Faults as error:
-            faults = error.faults
+            faults.update((str(fault), fault) for fault in error.faults)
         except UserError as error:
-            faults = [error]
-        for fault in faults:
-            found.setdefault(str(fault), fault)
+            faults.setdefault(str(error), error)
 
-    gather(lambda: check_drawable(load_task(reference, registry), registry))
+    look(None)
     try:
         profiles = inherit(locate(str(reference), registry)).data.get("profiles")
     except UserError:  # found just above
         profiles = None
-    for profile in profiles if isinstance(profiles, dict) else ():
-        gather(lambda name=profile: check_drawable(load_task(reference, registry, profile=name), registry))  # type: ignore[misc]
-    return list(found.values())
-
-
-def remarks(reference: str | Path, registry: Registry) -> list[str]:
-    """What is to be known of a valid task file before it is run."""
-    profiles = inherit(locate(str(reference), registry)).data.get("profiles", {})
-    specs = [load_task(reference, registry, profile=profile) for profile in (None, *profiles)]
-    early = [spec for spec in specs if spec.training.stop_at is not None]
-    places = dict.fromkeys(spec.place("training.stop_at") for spec in early)
-    return [f"{place}: cells that end before their schedule does are compared with no twin" for place in places]
+    if not faults or (isinstance(profiles, dict) and len(profiles) <= MOST_PROFILES):
+        for profile in profiles if isinstance(profiles, dict) else ():
+            look(profile)
+    return Examined(list(faults.values()), [] if faults else list(remarks))
 
 
 def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None = None) -> list[UserError]:
@@ -70,7 +79,24 @@ def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | 
         The first fault, with the place of the key that causes it; empty when there is none.
     """
     try:
-        task, kind = make_task(spec, registry), make_noise(spec, registry)
+        _drawn(spec, registry, rates, {})
+    except UserError as error:
+        return [error]
+    return []
+
+
+def _drawn(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None, made: dict[str, Task]) -> Task:
+    """The task of a spec, found to be as ``check_drawable`` says.
+
+    Args:
+        made: tasks that were made before, by what decides them; this one is put among them.
+    """
+    try:
+        key = repr((spec.generator, spec.parameters, spec.source, spec.seeds.data))
+        task = made[key] if key in made else make_task(spec, registry)
+        made.clear()  # one at a time in memory
+        made[key] = task
+        kind = make_noise(spec, registry)
         rates = rates_of(spec, registry) if rates is None else rates
         check_memory(task, spec)
         rows = task.split(spec.splits, spec.seeds.data)
@@ -81,8 +107,8 @@ def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | 
         except UserError:  # a sample may lack what the whole has
             _draw(task, kind, spec, rates, rows)
     except UserError as error:
-        return [locate_fault(error, spec)]
-    return []
+        raise locate_fault(error, spec) from None
+    return task
 
 
 def _draw(
@@ -95,6 +121,12 @@ def _draw(
     for rate in sorted({min(rates), max(rates)}):
         taught = label_train(task, kind, train, rows["train"], rate, seed)
         check_clean(taught, rate)
+        if rate > 0 and not taught.noisy:
+            raise UserError(
+                f"a rate of {rate:g} makes none of {len(train)} training labels wrong",
+                where="noise.rates",
+                hint="raise it, or ask for 0",
+            )
         phantoms = label_held_out(task, kind, held_out, rows["validation"], rate, seed, train, "validation")
         _check_words(words, taught, phantoms)
 

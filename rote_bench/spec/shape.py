@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..errors import did_you_mean
-from .options import Fault, shown
+from ..errors import clipped
+from .options import Fault, shown, unknown_keys
 from .source import Path_
 
 Words = Callable[[Path_, Any, str], "str | None"]
@@ -27,17 +27,41 @@ _BOUNDS = {
 
 
 def validator(schema: Mapping[str, Any]) -> Any:
-    """A validator for which 2.0 is no integer, as the harness has it and JSON has not."""
-    from jsonschema import Draft202012Validator
+    """A validator for which 2.0 is no integer, as the harness has it and JSON has not.
+
+    It looks no further into what has more entries than it may, and finds repeated ones in linear time.
+    """
+    from jsonschema import Draft202012Validator, ValidationError
     from jsonschema.validators import extend
 
     def whole(_: Any, value: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
 
+    def unique(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+        if wanted and isinstance(value, list) and len({_comparable(each) for each in value}) < len(value):
+            yield ValidationError("names the same thing twice")
+
+    def bounded(keyword: str) -> Any:
+        usual = Draft202012Validator.VALIDATORS[keyword]
+
+        def check(validator: Any, wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+            most = schema.get("maxItems" if isinstance(value, list) else "maxProperties")
+            if most is None or not isinstance(value, list | dict) or len(value) <= most:
+                yield from usual(validator, wanted, value, schema)
+
+        return check
+
     strict = extend(  # type: ignore[no-untyped-call]
-        Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", whole)
+        Draft202012Validator,
+        {"uniqueItems": unique, **{key: bounded(key) for key in ("items", "additionalProperties")}},
+        type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", whole),
     )
     return strict(schema)
+
+
+def _comparable(value: Any) -> Any:
+    """What is equal for equal values alone: 1 and 1.0 are, true and 1 are not."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
 
 
 def faults(error: Any, words: Words) -> list[Fault]:
@@ -50,9 +74,7 @@ def faults(error: Any, words: Words) -> list[Fault]:
     value, rule = error.instance, error.validator
     if rule == "additionalProperties":
         allowed = error.schema.get("properties", {})
-        return [
-            Fault((*at, key), f"unknown key {key!r}", did_you_mean(key, allowed)) for key in value if key not in allowed
-        ]
+        return unknown_keys([key for key in value if key not in allowed], allowed, at)
     if rule == "required":
         return [Fault(at, f"the key {key!r} is missing") for key in error.validator_value if key not in value]
     return [Fault(at, _type(error) or words(at, value, rule) or _common(error))]
@@ -68,13 +90,15 @@ def _type(error: Any) -> str | None:
 def _common(error: Any) -> str:
     value, rule, wanted = error.instance, error.validator, error.validator_value
     if rule == "pattern":
-        return f"{value!r} must be lower-case letters, digits and underscores"
+        return f"{clipped(value)!r} must be lower-case letters, digits and underscores"
     if rule == "enum":
         return f"must be one of {', '.join(map(str, wanted))}, not {shown(value)}"
     if rule in ("minItems", "minProperties"):
         return "must not be empty"
     if rule == "uniqueItems":
         return "names the same thing twice"
+    if rule in ("maxItems", "maxProperties"):
+        return f"has {len(value):,} entries, more than the {wanted:,} that it may have"
     if rule in _BOUNDS:
         return f"{_BOUNDS[rule]} {wanted}, not {shown(value)}"
-    return str(error.message)
+    return clipped(str(error.message), 200)

@@ -39,13 +39,17 @@ class Source:
     Attributes:
         data: mappings, lists, texts, numbers, booleans and null.
         places: path -> ``file:line``, or the flag that set it.
+        through: path -> the flag that made it on its way to a key below; that flag says nothing of other keys there.
     """
 
     data: dict[str, Any]
     places: dict[Path_, str] = field(default_factory=dict)
+    through: dict[Path_, str] = field(default_factory=dict)
 
     def where(self, path: Path_) -> str:
         """The place of a path, or of the nearest enclosing one."""
+        if path not in self.places and path in self.through:
+            return self.through[path]
         for end in range(len(path), -1, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
@@ -206,16 +210,18 @@ class _Reader:
 
 
 def merge(base: Source, over: Source) -> Source:
-    """Mappings merge key by key, everything else is replaced."""
-    places = dict(base.places)
+    """Mappings merge key by key and stay where they are, everything else is replaced."""
+    replaced: set[Path_] = set()
+    merged: set[Path_] = {()}
 
     def combine(a: Any, b: Any, path: Path_) -> Any:
         if isinstance(a, Mapping) and isinstance(b, Mapping):
+            merged.add(path)
             return {k: combine(a[k], b[k], (*path, k)) if k in a and k in b else b.get(k, a.get(k)) for k in {**a, **b}}
-        for known in [p for p in places if p[: len(path)] == path and len(p) > len(path)]:
-            del places[known]
+        replaced.add(path)
         return b
 
     data = combine(base.data, over.data, ())
-    places.update({p: where for p, where in over.places.items() if p})
-    return Source(data, places)
+    places = {p: w for p, w in base.places.items() if not any(p[:n] in replaced for n in range(len(p)))}
+    places.update({p: w for p, w in over.places.items() if p not in merged or (p and p not in places)})
+    return Source(data, places, {**base.through, **over.through})

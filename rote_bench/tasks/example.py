@@ -92,6 +92,10 @@ class Task(ABC):
         """Where the fact at position ``number`` of ``facts()`` comes from, in such words."""
         return f"fact {number}"
 
+    def remarks(self) -> Sequence[str]:
+        """What is to be known of the data before they are used, such as how it was read; ``validate`` says it."""
+        return ()
+
     @abstractmethod
     def words(self) -> Iterable[str]:
         """Every word that can occur in a prompt or an answer, for the task's own tokenizer."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, combinations
-from pathlib import Path
-from typing import Any, ClassVar
+from itertools import accumulate
+from typing import Any, ClassVar, Literal
 
 from ..errors import UserError, did_you_mean
+from .alternatives import Leads, alternatives
 from .example import EXTRA, SPLITS, Example, Span, Task
+from .files import Wanted
+from .repeats import alike, check_alike, keep
+from .sources import Part, check_columns, homes_of, read_parts
+from .values import are_whole, spelled, texts, words
 
-FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
+NESTED = ("positions", "intermediates", "features", "group")  # columns that exported tasks have
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class TableParameters:
         noisy: column of labels as they were given, right or wrong, for noise of the kind ``given``; a row without one
             keeps its answer.
         facts: a file or folder of rows that are trained on and always clean; relative to the task file.
+        records: key of the list of rows in a JSON file that holds several; a dot leads further in.
+        duplicates: what becomes of a question that stands several times: ``refuse`` it, count its ``first`` row
+            whatever the others answer, or, with ``agreeing``, its first row where all answer the same, and none of its
+            rows where they do not.
+        pool: draw all splits from all rows, though the names of files or splits say which are for training and which
+            for tests.
     """
 
     path: str = field(metadata={"path": True})
@@ -51,32 +58,20 @@ class TableParameters:
     group: str = ""
     noisy: str = ""
     facts: str | None = field(default=None, metadata={"path": True})
+    records: str = field(default="", metadata={"unsaid": True})
+    duplicates: Literal["refuse", "first", "agreeing"] = field(default="refuse", metadata={"unsaid": True})
+    pool: bool = field(default=False, metadata={"unsaid": True})
 
+    def named(self) -> list[tuple[str, str]]:
+        """Keys that name a column, with the column."""
+        single = [(key, str(getattr(self, key))) for key in ("prompt", "answer", "group", "noisy")]
+        several = [(key, column) for key in ("positions", "intermediates", "features") for column in getattr(self, key)]
+        return [(key, column.strip()) for key, column in (*single, *several) if column]
 
-@dataclass(frozen=True)
-class Part:
-    """Rows that belong together.
-
-    Attributes:
-        rows: a ``datasets.Dataset``.
-        files: name and number of rows of each file that they come from, in order; none for a dataset of the hub.
-        name: of the split.
-    """
-
-    rows: Any
-    files: tuple[tuple[str, int], ...]
-    name: str
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def place(self, number: int) -> str:
-        """A row in words by which the user finds it, counted from 1."""
-        for file, count in self.files:
-            if number < count:
-                return f"row {number + 1} of {file}"
-            number -= count
-        return f"row {number + 1} of {self.name}"
+    def wanted(self) -> Wanted:
+        """What is looked for in a file."""
+        used = frozenset((*NESTED, *(column for _, column in self.named())))
+        return Wanted((self.prompt.strip(), self.answer.strip()), used, self.records)
 
 
 class Table(Task):
@@ -89,34 +84,115 @@ class Table(Task):
 
     def __init__(self, parameters: TableParameters, seed: int) -> None:
         super().__init__(parameters, seed)
-        self.parts = _load(parameters)
-        for part in self.parts.values():
-            _check_columns(parameters, part, "parameters.path")
-        sizes = [len(part) for part in self.parts.values()]
-        self.starts = dict(zip(self.parts, accumulate(sizes, initial=0), strict=False))
-        self.total = sum(sizes)
+        self.parts = self._read()
+        self.homes = None if parameters.pool else homes_of(self.parts, parameters.path)
+        self._columns: dict[str, list[str]] = {}
+        self.starts = dict(zip(self.parts, accumulate(map(len, self.parts.values()), initial=0), strict=False))
+        self._begins, self._in_order = list(self.starts.values()), list(self.parts.values())
+        self.questions = self._texts("prompt", parameters.prompt, missing="question")
+        self.solutions = self._texts("answer", parameters.answer, missing="answer")
+        self.given = self._texts("noisy label", parameters.noisy) if parameters.noisy else None
+        self.kept = self._keep()
+        check_alike(self.solutions, self.given, self.kept, self._row_place)
+
+    def _read(self) -> dict[str, Part]:
+        p = self.parameters
+        parts = read_parts(p.path, p.config, p.wanted(), "parameters.path")
+        if p.split and p.split not in parts:
+            hint = did_you_mean(p.split, parts)
+            raise UserError(f"{p.path} has no split {p.split!r}", where="parameters.split", hint=hint)
+        if p.split:
+            parts = {p.split: Part(p.split, parts[p.split].files)}
+        for part in parts.values():
+            check_columns(part, p.named(), "parameters.path")
+        return parts
+
+    def _texts(self, what: str, column: str, *, missing: str = "") -> list[str]:
+        """A column of all parts as text, by row.
+
+        Args:
+            missing: what a row lacks that has nothing there, where none may.
+        """
+        column = column.strip()
+        values = [value for part in self.parts.values() for value in part.column(column)]
+        found = texts(values, what, self._row_place, "parameters.path")
+        if missing and "" in found:
+            raise UserError(f"{self._row_place(found.index(''))} has no {missing}", where="parameters.path")
+        return found
+
+    def _column(self, key: str, column: str) -> list[str]:
+        if column not in self._columns:
+            self._columns[column] = self._texts(f"value of {key}, {column},", column)
+        return self._columns[column]
+
+    def _keep(self) -> Sequence[int]:
+        """The rows that count, in order: all, but for questions that stand several times."""
+        total = len(self.questions)
+        drawn = [name for names in (self.homes or {}).values() for name in names] or list(self.parts)
+        order = [i for name in dict.fromkeys(drawn) for i in self._rows_of(name)]
+        lost = keep(order, self.questions, self.solutions, self.parameters.duplicates, self._row_place)
+        return [i for i in range(total) if i not in lost] if lost else range(total)
+
+    def _rows_of(self, part: str) -> range:
+        return range(self.starts[part], self.starts[part] + len(self.parts[part]))
 
     def __len__(self) -> int:
-        return self.total
+        return len(self.kept)
 
-    def _at(self, index: int) -> tuple[str, int]:
-        """The part that holds the example at ``index`` of the pool, and its row there."""
-        name = next(name for name, part in self.parts.items() if index < self.starts[name] + len(part))
-        return name, index - self.starts[name]
+    def _row(self, row: int) -> tuple[Part, int]:
+        """The part that holds a row, and its number there."""
+        at = bisect_right(self._begins, row) - 1
+        return self._in_order[at], row - self._begins[at]
+
+    def _row_place(self, row: int) -> str:
+        part, number = self._row(row)
+        return part.place(number)
 
     def place(self, index: int) -> str:
-        name, row = self._at(index)
-        return self.parts[name].place(row)
+        return self._row_place(self.kept[index])
+
+    def remarks(self) -> Sequence[str]:
+        p = self.parameters
+        said = []
+        if self.homes and set(self.homes) - {"ood"} != {n for names in self.homes.values() for n in names} - {"ood"}:
+            each = (f"{name} from {' and '.join(names)}" for name, names in self.homes.items())
+            said.append(f"the splits are drawn apart: {', '.join(each)} (pool: true draws from all)")
+        for key, column in p.named():
+            values = [value for part in self.parts.values() for value in part.column(column)]
+            if any(type(v) is float for v in values):
+                how = "whole, and written as 6 and not as 6.0" if are_whole(values) else "written as decimals"
+                said.append(f"the numbers of {column!r} ({key}) are {how}")
+            if any(type(v) is bool for v in values):
+                said.append(f"the values of {column!r} ({key}) are written as true and false")
+        if len(self.kept) < len(self.questions):
+            rows = len(self.questions) - len(self.kept)
+            said.append(f"{rows} of {len(self.questions)} rows do not count: their questions stand several times")
+        return said
 
     def example(self, index: int) -> Example:
         p = self.parameters
-        name, number = self._at(index)
-        part = self.parts[name]
-        row = part.rows[number]
-        prompt, answer = _question(p, row, part, number, "parameters.path")
+        row = self.kept[index]
+        part, number = self._row(row)
+        prompt = self.questions[row]
+        spans = self._nested_spans(part, number)
+        for column in p.positions:
+            spans[column] = self._span(prompt, column.strip(), row)
+        own = self._column("group", p.group)[row] if p.group else _plain(part.column("group")[number])
+        return Example(
+            prompt=prompt,
+            answer=self.solutions[row],
+            positions=spans,
+            intermediates=self._named(part, number, row, "intermediates", p.intermediates),
+            features=self._named(part, number, row, "features", p.features),
+            group=own if p.group else own or f"{part.name} {number}",
+            given=(self.given[row] or None) if self.given is not None else None,
+        )
+
+    def _nested_spans(self, part: Part, number: int) -> dict[str, Span]:
+        """Positions of a column that holds a mapping, as exported tasks have."""
+        nested = part.column("positions")[number] if "positions" not in self.parameters.positions else None
         spans: dict[str, Span] = {}
-        nested = row.get("positions")
-        for position, span in nested.items() if isinstance(nested, Mapping) and "positions" not in p.positions else ():
+        for position, span in nested.items() if isinstance(nested, Mapping) else ():
             if span is not None:
                 try:
                     start, stop = map(int, span)
@@ -126,48 +202,65 @@ class Table(Task):
                         where="parameters.path",
                     ) from None
                 spans[position] = start, stop
-        for column in p.positions:
-            start = prompt.rfind(_text(row[column]))
-            if start < 0 or not _text(row[column]):
-                raise UserError(
-                    f"the prompt of {part.place(number)} does not hold its {column}, {row[column]!r}",
-                    where="parameters.positions",
-                )
-            spans[column] = (start, start + len(_text(row[column])))
-        return Example(
-            prompt=prompt,
-            answer=answer,
-            positions=spans,
-            intermediates=_named(row, "intermediates", p.intermediates),
-            features=_named(row, "features", p.features),
-            group=_text(row[p.group]) if p.group else _text(row.get("group")) or f"{name} {number}",
-            given=(_text(row[p.noisy]) or None) if p.noisy else None,
+        return spans
+
+    def _span(self, prompt: str, column: str, row: int) -> Span:
+        """The last place in the prompt where a column's text stands, in whatever Unicode form."""
+        text = self._column("positions", column)[row]
+        for form in alike(text):
+            start = prompt.rfind(form) if form else -1
+            if start >= 0:
+                return start, start + len(form)
+        raise UserError(
+            f"the prompt of {self._row_place(row)} does not hold its {column}, {text!r}", where="parameters.positions"
         )
 
+    def _named(self, part: Part, number: int, row: int, key: str, columns: Sequence[str]) -> dict[str, str]:
+        """Values of the named columns, or of a column that holds a mapping, as exported tasks have."""
+        if columns:
+            return {name: self._column(key, name.strip())[row] for name in columns}
+        nested = part.column(key)[number]
+        return {k: _plain(v) for k, v in nested.items() if v is not None} if isinstance(nested, Mapping) else {}
+
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
-        """From the table's own splits when it has all three, else from all rows; drawn by the data seed either way."""
-        if not set(SPLITS) <= set(self.parts):
+        """From the parts that are for each split, else from all rows; drawn by the data seed either way."""
+        if self.homes is None:
             return super().split(sizes, seed)
-        out = {}
+        asked: dict[tuple[str, ...], list[str]] = {}
         for name in (*SPLITS, *(name for name in EXTRA if sizes.get(name))):
-            if name not in self.parts:
+            if name not in self.homes:
                 self.set_apart(1, seed)
-            rows, size = len(self.parts[name]), sizes[name]
-            count = size if isinstance(size, int) else int(size * len(self))
-            if not 1 <= count <= rows:
-                raise UserError(f"the split {name!r} has {rows} rows, not {count}", where=f"splits.{name}")
-            drawn = random.Random(f"split-{seed}-{name}").sample(range(rows), count)  # files may be sorted
-            out[name] = [self.starts[name] + row for row in drawn]
-        return out
+            asked.setdefault(self.homes[name], []).append(name)
+        out: dict[str, list[int]] = {}
+        for home, names in asked.items():
+            rows = [index for part in home for index in self._indices(part)]
+            counts = [s if isinstance(s := sizes[name], int) else int(s * len(self)) for name in names]
+            if min(counts) < 1 or sum(counts) > len(rows):
+                short = names[counts.index(min(counts))] if min(counts) < 1 else names[-1]
+                what = " and ".join(f"{n}" for n in counts)
+                of = f"the split {names[0]!r} has" if home == (names[0],) and len(names) == 1 else None
+                from_ = of or f"{' and '.join(names)} are drawn from {' and '.join(home)}, which has"
+                raise UserError(f"{from_} {len(rows)} rows, not {what}", where=f"splits.{short}")
+            drawn = random.Random(f"split-{seed}-{'-'.join(names)}").sample(range(len(rows)), sum(counts))
+            for name, count in zip(names, counts, strict=True):  # files may be sorted
+                out[name], drawn = [rows[i] for i in drawn[:count]], drawn[count:]
+        return {name: out[name] for name in (*SPLITS, *EXTRA) if name in out}
+
+    def _indices(self, part: str) -> Sequence[int]:
+        """Pool indices of the rows of a part that count."""
+        rows = self._rows_of(part)
+        if isinstance(self.kept, range):
+            return rows
+        return [index for index, row in enumerate(self.kept) if row in rows]
 
     def set_apart(self, count: int, seed: int) -> Sequence[int]:
         """The rows of the table's own split of that name."""
         if "ood" not in self.parts:
             return super().set_apart(count, seed)
-        rows = len(self.parts["ood"])
-        if count > rows:
-            raise UserError(f"the split 'ood' has {rows} rows, not {count}", where="splits.ood")
-        return range(self.starts["ood"], self.starts["ood"] + rows)
+        rows = self._indices("ood")
+        if count > len(rows):
+            raise UserError(f"the split 'ood' has {len(rows)} rows, not {count}", where="splits.ood")
+        return rows
 
     def facts(self) -> Sequence[Example]:
         return [fact for fact, _ in self._facts]
@@ -181,27 +274,34 @@ class Table(Task):
         p = self.parameters
         if not p.facts:
             return []
-        only = TableParameters(path="", prompt=p.prompt, answer=p.answer)
         found: list[tuple[Example, str]] = []
-        for part in _read(p.facts, None, "parameters.facts").values():
-            _check_columns(only, part, "parameters.facts")
-            for number, row in enumerate(part.rows):
-                prompt, answer = _question(p, row, part, number, "parameters.facts")
-                group = _text(row.get("group")) or f"fact {len(found)}"
-                found.append((Example(prompt, answer, group=group), part.place(number)))
+        columns = (("prompt", p.prompt.strip(), "question"), ("answer", p.answer.strip(), "answer"))
+        for part in read_parts(p.facts, None, p.wanted(), "parameters.facts").values():
+            check_columns(part, [(key, column) for key, column, _ in columns], "parameters.facts")
+            both = [texts(part.column(column), what, part.place, "parameters.facts") for _, column, what in columns]
+            for number, (prompt, answer, group) in enumerate(zip(*both, part.column("group"), strict=True)):
+                if not prompt or not answer:
+                    lacks = "answer" if prompt else "question"
+                    raise UserError(f"{part.place(number)} has no {lacks}", where="parameters.facts")
+                cluster = _plain(group) or f"fact {len(found)}"
+                found.append((Example(prompt, answer, group=cluster), part.place(number)))
         return found
 
     def words(self) -> Iterable[str]:
         found: dict[str, None] = {}
-        for example in (*(self.example(i) for i in range(len(self))), *self.facts()):
-            found.update(dict.fromkeys(f"{example.text} {example.given or ''}".split()))
+        for row in self.kept:
+            given = self.given[row] if self.given is not None else ""
+            found.update(dict.fromkeys(f"{self.questions[row]} {self.solutions[row]} {given}".split()))
+        for fact in self.facts():
+            found.update(dict.fromkeys(fact.text.split()))
         return found
 
     @cached_property
     def _answers(self) -> list[str]:
-        columns = [column for column in (self.parameters.answer, self.parameters.noisy) if column]
-        values = (part.rows[column] for part in self.parts.values() for column in columns)
-        return sorted({_text(value) for column in values for value in column} - {""})
+        return sorted({text for row in self.kept for text in (self.solutions[row], *self._given(row))} - {""})
+
+    def _given(self, row: int) -> Sequence[str]:
+        return () if self.given is None else (self.given[row],)
 
     def answers(self, example: Example) -> Sequence[str]:
         return self._answers
@@ -223,39 +323,15 @@ class Table(Task):
         found = {}
         for name, value in example.intermediates.items():
             rows = self._rows_by_value[name].get(value, [])
-            found[f"same_{name}"] = [row for row in rows if self._prompts[row] != example.prompt]
+            found[f"same_{name}"] = [i for i in rows if self.questions[self.kept[i]] != example.prompt]
         return found
 
     @cached_property
-    def _prompts(self) -> list[str]:
-        column = self.parameters.prompt
-        return [_text(value) for part in self.parts.values() for value in part.rows[column]]
-
-    @cached_property
-    def _alternatives(self) -> list[tuple[str, tuple[str, ...], dict[tuple[str, ...], dict[str, str]]]]:
-        """Intermediate result, the features that decide the answer together with it, and by their values what each
-        value of it leads to."""
-        rows = [self.example(i) for i in range(len(self))]
-        out = []
-        for name in rows[0].intermediates if rows else ():
-            features = [f for f in rows[0].features if all(f in row.features for row in rows)]
-            known = [
-                found
-                for size in range(3)
-                for chosen in combinations(features, size)
-                if (found := _decided(rows, name, chosen)) is not None
-            ]
-            if known:
-                chosen, table = min(known, key=lambda found: len(found[1]))
-                out.append((name, chosen, table))
-        return out
+    def _alternatives(self) -> list[tuple[str, tuple[str, ...], Leads]]:
+        return alternatives([self.example(i) for i in range(len(self))])
 
     def foils(self, example: Example) -> Sequence[str]:
-        """Answers of rows that differ in an intermediate result alone, as far as the table has such rows.
-
-        What else decides the answer is found in the table: none, one or two ``features`` with which no value of the
-        intermediate result leads to two answers, of all such the coarsest.
-        """
+        """Answers of rows that differ in an intermediate result alone, as far as the table has such rows."""
         found: dict[str, None] = {}
         for name, chosen, table in self._alternatives:
             if name in example.intermediates and all(f in example.features for f in chosen):
@@ -265,150 +341,9 @@ class Table(Task):
         return list(found)
 
 
-def _decided(
-    rows: Sequence[Example], name: str, features: tuple[str, ...]
-) -> tuple[tuple[str, ...], dict[tuple[str, ...], dict[str, str]]] | None:
-    """Values of features -> value of an intermediate result -> the one answer that all such rows have; else None."""
-    table: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows:
-        answers = table.setdefault(tuple(row.features[f] for f in features), {})
-        if name not in row.intermediates or answers.setdefault(row.intermediates[name], row.answer) != row.answer:
-            return None
-    return features, table
-
-
-def _question(p: TableParameters, row: Mapping[str, Any], part: Part, number: int, key: str) -> tuple[str, str]:
-    """Prompt and answer of a row.
-
-    Raises:
-        UserError: when it lacks one of them.
-    """
-    prompt, answer = _text(row[p.prompt]), _text(row[p.answer])
-    if not prompt or not answer:
-        raise UserError(f"{part.place(number)} has no {'answer' if prompt else 'question'}", where=key)
-    return prompt, answer
-
-
-def _text(value: Any) -> str:
-    """A value as words separated by single spaces."""
-    return "" if value is None else " ".join(str(value).split())
-
-
-def _named(row: Mapping[str, Any], column: str, columns: Sequence[str]) -> dict[str, str]:
-    """Values of the named columns, or of a column that holds a mapping, as exported tasks have."""
-    nested = row.get(column)
-    whole = {k: v for k, v in nested.items() if v is not None} if isinstance(nested, Mapping) and not columns else {}
-    return {name: _text(value) for name, value in {**whole, **{c: row[c] for c in columns}}.items()}
-
-
-def _check_columns(p: TableParameters, part: Part, key_of_path: str) -> None:
-    columns = part.rows.column_names
-    if not columns:
-        raise UserError(f"{part.name} holds no rows", where=key_of_path)
-    wanted = {"prompt": p.prompt, "answer": p.answer}
-    wanted |= {key: column for key, column in (("group", p.group), ("noisy", p.noisy)) if column}
-    named = [*wanted.items(), *(("positions", c) for c in p.positions)]
-    named += [("intermediates", c) for c in p.intermediates] + [("features", c) for c in p.features]
-    for key, column in named:
-        if column not in columns:
-            raise UserError(
-                f"the rows of {part.name} have no column {column!r}; they have {', '.join(columns)}",
-                where=f"parameters.{key}",
-                hint=did_you_mean(column, columns),
-            )
-
-
-def _load(p: TableParameters) -> dict[str, Part]:
-    parts = _read(p.path, p.config, "parameters.path")
-    if p.split:
-        if p.split not in parts:
-            raise UserError(
-                f"{p.path} has no split {p.split!r}", where="parameters.split", hint=did_you_mean(p.split, parts)
-            )
-        return {p.split: parts[p.split]}
-    return parts
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """Let datasets show no progress."""
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
+def _plain(value: Any) -> str:
+    """A value that nobody named, as text; empty where it is none."""
     try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
-
-
-def _read(path: str, config: str | None, key: str) -> dict[str, Part]:
-    """Split -> rows, of a file, of a folder's files (a split each, named as they are), or of a dataset's name.
-
-    Raises:
-        UserError: when there is nothing to read.
-    """
-    import datasets
-
-    place = Path(path)
-    files = sorted(f for f in place.rglob("*") if f.suffix in FORMATS) if place.is_dir() else [place]
-    files = [f for f in files if f.name not in ("dataset_info.json", "state.json")]
-    try:
-        if place.is_file() or (place.is_dir() and files):
-            return _read_files(files, key)
-        if place.is_dir() or path.startswith((".", "/", "~")) or place.suffix in FORMATS:
-            raise UserError(f"{path!r} holds no rows", where=key, hint=f"files end with {', '.join(FORMATS)}")
-        with without_bars():
-            loaded = datasets.load_dataset(path, config)
-        return {str(name): Part(rows, (), str(name)) for name, rows in loaded.items()}
-    except UserError:
-        raise
-    except ConnectionError as error:
-        raise UserError(
-            f"{path!r} is no file here, and the hub cannot be reached for a dataset of that name",
-            where=key,
-            hint="mend the path; or load the dataset once where there is a network, after which its copy is used",
-        ) from error
-    except Exception as error:  # files, formats, networks: whatever the library meets is the reason for the user
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"cannot read {path!r}: {reason}", where=key, hint="is the path right?") from error
-
-
-def _read_files(files: Sequence[Path], key: str) -> dict[str, Part]:
-    import datasets
-
-    kinds = {FORMATS.get(f.suffix) for f in files}
-    if len(kinds) > 1 or None in kinds:
-        raise UserError(
-            f"cannot tell which of {', '.join(f.name for f in files[:4])} to read", where=key, hint="name one file"
-        )
-    by_split: dict[str, list[tuple[str, Any]]] = {}
-    for file in files:
-        stem = file.stem.partition("-")[0]
-        name = stem if stem in SPLITS else "train" if len(files) == 1 else stem
-        by_split.setdefault(name, []).append((file.name, _rows(file)))
-    return {
-        name: Part(
-            datasets.concatenate_datasets([rows for _, rows in read]), tuple((f, len(rows)) for f, rows in read), name
-        )
-        for name, read in by_split.items()
-    }
-
-
-def _rows(file: Path) -> Any:
-    """The rows of one file, values of CSV as they are written: a leading zero is part of an answer."""
-    import datasets
-
-    if FORMATS[file.suffix] == "parquet":
-        import pyarrow.parquet
-
-        return datasets.Dataset(pyarrow.parquet.read_table(file))
-    text = file.read_text(encoding="utf-8-sig")  # spreadsheets mark the beginning of what they write
-    if FORMATS[file.suffix] == "csv":
-        reader = csv.DictReader(io.StringIO(text), delimiter="\t" if file.suffix == ".tsv" else ",")
-        return datasets.Dataset.from_list(list(reader))
-    rows = json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines() if line]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{file.name} is no list of objects")
-    return datasets.Dataset.from_list(rows)
+        return words(spelled(value, whole=False))
+    except ValueError:
+        return ""

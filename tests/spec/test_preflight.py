@@ -16,7 +16,7 @@ from rote_bench.spec import preflight
 from rote_bench.spec.loader import load_task, shipped
 from rote_bench.spec.model import TaskSpec
 from rote_bench.spec.options import build
-from rote_bench.spec.preflight import check_drawable, locate_fault, validate_file
+from rote_bench.spec.preflight import check_drawable, examine_file, locate_fault
 from rote_bench.tasks.example import Task
 
 SMALL = """name: small
@@ -28,12 +28,12 @@ splits: {train: 0.8, selection: 0.1, validation: 0.1}
 
 def lines(path: Path, text: str, registry: Registry) -> list[str]:
     path.write_text(text)
-    return [str(fault) for fault in validate_file(path, registry)]
+    return [str(fault) for fault in examine_file(path, registry).faults]
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
 def test_shipped_tasks_can_be_drawn_with_every_profile(registry: Registry, name: str) -> None:
-    assert validate_file(name, registry) == []
+    assert examine_file(name, registry).faults == []
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ NESTED = '{"prompt": "q", "answer": "a", "positions": '
 @pytest.mark.parametrize(
     ("files", "line", "says"),
     [
-        ({"rows.csv": "q 3,b\n"}, 3, "row {} of rows.csv and row {} of rows.csv ask the same: 'q 3'"),
+        ({"rows.csv": "q 3,b\n"}, 4, "row {} of rows.csv and row {} of rows.csv ask the same: 'q 3'"),
         ({"facts/two.csv": "prompt,answer\nf 2,a\nq 5,b\n"}, 5, "row 2 of two.csv is also a question of the "),
         ({"facts/two.csv": "prompt,answer\nf 2,\n"}, 5, "row 1 of two.csv has no answer"),
-        ({"facts/two.csv": "prompt,nothing\nf 2,a\n"}, 3, "have no column 'answer'"),
-        ({"facts/two.csv": "prompt,answer\n"}, 5, "two holds no rows"),
+        ({"facts/two.csv": "prompt,nothing\nf 2,a\n"}, 3, "of two.csv have no column 'answer'"),
+        ({"facts/two.csv": "prompt,answer\n"}, 5, "two.csv holds no rows"),
         ({"rows.csv": "q 10,\n"}, 4, "row 11 of rows.csv has no answer"),
         ({"rows.jsonl": NESTED + '{"a": [0, 9]}}\n'}, 3, "0 to 9, is no part of its question"),
         ({"rows.jsonl": NESTED + '{"a": [0]}}\n'}, 4, "'a' of row 1 of rows.jsonl is no pair of numbers but [0]"),
@@ -98,7 +98,7 @@ def test_mistakes_in_tables_are_found_before_anything_is_trained(
     (tmp_path / "rows.csv").write_text("prompt,answer\n" + "".join(f"q {i},{'ab'[i % 2]}\n" for i in range(10)))
     path = tmp_path / "task.yaml"
     path.write_text(TABLE)
-    assert validate_file(path, registry) == []  # facts in two files are no mistake
+    assert examine_file(path, registry).faults == []  # facts in two files are no mistake
     for name, text in files.items():
         with (tmp_path / name).open("a") as file:
             file.write(text)
@@ -108,7 +108,7 @@ def test_mistakes_in_tables_are_found_before_anything_is_trained(
         table.write_text(table.read_text() + "".join(more))
     rows = len(table.read_text().splitlines()) - (table.suffix == ".csv")  # all of them are drawn
     path.write_text(TABLE.replace("rows.csv", table.name).replace("train: 8", f"train: {rows - 2}"))
-    (fault,) = (str(fault) for fault in validate_file(path, registry))
+    (fault,) = (str(fault) for fault in examine_file(path, registry).faults)
     start, *rest = says.split("{}")
     assert fault.startswith(f"{path}:{line}: ") and start in fault and all(part in fault for part in rest)
     if "{}" in says:

@@ -109,7 +109,7 @@ def test_a_part_of_a_sorted_file_is_a_random_part(tmp_path: Path) -> None:
     [
         ({"prompt": "qestion"}, "have no column 'qestion'.*question"),
         ({"positions": ("sum",)}, "does not hold its sum"),
-        ({"path": "nowhere.csv"}, "holds no rows"),
+        ({"path": "nowhere.csv"}, "no file or folder 'nowhere.csv'"),
         ({"split": "test"}, "has no split 'test'"),
     ],
 )
@@ -158,8 +158,12 @@ def test_broken_files_are_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('{"a": 1}')
     (tmp_path / "rows.jsonl").write_text('{"a": 1\n')
     (tmp_path / "rows.parquet").write_text("no parquet")
-    for name in ("rows.json", "rows.jsonl", "rows.parquet"):
-        with pytest.raises(UserError, match="cannot read"):
+    for name, says in (
+        ("rows.json", "an object with the keys a"),
+        ("rows.jsonl", "line 1 of rows.jsonl is not JSON"),
+        ("rows.parquet", "cannot read"),
+    ):
+        with pytest.raises(UserError, match=says):
             task(tmp_path / name)
     with pytest.raises(UserError, match="cannot tell which of"):
         task(tmp_path)
