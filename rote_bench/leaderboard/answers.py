@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..measures import OOD
+from .untrusted import Unreadable as Unreadable
+from .untrusted import read_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,43 +21,6 @@ if TYPE_CHECKING:
 SPLITS = ("validation", "ood", "train_noisy", "train_clean")
 TEXTS = ("group", "prompt", "answer", "label", "prediction")
 FLAGS = ("is_answer", "is_label")
-
-
-class Unreadable(Exception):
-    """A file beside a report that does not hold what it should; the message says in what."""
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Columns of a Parquet file, all when None.
-
-    Raises:
-        Unreadable: when it is no such file or lacks a column.
-    """
-    return _read(path, columns)[0]
-
-
-def _read(path: Path, columns: Sequence[str] | None) -> tuple[dict[str, list[Any]], dict[str, type | None]]:
-    """Columns, and the type of all values of each where the file itself declares it and none is missing."""
-    import pyarrow
-    import pyarrow.parquet
-
-    def declared(column: Any) -> type | None:
-        types = pyarrow.types
-        tests = (
-            (str, types.is_string),
-            (str, types.is_large_string),
-            (bool, types.is_boolean),
-            (int, types.is_integer),
-        )
-        return None if column.null_count else next((kind for kind, test in tests if test(column.type)), None)
-
-    try:
-        table = pyarrow.parquet.read_table(path, columns=None if columns is None else list(columns))
-        found = {name: table.column(name) for name in (table.column_names if columns is None else columns)}
-        values = {name: column.to_pylist() for name, column in found.items()}
-    except (pyarrow.ArrowException, KeyError, ValueError, OSError) as error:
-        raise Unreadable(f"cannot be read: {str(error).splitlines()[0][:120]}") from None
-    return values, {name: declared(column) for name, column in found.items()}
 
 
 def _taken(column: list[Any], rows: Sequence[int]) -> list[Any]:
@@ -81,7 +46,7 @@ class Answers:
         Raises:
             Unreadable: when the file is none of that kind.
         """
-        columns, declared = _read(path, ("split", "index", *TEXTS, *FLAGS))
+        columns, declared = read_columns(path, ("split", "index", *TEXTS, *FLAGS))
         if not set(columns["split"]) <= set(SPLITS):
             raise Unreadable("names a split that there is not")
         for names, kind in ((TEXTS, str), (FLAGS, bool), (("index",), int)):
