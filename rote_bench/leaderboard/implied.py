@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..report.record import Metric, Report
 from ..spec.options import OptionFaults, build
 from ..statistics import Estimate
-from .answers import Unreadable, read_table
+from .untrusted import Unreadable, read_table
 
 if TYPE_CHECKING:
     from ..diagnostics import Diagnostic, Records
@@ -84,7 +85,11 @@ def _plain(value: Implied) -> Implied:
 
 
 def records(report: Report, folder: Path, name: str) -> tuple[Records, str]:
-    """The records of a diagnostic, and why there are none."""
+    """The records of a diagnostic, and why there are none.
+
+    Raises:
+        Unreadable: when the file is there and among the report's, and holds no records.
+    """
     file = f"{name}.parquet"
     if not listed(report, file):
         return {}, "no per-example records are kept"
@@ -93,7 +98,42 @@ def records(report: Report, folder: Path, name: str) -> tuple[Records, str]:
     try:
         return read_table(folder / file), ""
     except Unreadable as error:
-        return {}, f"{file} {error}"
+        raise Unreadable(f"{file} {error}") from None
+
+
+class _Asked(Mapping[str, Any]):
+    """No records, which remembers whether anybody looked for some."""
+
+    def __init__(self) -> None:
+        self.looked = False
+
+    def _look(self) -> None:
+        self.looked = True
+
+    def __getitem__(self, key: str) -> Any:
+        self._look()
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        self._look()
+        return iter(())
+
+    def __len__(self) -> int:
+        self._look()
+        return 0
+
+
+def wants_records(report: Report, name: str, registry: Registry) -> bool:
+    """Whether a diagnostic finds more of its metrics again where its records are there.
+
+    Raises:
+        Differs: when it is not known here.
+    """
+    asked_for, again = _Asked(), diagnostic(report, name, registry)
+    with contextlib.suppress(Exception), warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        again.implied(report.diagnostics[name].details, asked_for)
+    return asked_for.looked
 
 
 def listed(report: Report, path: str) -> bool:
@@ -106,7 +146,8 @@ def agree(claimed: Metric, found: Implied) -> bool:
     if not isinstance(found, Estimate):
         return close(claimed.value, found, ROUNDING)
     same = all(close(getattr(claimed, key), getattr(found, key), EXACT) for key in ("value", "ci_low", "ci_high"))
-    return same and claimed.n == found.n
+    words = all(getattr(claimed, key) == getattr(found, key) for key in ("n", "ci_method", "reason_if_null"))
+    return same and words and found.reason_if_no_interval in (None, claimed.reason_if_no_interval)
 
 
 def close(a: float | None, b: float | None, tolerance: float) -> bool:

@@ -6,42 +6,49 @@ only running the cell again can tell: ``leaderboard check --rerun``.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..findings import decide
 from ..hashing import canonical, digest, sha256
-from ..measures import HEADLINE, OF_NOISE, OOD, SHARE, Measure
+from ..measures import DIFFERENCE, HEADLINE, OF_NOISE, OOD, SHARE, Measure
+from ..models.names import is_sized, parse
 from ..report import schema
 from ..report.conditions import at
 from ..report.record import SCHEMA_VERSION, Report
 from ..report.write import faults
-from .answers import Answers, Unreadable
+from ..spec.model import TaskSpec
+from ..statistics import Estimate, minus, within
+from . import course, intervals
+from .answers import Answers
 from .implied import Differs, agree, asked, diagnostic, implied, listed, shown
+from .untrusted import LARGEST_TEXT, Unreadable, loads, printable
 
 if TYPE_CHECKING:
     from ..plugins import Registry
 
-LARGEST = 64 * 2**20  # bytes of a report
 ANSWERED = tuple(measure.name for measure in (*HEADLINE, OOD))  # what needs no diagnostic
 PROPORTIONS = tuple(measure.name for measure in HEADLINE if measure.bounds == SHARE)
 TASK = re.compile(r"[a-z][a-z0-9_]{0,99}")
 PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MODEL = re.compile(r"[A-Za-z0-9](?:[\w .:/@+=~,-]{0,198}[\w.-])?", re.ASCII)
 METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
+RESOLVED = {f.name for f in fields(TaskSpec)} - {"source", "places"}  # what stands in a resolved task file
+UNIDENTIFIED = ("transformers_version", "_name_or_path")  # of a model's configuration
+MOST_FILES = 10_000  # artifacts of a report
 
 
 class Refused(Exception):
     """The report may not stand on a board; the message is the reason, in one line."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(" ".join(reason.split())[:300])
+        super().__init__(printable(reason)[:300])
 
 
 def read(path: Path) -> tuple[Report, str]:
@@ -51,14 +58,13 @@ def read(path: Path) -> tuple[Report, str]:
         Refused: when it is missing, cut short, of another version or no valid report.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise Refused(f"is larger than {LARGEST >> 20} MiB")
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text, parse_constant=_reject, parse_float=_finite)
+        if path.exists() and not path.is_file():  # what is no file may never end
+            raise Refused("is no file")
+        if path.stat().st_size > LARGEST_TEXT:
+            raise Refused(f"is larger than {LARGEST_TEXT >> 20} MiB")
+        data = loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise Refused(f"cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise Refused("is nested too deeply to be a report") from None
     except ValueError as error:  # which a text that is no UTF-8 is too
         raise Refused(f"is not a complete JSON report: {error}") from None
     version = data.get("schema_version") if isinstance(data, dict) else None
@@ -69,17 +75,6 @@ def read(path: Path) -> tuple[Report, str]:
         if found:
             raise Refused(f"is not a valid report: {found[0]}")
     return schema.read(data), sha256(path)
-
-
-def _reject(name: str) -> float:
-    raise ValueError(f"{name} is not allowed")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number - number:  # NaN for infinity, which is what a number such as 1e999 is read as
-        raise ValueError(f"{text[:20]} is infinite")
-    return number
 
 
 @lru_cache(maxsize=1)
@@ -115,8 +110,10 @@ def verify(report: Report, folder: Path, registry: Registry) -> tuple[int, int]:
         raise Refused(f"the run {'was interrupted' if report.status == 'interrupted' else 'failed'}{error}")
     check_numbers(report)
     check_names(report)
+    check_task(report)
     check_identity(report)
     present = check_artifacts(report, folder)
+    check_training(report)
     check_metrics(report, registry)
     check_details(report, registry)
     check_answers(report, folder)
@@ -146,6 +143,10 @@ def check_names(report: Report) -> None:
         ("task", task.name, TASK),
         ("profile", "none" if profile is None else profile, PROFILE),
         *(("metric", name, METRIC) for name in report.metrics),
+        *(("diagnostic", name, METRIC) for name in report.diagnostics),
+        *(("split", name, METRIC) for name in report.data.counts),
+        *(("snapshot", name, METRIC) for name in report.training.snapshots),
+        *(("proof", name, METRIC) for name in model.anatomy),
     ):
         if not isinstance(text, str) or not pattern.fullmatch(text):
             raise Refused(f"no {what} can be called {str(text)[:80]!a}")
@@ -153,12 +154,31 @@ def check_names(report: Report) -> None:
         raise Refused("the name of the task differs between the report and its specification")
     if len(report.metrics) > 500:
         raise Refused("holds more than 500 metrics")
+    if len(report.artifacts) > MOST_FILES:
+        raise Refused(f"lists more than {MOST_FILES} files")
+    if report.error is not None and report.status == "success":
+        raise Refused("names an error although it succeeded")
     texts = [task.spec.get("title", ""), *(v for v in vars(environment).values() if isinstance(v, str))]
     for metric in report.metrics.values():
         texts += [text or "" for text in (metric.ci_method, metric.reason_if_null, metric.reason_if_no_interval)]
     for text in texts:
         if not isinstance(text, str) or len(text) > 500 or not text.isprintable():
             raise Refused(f"holds a text that cannot be shown: {str(text)[:60]!a}")
+
+
+def check_task(report: Report) -> None:
+    """The task is resolved, as every run writes it: it sends its reader to no other file."""
+    for key in sorted(report.task.spec.keys() ^ RESOLVED):
+        what = "has" if key in report.task.spec else "lacks"
+        raise Refused(f"the task {what} {key[:80]!a}, unlike the resolved one that a run writes")
+
+
+def check_training(report: Report) -> None:
+    """What is said of the training follows from the recipe and from the learning curve, where the details hold it."""
+    curves = (at(entry.details, "curve") for entry in report.diagnostics.values())
+    wrong = next(course.faults(report, next((curve for curve in curves if curve is not None), None)), None)
+    if wrong is not None:
+        raise Refused(wrong)
 
 
 def check_identity(report: Report) -> None:
@@ -189,6 +209,10 @@ def _identified(report: Report) -> Iterator[tuple[str, object, object]]:
     schedule, parts = report.training.schedule, report.identity.parts
     seeds = vars(report.seeds)
     yield "version of the task", task.version, task.spec.get("version")
+    if model.source == "scratch" and is_sized(model.name):
+        yield "type of the model", model.model_type, parse(model.name).model_type
+        for what in ("revision", "weights", "tokenizer", "base", "builder"):
+            yield f"{what} of random weights", getattr(model, what), None
     yield "seeds", seeds, task.spec.get("seeds")
     for what, given, *path in (
         ("content of the task", task.content_hash, "task", "content"),
@@ -213,6 +237,9 @@ def _identified(report: Report) -> Iterator[tuple[str, object, object]]:
         ("way of training", report.training.way, "way"),
     ):
         yield what, given, at(parts, *map(str, path))
+    own = {key: value for key, value in model.config.items() if key not in UNIDENTIFIED}
+    yield "configuration of the model", own, at(parts, "model", "config")
+    yield "code of the model", model.remote_code, environment.remote_code
     if parts.get("training") is not None:
         yield "recipe", task.spec.get("training"), parts["training"]
 
@@ -273,6 +300,9 @@ def _as_declared(report: Report, name: str, measure: Measure) -> None:
         raise Refused(f"the metric {name} is missing")
     if found.value is not None and not measure.allows(found.value):
         raise Refused(f"{name} {found.value:.6g} lies outside what is possible")
+    wrong = intervals.fault(found, measure)
+    if wrong is not None:
+        raise Refused(f"{name} {wrong}")
     if found.split != measure.split:
         raise Refused(f"{name} is measured on {found.split[:80]!a} instead of {measure.split}")
     if found.higher_is_better != measure.higher_is_better:
@@ -300,24 +330,39 @@ def _shares(report: Report) -> None:
             raise Refused(f"{name} is measured on {n} examples, but there are {sizes[name]}")
         if low is None or high is None or not low - 1e-9 <= value <= high + 1e-9:
             raise Refused(f"{name} {value:.6g} lies outside its own interval")
-    difference = report.value("counterfactual_memorization")
-    memorised, phantom = report.value("memorization_rate"), report.value("phantom_rate")
-    expected = None if memorised is None or phantom is None else memorised - phantom
-    if (difference is None) != (expected is None) or not math.isclose(difference or 0, expected or 0, abs_tol=1e-9):
-        raise Refused("counterfactual_memorization is not memorization_rate minus phantom_rate")
+    _difference(report)
+
+
+def _difference(report: Report) -> None:
+    """What is memorised beyond the control is the difference of both shares, with the interval that follows."""
+    both = report.metrics["memorization_rate"], report.metrics["phantom_rate"]
+    claimed, known = report.metrics["counterfactual_memorization"], all(one.value is not None for one in both)
+    if (claimed.value is None) != (not known):
+        raise Refused("counterfactual_memorization has a value where both its shares have none, or the reverse")
+    found = within(minus(*both), DIFFERENCE)
+    if known and not agree(claimed, replace(found, ci_method=claimed.ci_method)):
+        gives = f"memorization_rate and phantom_rate give {shown(found)}"
+        raise Refused(f"counterfactual_memorization is {shown(claimed)}, but {gives}")
 
 
 def check_details(report: Report, registry: Registry) -> None:
     """Every metric follows from the details of its diagnostic, whose records would take a thousand times as long."""
-    for name in report.diagnostics:
+    for name, entry in report.diagnostics.items():
         try:
             found = implied(report, name, registry)
+            measures = {measure.name: measure for measure in diagnostic(report, name, registry).metrics}
         except Differs as error:
             raise Refused(str(error)) from None
         for metric, again in found.items():
             claimed = report.metrics[metric]
             if not agree(claimed, again):
                 raise Refused(f"{metric} is {shown(claimed)}, but the details of its diagnostic give {shown(again)}")
+        for metric in entry.metrics:
+            wrong = None
+            if metric in measures and not isinstance(found.get(metric), Estimate):
+                wrong = intervals.boundless(report.metrics[metric], measures[metric])
+            if wrong is not None:
+                raise Refused(f"{metric} {wrong}")
 
 
 def check_answers(report: Report, folder: Path) -> None:

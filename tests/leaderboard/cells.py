@@ -13,7 +13,7 @@ from rote_bench.hashing import digest
 from rote_bench.plugins import built_in
 from rote_bench.report.schema import read, write
 from rote_bench.spec.options import build as build_options
-from rote_bench.statistics import Estimate, wilson
+from rote_bench.statistics import Estimate, minus, wilson, within
 
 
 def judge(report: dict[str, Any]) -> None:
@@ -50,6 +50,13 @@ def accuracy(report: dict[str, Any], right: int) -> None:
     entry.update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
 
 
+def beyond_control(report: dict[str, Any]) -> None:
+    """What is memorised beyond the control, as it follows from both shares."""
+    memorised, phantom = (read(report).metrics[name] for name in ("memorization_rate", "phantom_rate"))
+    e = within(minus(memorised, phantom), (-1.0, 1.0))
+    report["metrics"]["counterfactual_memorization"].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, n=e.n)
+
+
 def draw_again(report: dict[str, Any], seed: int) -> None:
     """Intervals that are drawn from the details, as a run with another seed would draw them."""
     options = {name: given for chosen in report["task"]["spec"]["diagnostics"] for name, given in chosen.items()}
@@ -77,8 +84,7 @@ def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int,
     ):
         e = wilson(hits, of)
         made["metrics"][name].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-    found = float(memorised)
-    made["metrics"]["counterfactual_memorization"].update(value=found, ci_low=found - 0.05, ci_high=found + 0.05)
+    beyond_control(made)
     draw_again(made, seed)
     judge(made)
     identify(made)
