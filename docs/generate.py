@@ -36,9 +36,12 @@ def command_line() -> str:
     """Every verb with its arguments; not argparse's own text, which differs between versions of Python."""
     lines = ["# Command line", "", NOTE, ""]
     lines += [
-        "Flags may be written with underscores. Exit codes: 0 done, 1 a run failed or is incomplete, 2 the input is"
+        "Flags may be written with underscores. Exit codes: 0 done, 1 a run failed or is incomplete, or a check found a"
     ]
-    lines += ["wrong, 130 interrupted. Results go to standard output, progress and messages to standard error.", ""]
+    lines += [
+        "difference, 2 the input is wrong, 3 a check found none and left something out, 130 interrupted. Results go"
+    ]
+    lines += ["to standard output, progress and messages to standard error.", ""]
     top = parser()
     verbs = top.get_default("subparsers")
     helps = {action.dest: action.help for action in verbs._choices_actions}
@@ -178,7 +181,35 @@ def diagnostics() -> str:
     return "\n".join(lines)
 
 
-PAGES = {"cli.md": command_line, "task-files.md": spec_keys, "tasks.md": gallery, "diagnostics/README.md": diagnostics}
+def claims() -> str:
+    """Every leaf of a report with what its truth rests on."""
+    from rote_bench.leaderboard.claims import CLAIMS, RECOMPUTED, REPEATED, TRUST, leaves
+
+    lines = ["# What a check can tell of a report", "", NOTE, ""]
+    lines += [
+        f"- *{RECOMPUTED}*: `rote-bench leaderboard check` makes it again from the report and the files beside it; a",
+        "  report in which it alone was changed, with all hashes made again, does not hold.",
+        f"- *{REPEATED}*: only `--rerun`, which trains the cell anew, can tell.",
+        f"- *{TRUST}*: nobody can tell but who made the report.",
+        "",
+        "Leaves that hang together can be changed together. Whoever makes up answers, learning curve and every record",
+        "alike has a report that agrees with itself, and a check confirms that it does. The repeated run is what such",
+        "a report fails.",
+        "",
+        "`*` stands for a name or a place in a list.",
+        "",
+    ]
+    rows = ([f"`{leaf}`", CLAIMS[leaf].kind, CLAIMS[leaf].how] for leaf in leaves())
+    return "\n".join([*lines, *table(["of a report", "is", "by what, or why not"], rows)])
+
+
+PAGES = {
+    "cli.md": command_line,
+    "task-files.md": spec_keys,
+    "tasks.md": gallery,
+    "diagnostics/README.md": diagnostics,
+    "claims.md": claims,
+}
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from .progress import Progress
 from .reading import Report, compare, load_report, show, show_data, show_html
 
 if TYPE_CHECKING:
-    from .leaderboard.check import Check
+    from .leaderboard.outcome import Check
     from .pipeline.settings import Settings
     from .report import record
     from .spec.model import Seeds, TaskSpec

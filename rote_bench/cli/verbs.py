@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import UserError
 from .arguments import DONE, WRONG_INPUT, make_parser
+from .checking import check_reports
 from .streams import colored, complain, dump, say
 
 INCOMPLETE = 1
@@ -278,7 +279,7 @@ def _leaderboard(options: argparse.Namespace) -> int:
         raise UserError(f"does not go with `leaderboard {options.action}`", where=flag)
     if building and options.output_path is None:
         raise UserError("says where the leaderboard goes and is missing", where="-o")
-    return _build_leaderboard(options) if building else _check_reports(options)
+    return _build_leaderboard(options) if building else check_reports(options)
 
 
 def _build_leaderboard(options: argparse.Namespace) -> int:
@@ -295,21 +296,6 @@ def _build_leaderboard(options: argparse.Namespace) -> int:
         say(tables.plain(board, options.format))
         say("\n".join(f"written  {os.path.join(options.output_path, name)}" for name in build.FILES))
     return DONE if board["reports"]["counted"] else INCOMPLETE
-
-
-def _check_reports(options: argparse.Namespace) -> int:
-    from .. import api
-    from ..leaderboard.check import reports_of
-    from ..progress import Progress
-
-    given = {"plugins": options.plugin, "progress": Progress(quiet=options.quiet or options.json, debug=options.debug)}
-    reports = [report for place in options.reports for report in reports_of(place)]
-    checks = [api.check_report(report, rerun=options.rerun, **given) for report in reports]
-    if options.json:
-        dump([check.entry() for check in checks])
-    elif not options.quiet:
-        say("\n\n".join(check.table(options.format) for check in checks))
-    return DONE if all(check.holds for check in checks) else INCOMPLETE
 
 
 ACTIONS = {

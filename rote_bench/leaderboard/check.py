@@ -2,90 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from .. import terminal
 from ..errors import UserError
-from ..pipeline.settings import Settings
-from ..plain import JsonObject
 from ..report.conditions import at
-from ..report.record import Metric, Report
-from ..report.table import text
+from ..report.record import Report
 from ..report.write import FILE, find_reports
 from ..statistics import Estimate
-from . import regenerate, verify
-from .answers import Answers, Unreadable
-from .implied import EXACT, Differs, agree, close, implied, listed, records, shown
+from . import course, regenerate, repeat, verify
+from .answers import Answers
+from .implied import Differs, agree, implied, listed, records, shown, wants_records
+from .outcome import CONFIRMED, DIFFERS, TRUST, UNKNOWN, Check, Outcome
+from .repeat import Rerun
+from .untrusted import Unreadable, lines
 
 if TYPE_CHECKING:
     from ..plugins import Registry
     from ..spec.model import TaskSpec
+    from ..splits import Data
 
-CONFIRMED, DIFFERS, UNKNOWN = "confirmed", "differs", "not recomputed"
 SAMPLES, DYNAMICS = "samples.parquet", "dynamics.jsonl"
-# Trains and diagnoses a cell: the task, the model's name, the noise rate, and the options of the run.
-Rerun: TypeAlias = "Callable[[TaskSpec, str, float, Settings], Report]"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one claim.
-
-    Attributes:
-        claim: a metric, or another part of the report.
-        verdict: confirmed, differs, or not recomputed.
-        claimed, recomputed: as text, empty where there is none.
-        note: from what it was recomputed, or why it could not be.
-    """
-
-    claim: str
-    verdict: str
-    claimed: str = ""
-    recomputed: str = ""
-    note: str = ""
-
-    def lines(self, columns: int) -> list[str]:
-        """As text that keeps to a width."""
-        found = f"claimed {self.claimed or '-'}, recomputed {self.recomputed or '-'}"
-        if self.claimed == self.recomputed:
-            found = self.claimed
-        told = "; ".join(part for part in (found, self.note) if part)
-        lines = terminal.fold(f"{self.verdict:<15}{self.claim}", columns, hang="  ")
-        return [*lines, *terminal.fold(told, columns, "  ")] if told else lines
-
-
-@dataclass
-class Check:
-    """All outcomes of one report."""
-
-    path: str
-    outcomes: list[Outcome] = field(default_factory=list)
-
-    @property
-    def holds(self) -> bool:
-        """Nothing differs."""
-        return all(outcome.verdict != DIFFERS for outcome in self.outcomes)
-
-    def entry(self) -> JsonObject:
-        """As JSON."""
-        return {"path": self.path, "holds": self.holds, "outcomes": [asdict(outcome) for outcome in self.outcomes]}
-
-    def table(self, style: str = "simple") -> str:
-        """As text."""
-        rows = [[o.claim, o.verdict, o.claimed, o.recomputed, o.note] for o in self.outcomes]
-        header = ["claim", "", "claimed", "recomputed", "from, or why not"]
-        found = text(header, rows, style)
-        if style == "simple" and max(map(len, found.splitlines())) > terminal.width():
-            found = "\n".join(line for outcome in self.outcomes for line in outcome.lines(terminal.width()))
-        counts = ", ".join(
-            f"{sum(o.verdict == verdict for o in self.outcomes)} {verdict}" for verdict in (CONFIRMED, DIFFERS, UNKNOWN)
-        )
-        return f"{self.path}\n\n{found}\n\n{counts}"
+# What no file determines and only whoever made the report knows; docs/claims.md lists all of it.
+WORD = "commit, processor, versions, times and warnings are the submitter's word"
+ONLY_REPEATED = "proofs of the model's structure, tokens, and what diagnostics saw: only a repeated run can tell"
 
 
 def reports_of(place: str | Path) -> list[Path]:
@@ -124,16 +66,35 @@ def check(path: Path, registry: Registry, rerun: Rerun | None = None) -> Check:
     done = Check(str(path))
     if report.status != "success":
         raise UserError(f"the run did not succeed, so that it claims nothing: {report.status}", where=str(file))
-    done.outcomes += _itself(report, file.parent, registry)
-    done.outcomes += _examples(report, file.parent, registry)
-    done.outcomes += _metrics(report, file.parent, registry)
-    if rerun is not None:
-        done.outcomes += _again(report, registry, rerun)
+    try:
+        verify.check_numbers(report)
+    except verify.Refused as error:  # with such numbers nothing else can be computed
+        done.outcomes.append(Outcome("numbers", DIFFERS, note=str(error)))
+        return done
+    again = repeat.again(report, registry, rerun) if rerun else [Outcome("only repeated", TRUST, note=ONLY_REPEATED)]
+    for what, outcomes in (
+        ("report", _itself(report, file.parent, registry)),
+        ("training", _training(report, file.parent)),
+        ("examples", _examples(report, file.parent, registry)),
+        ("metrics", _metrics(report, file.parent, registry)),
+        ("rerun", again),
+        ("word", [Outcome("environment, timings", TRUST, note=WORD)]),
+    ):
+        done.outcomes += _contained(what, outcomes)
     return done
+
+
+def _contained(what: str, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+    """Outcomes, as far as they come: whatever a report makes fail, it is that report's and nothing else's."""
+    try:
+        yield from outcomes
+    except Exception as error:
+        yield Outcome(what, UNKNOWN, note=f"checking it failed: {type(error).__name__}: {error}")
 
 
 def _itself(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """What needs nothing but the report and its folder."""
+    yield Outcome("numbers", CONFIRMED, note="none is NaN, infinite or beyond what is measured")
     try:
         present, missing = verify.check_artifacts(report, folder)
         note = f"{present} files are as described" + (f", {missing} are not here" if missing else "")
@@ -141,7 +102,7 @@ def _itself(report: Report, folder: Path, registry: Registry) -> Iterator[Outcom
     except verify.Refused as error:
         yield Outcome("artifacts", DIFFERS, note=str(error))
     tests: tuple[tuple[str, Callable[[], None], str], ...] = (
-        ("numbers", lambda: verify.check_numbers(report), "none is NaN, infinite or beyond what is measured"),
+        ("task", lambda: verify.check_task(report), "it is resolved and names no other file"),
         ("identity", lambda: verify.check_identity(report), "the hash is that of its parts, those of the report"),
         ("consistency", lambda: verify.check_metrics(report, registry), "the metrics are as declared, and agree"),
         (
@@ -157,56 +118,105 @@ def _itself(report: Report, folder: Path, registry: Registry) -> Iterator[Outcom
             yield Outcome(claim, CONFIRMED, note=note)
         except verify.Refused as error:
             yield Outcome(claim, DIFFERS, note=str(error))
-    yield from _curve(report, folder)
 
 
-def _curve(report: Report, folder: Path) -> Iterator[Outcome]:
-    """The evaluations during training, which stand in a file and in the details of whoever draws them."""
+def _training(report: Report, folder: Path) -> Iterator[Outcome]:
+    """The evaluations during training, which stand in a file and in the details of whoever draws them, and what is
+    said of the training, which follows from them."""
     held = {name: at(entry.details, "curve") for name, entry in report.diagnostics.items()}
     held = {name: curve for name, curve in held.items() if curve is not None}
-    if not held or not listed(report, DYNAMICS):
-        return
-    if not (folder / DYNAMICS).is_file():
-        yield Outcome("curve", UNKNOWN, note=f"{DYNAMICS} is not here")
-        return
-    try:
-        curve = [json.loads(line) for line in (folder / DYNAMICS).read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError):
-        yield Outcome("curve", DIFFERS, note=f"{DYNAMICS} is no learning curve")
-        return
-    other = [name for name in held if held[name] != curve]
-    note = f"{DYNAMICS} is {'not ' if other else ''}the curve in the details of {(other or list(held))[0]}"
-    yield Outcome("curve", DIFFERS if other else CONFIRMED, note=note)
+    curve: object = next(iter(held.values()), None)
+    if listed(report, DYNAMICS):
+        if not (folder / DYNAMICS).is_file():
+            yield Outcome("curve", UNKNOWN, note=f"{DYNAMICS} is not here")
+        else:
+            try:
+                kept = lines(folder / DYNAMICS)
+            except Unreadable as error:
+                yield Outcome("curve", DIFFERS, note=f"{DYNAMICS} is no learning curve: it {error}")
+                return
+            other = [name for name in held if held[name] != kept]
+            if held:
+                note = f"{DYNAMICS} is {'not ' if other else ''}the curve in the details of {(other or list(held))[0]}"
+                yield Outcome("curve", DIFFERS if other else CONFIRMED, note=note)
+            curve = kept
+    wrong = next(course.faults(report, curve), None)
+    if wrong is not None:
+        yield Outcome("training", DIFFERS, note=wrong)
+    elif curve is None and report.identity.parts.get("training") is not None:
+        yield Outcome("training", UNKNOWN, note="it fits the recipe; the learning curve is not here")
+    else:
+        yield Outcome("training", CONFIRMED, note="steps, snapshots and rates follow from the recipe and the curve")
 
 
 def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """The examples made again, and compared with those that were asked."""
+    data = None
     try:
         spec = regenerate.spec_of(report, registry)
         data = regenerate.data_of(report, spec, registry)
-    except (UserError, ValueError) as error:
-        yield Outcome("data", UNKNOWN, note=" ".join(str(error).split()))
+    except (UserError, ValueError, MemoryError) as error:
+        yield Outcome("data", UNKNOWN, note=str(error) or type(error).__name__)
+    if data is not None:
+        claimed, found = report.data.fingerprint, data.fingerprint()
+        counts = report.data.counts == data.counts() and report.data.n_noisy == len(data.train.noisy)
+        if claimed == found and counts:
+            yield Outcome("data", CONFIRMED, note="all examples and labels made again from the task and its seeds")
+        else:
+            yield Outcome("data", DIFFERS, claimed[:12], found[:12], "fingerprint or counts of the examples made again")
+        yield from _contained("model", _model(report, spec, data, registry))
+    try:
+        asked, why = _answers(report, folder)
+    except Unreadable as error:
+        yield Outcome("samples", DIFFERS, note=str(error))
         return
-    claimed, found = report.data.fingerprint, data.fingerprint()
-    counts = report.data.counts == data.counts() and report.data.n_noisy == len(data.train.noisy)
-    if claimed == found and counts:
-        yield Outcome("data", CONFIRMED, note="all examples and labels made again from the task and its seeds")
-    else:
-        yield Outcome("data", DIFFERS, claimed[:12], found[:12], "fingerprint or counts of the examples made again")
-    asked, why = _answers(report, folder)
     if asked is None:
         yield Outcome("samples", UNKNOWN, note=why)
         return
-    wrong = [*regenerate.mismatches(asked, data), *asked.contradictions()]
+    wrong = [*([] if data is None else regenerate.mismatches(asked, data)), *asked.contradictions()]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         yield Outcome("samples", DIFFERS, note=f"{wrong[0]}{more}")
+    elif data is None:
+        yield Outcome("samples", UNKNOWN, note="each verdict fits its answer; the examples could not be made again")
     else:
         yield Outcome("samples", CONFIRMED, note="the examples asked are those, and each verdict fits its answer")
 
 
+def _model(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> Iterator[Outcome]:
+    """Configuration and size of a model that starts from random weights, which its name and the task decide."""
+    try:
+        found = regenerate.model_of(report, spec, data, registry)
+    except UserError as error:
+        yield Outcome("model", UNKNOWN, note=str(error))
+        return
+    if isinstance(found, str):
+        yield Outcome("model", DIFFERS, report.model.source, found, "where its weights come from, by its name")
+        return
+    if found is None:
+        yield Outcome("model", TRUST, note="its weights came from elsewhere: only a repeated run can tell")
+        return
+    config, parameters = found
+    keys = (config.keys() | report.model.config.keys()) - {*verify.UNIDENTIFIED}
+    wrong = sorted(key for key in keys if config.get(key) != report.model.config.get(key))
+    if report.model.parameters == parameters and not wrong:
+        yield Outcome("model", CONFIRMED, note="configuration and number of parameters made again from its name")
+        return
+    said = f"another configuration: {', '.join(wrong[:3])}" if wrong else "another number of parameters"
+    mine, theirs = version("transformers"), report.environment.transformers
+    if mine == theirs:
+        yield Outcome("model", DIFFERS, str(report.model.parameters), str(parameters), said)
+    else:
+        note = f"transformers {theirs[:40]} is not here, and {mine} gives {said}"
+        yield Outcome("model", UNKNOWN, str(report.model.parameters), str(parameters), note)
+
+
 def _answers(report: Report, folder: Path) -> tuple[Answers | None, str]:
-    """The answers beside a report, or why there are none: a file that it does not list is nobody's claim."""
+    """The answers beside a report, or why there are none: a file that it does not list is nobody's claim.
+
+    Raises:
+        Unreadable: when the file is there and among the report's, and holds no answers.
+    """
     if not (folder / SAMPLES).is_file():
         return None, f"{SAMPLES} is not here"
     if not listed(report, SAMPLES):
@@ -214,119 +224,51 @@ def _answers(report: Report, folder: Path) -> tuple[Answers | None, str]:
     try:
         return Answers.load(folder / SAMPLES), ""
     except Unreadable as error:
-        return None, f"{SAMPLES} {error}"
+        raise Unreadable(f"{SAMPLES} {error}") from None
 
 
 def _metrics(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """Every metric, from the records beside the report where they allow it."""
-    asked, why = _answers(report, folder)
+    try:
+        asked, why = _answers(report, folder)
+    except Unreadable as error:
+        asked, why = None, str(error)
     if asked is not None and report.data.n_noisy and not asked.marked().any():
         asked, why = None, f"{SAMPLES} holds no phantom labels"
     scored = {} if asked is None else asked.score()
     for name in verify.ANSWERED:
         if name in report.metrics:
             claimed = report.metrics[name]
-            yield _compared(name, claimed, scored[name], SAMPLES) if name in scored else _unknown(name, claimed, why)
-    for name, entry in report.diagnostics.items():
-        kept, missing = records(report, folder, name)
-        missing = missing or "its records do not determine it"
-        try:
-            found = implied(report, name, registry, kept)
-        except Differs as error:
-            yield from (Outcome(m, DIFFERS, shown(report.metrics[m]), note=str(error)) for m in entry.metrics)
-            continue
-        source = f"{name}.parquet and its details" if kept else "its details"
-        for metric in entry.metrics:
-            claimed = report.metrics[metric]
-            if metric not in found:
-                yield _unknown(metric, claimed, missing)
-            elif isinstance(again := found[metric], Estimate):
-                yield _compared(metric, claimed, again, source)
-            elif agree(claimed, again):
-                yield _unknown(
-                    metric, claimed, f"its details agree, but {missing or 'its records do not determine it'}"
-                )
+            if name in scored:
+                verdict = CONFIRMED if agree(claimed, scored[name]) else DIFFERS
+                yield Outcome.of(name, verdict, claimed, scored[name], SAMPLES)
             else:
-                yield Outcome(metric, DIFFERS, shown(claimed), shown(again), "from the details of its diagnostic")
+                yield Outcome(name, UNKNOWN, shown(claimed), note=why)
+    for name in report.diagnostics:
+        yield from _contained(name, _of_diagnostic(report, folder, registry, name))
 
 
-def _compared(name: str, claimed: Metric, again: Estimate, source: str) -> Outcome:
-    verdict = CONFIRMED if agree(claimed, again) else DIFFERS
-    return Outcome(name, verdict, shown(claimed), shown(again), source)
-
-
-def _unknown(name: str, claimed: Metric, why: str) -> Outcome:
-    return Outcome(name, UNKNOWN, shown(claimed), note=why)
-
-
-def _again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome]:
-    """The cell repeated. On the same machine and versions its numbers are the same; elsewhere intervals must meet."""
-    environment, parts = report.environment, report.identity.parts
-    if parts.get("snapshots"):
-        yield Outcome("rerun", UNKNOWN, note="the run used snapshots from folders that are not here")
-        return
-    if environment.remote_code:
-        yield Outcome("rerun", UNKNOWN, note="code that comes with the weights is not run here")
-        return
+def _of_diagnostic(report: Report, folder: Path, registry: Registry, name: str) -> Iterator[Outcome]:
+    """The metrics of one diagnostic, from its details and records."""
+    entry = report.diagnostics[name]
     try:
-        spec = regenerate.spec_of(report, registry)
-    except UserError as error:
-        yield Outcome("rerun", UNKNOWN, note=str(error))
+        kept, missing = records(report, folder, name)
+        found = implied(report, name, registry, kept)
+        # What it would find with records that it has not, could be found; what it never finds is taken on trust.
+        verdict, why = TRUST, "nothing that the report keeps determines it"
+        if not kept and wants_records(report, name, registry):
+            verdict, why = UNKNOWN, missing
+    except (Differs, Unreadable) as error:
+        yield from (Outcome(m, DIFFERS, shown(report.metrics[m]), note=str(error)) for m in entry.metrics)
         return
-    step = report.training.schedule.step
-    if step is not None:  # its twin's, which is not trained again
-        schedule = replace(spec.training.schedule, settle=step)
-        spec = spec.replace(training=replace(spec.training, schedule=schedule))
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings.picked(
-            {
-                "output_path": Path(folder),
-                "dtype": environment.dtype,
-                "batch_size": environment.batch_size,
-                "limit": report.data.limit,
-                "train": parts.get("training") is not None,
-                "threads": environment.threads,
-                "compile": environment.compiled,
-                "stacked": report.training.way == "stacked",
-            }
-        )
-        repeated = rerun(spec, report.model.name, report.data.noise_rate, settings)
-    keys = ("torch", "transformers", "platform", "cpu", "device", "threads", "dtype", "precision", "deterministic")
-    changed = [key for key in (*keys, "compiled") if getattr(environment, key) != getattr(repeated.environment, key)]
-    if report.training.way != repeated.training.way:
-        changed.append("way of training")
-    elif (report.training.stacked or 1) > 1:  # repeated in a stack of its own, where sums are rounded otherwise
-        changed.append(f"size of the stack (1 instead of {report.training.stacked})")
-    exact = not changed and environment.deterministic
-    note = "must be equal: same machine and versions"
-    if not exact:
-        note = f"intervals must meet: {', '.join(changed) or 'order of operations'} differs"
-    table, measured_by = registry.table("diagnostics"), report.measured_by()
-    for name, claimed in report.metrics.items():
-        new = repeated.metrics.get(name)
-        if new is None and getattr(table.get(measured_by.get(name, "")), "compares_twin", False):
-            yield _unknown(f"rerun: {name}", claimed, "it compares with the twin, which is not trained again")
-            continue
-        if new is None:
-            yield Outcome(f"rerun: {name}", DIFFERS, shown(claimed), note="the repeated run has no such metric")
-            continue
-        same = _equal(claimed, new) if exact else _meet(claimed, new)
-        yield Outcome(f"rerun: {name}", CONFIRMED if same else DIFFERS, shown(claimed), shown(new), note)
-
-
-def _equal(a: Metric, b: Metric) -> bool:
-    return all(close(getattr(a, key), getattr(b, key), EXACT) for key in ("value", "ci_low", "ci_high"))
-
-
-def _meet(a: Metric, b: Metric) -> bool:
-    """Whether two metrics' intervals have a point in common; a number without one may differ by a tenth."""
-    if a.value is None or b.value is None:
-        return a.value is b.value
-
-    def span(metric: Metric, value: float) -> tuple[float, float]:
-        if metric.ci_low is None or metric.ci_high is None:
-            return value - 0.1, value + 0.1
-        return metric.ci_low, metric.ci_high
-
-    first, second = span(a, a.value), span(b, b.value)
-    return first[0] <= second[1] + EXACT and second[0] <= first[1] + EXACT
+    source = f"{name}.parquet and its details" if kept else "its details"
+    for metric in entry.metrics:
+        claimed = report.metrics[metric]
+        if metric not in found:
+            yield Outcome(metric, verdict, shown(claimed), note=why)
+        elif not agree(claimed, again := found[metric]):
+            yield Outcome.of(metric, DIFFERS, claimed, again, source)
+        elif isinstance(again, Estimate):
+            yield Outcome.of(metric, CONFIRMED, claimed, again, source)
+        else:
+            yield Outcome(metric, verdict, shown(claimed), note=f"its details agree, but {why}")

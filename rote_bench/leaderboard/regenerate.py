@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..spec.loader import ONLY_IN_FILES
+
+MOST_MODULES = 1_000  # layers or experts of a model that is made to be counted
 
 if TYPE_CHECKING:
     from ..noise import Labelled
+    from ..plain import JsonObject
     from ..plugins import Registry
     from ..report.record import Report
     from ..spec.model import TaskSpec
@@ -19,31 +24,45 @@ if TYPE_CHECKING:
 
 
 def spec_of(report: Report, registry: Registry) -> TaskSpec:
-    """The task of a report, validated as any task file is; it causes no code to be loaded.
+    """The task of a report, validated as any task file is; it causes no code to be loaded and no other file to be read.
 
     Raises:
-        UserError: when the task needs a plugin that is not here, or is not valid.
+        UserError: when the task needs a plugin that is not here, is not valid, or is no resolved one.
     """
-    import dataclasses
-
     import yaml
 
     from ..spec.loader import load_task
 
-    content = {key: value for key, value in report.task.spec.items() if key != "profile"}
+    stated = report.task.spec
+    if any(key in stated for key in ONLY_IN_FILES):
+        raise UserError("a report's task extends no file and has no profiles", where=report.task.name)
+    _refuse_files(stated, registry)
+    content = {key: value for key, value in stated.items() if key != "profile"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "task.yaml"
-        file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        spec = load_task(file, registry)
-    given = [
-        f.name for f in dataclasses.fields(registry.table("tasks")[spec.generator].Parameters) if f.metadata.get("path")
-    ]
-    if given:  # nor may a report name files of the reader's machine
-        raise UserError("its questions stand in files that do not come with a report", where=spec.name)
+        try:
+            file.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+            spec = load_task(file, registry)
+        except UserError as error:
+            raise UserError(str(error).replace(f"{file}:", "line ").replace(str(file), "the task")) from None
     spec = dataclasses.replace(spec, profile=report.task.profile, source=None, places={})
     if spec.content_hash() != report.task.content_hash:
         raise UserError("the task read back is another one", where=report.task.name)
     return spec
+
+
+def _refuse_files(stated: Mapping[str, Any], registry: Registry) -> None:
+    """A report names no file, folder or data set of the reader's: only what comes with it could be read.
+
+    Raises:
+        UserError: when its task's questions stand in one.
+    """
+    generator, parameters = registry.table("tasks").get(str(stated.get("generator"))), stated.get("parameters")
+    if generator is None or not isinstance(parameters, Mapping):
+        return  # which loading it says better
+    for field in dataclasses.fields(generator.Parameters):
+        if field.metadata.get("path") and parameters.get(field.name) is not None:
+            raise UserError("its questions stand in files that do not come with a report", where=f"{field.name}")
 
 
 def data_of(report: Report, spec: TaskSpec, registry: Registry) -> Data:
@@ -57,6 +76,58 @@ def data_of(report: Report, spec: TaskSpec, registry: Registry) -> Data:
     task = make_task(spec, registry)
     check_memory(task, spec)
     return make_data(task, spec, make_noise(spec, registry), report.data.noise_rate, limit=report.data.limit)
+
+
+def model_of(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> tuple[JsonObject, int] | str | None:
+    """Configuration and number of parameters of a model of random weights, which is made without any; None of another,
+    and where its weights come from, where the report says otherwise.
+
+    Raises:
+        UserError: when the architecture is not here.
+    """
+    from ..models.load import FromConfig
+    from ..models.names import parse
+    from ..models.sizing import config_for
+    from ..report.build import plain_config
+
+    name, known = report.model.name, isinstance(registry.provider(report.model.name), FromConfig)
+    if known != (report.model.source == "scratch"):
+        return "scratch" if known else "elsewhere"
+    if not known:
+        return None
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from ..encoding import build_tokenizer, encode
+    from ..pipeline.stages import PROBE_LENGTH
+    from ..splits import make_task
+
+    tokenizer, parsed = build_tokenizer(make_task(spec, registry).words()), parse(name)
+    lengths = (encode(tokenizer, p.examples, p.labels, named=False).max_length for _, p in data if len(p))
+    config = config_for(
+        parsed.model_type,
+        parsed.size,
+        vocab_size=len(tokenizer),
+        max_length=max(max(lengths) + 1, PROBE_LENGTH),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        overrides=spec.model,
+    )
+    found = plain_config(config)
+    if any(count > MOST_MODULES for count in _counts(found)):
+        raise UserError("a model of so many layers or experts is not made here", where=name)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return found, sum(p.numel() for p in model.parameters())
+
+
+def _counts(config: object, key: str = "") -> Iterator[int]:
+    """The numbers in a configuration that say how many modules are made."""
+    if isinstance(config, Mapping):
+        for name, value in config.items():
+            yield from _counts(value, str(name))
+    elif isinstance(config, int) and ("layer" in key or "expert" in key or "block" in key):
+        yield config
 
 
 def mismatches(answers: Answers, data: Data) -> Iterator[str]:
