@@ -30,6 +30,14 @@ def test_every_reported_metric_has_a_meaning(thr_report: dict[str, Any], fda_rep
     assert set(thr_report["metrics"]) | set(fda_report["metrics"]) <= set(plugins.built_in().measures())
 
 
+def test_every_promise_of_safety_is_held_by_a_test() -> None:
+    promised = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text())
+    rows = re.findall(r"^\| [A-Z].* \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
+    assert len(promised) > 8 and len(rows) == len(promised)
+    for file, name in promised:
+        assert re.search(rf"^def {name}\(", (ROOT / file).read_text(), re.MULTILINE), f"{file} has no {name}"
+
+
 def test_the_readme_shows_only_verbs_that_exist() -> None:
     verbs = set(parser().get_default("subparsers").choices)
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("rote-bench ")]

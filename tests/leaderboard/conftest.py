@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import run_cell
 from .cells import cell, put
+from .cheating import TINY
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,9 @@ def many(thr_cell: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 made = cell(report, model, rate, seed, errors, memorised=model != "careful")
                 put(folder / model / f"{rate:g}" / str(seed), made)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cell that was trained for a moment."""
+    return run_cell(tmp_path_factory.mktemp("tiny"), TINY)
