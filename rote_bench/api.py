@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .drawing import plot
 from .errors import UserError
-from .paths import of_user
+from .paths import placed
 from .planning import (
     Overrides,
     cells_of,
@@ -272,7 +272,7 @@ def sweep_cells(
         overwrite=overwrite,
         rediagnose=rediagnose,
     )
-    output = of_user(output_path).absolute()
+    output = placed(output_path)
     with Board(wanted.title, quiet=quiet) as board:
         states = conduct.conduct(
             jobs,
@@ -322,7 +322,7 @@ def build_leaderboard(
     progress = progress or Progress()
     return build(
         reports,
-        of_user(output_path),
+        placed(output_path),
         registry=load_plugins(plugins),
         plugins=plugins,
         export=export,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .paths import of_user
+from .paths import placed
 from .plugins import KINDS, SLOW
 from .plugins import load as load_plugins
 
@@ -221,7 +221,7 @@ def export_data(
     from .export import export
 
     spec, _, made, rate = _labelled(task, noise_rate, profile, overrides, plugins)
-    return export(spec, made, rate, of_user(folder))
+    return export(spec, made, rate, placed(folder))
 
 
 def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
@@ -235,7 +235,7 @@ def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
     """
     from .scaffold import create
 
-    return create(kind, name, of_user(folder))
+    return create(kind, name, placed(folder))
 
 
 def schema(which: str) -> dict[str, Any]:

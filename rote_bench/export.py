@@ -69,8 +69,8 @@ def export(spec: TaskSpec, data: Data, rate: float, folder: Path) -> Path:
         for name, rows in made.items():
             file = folder / ("facts" if name == "facts" else "data") / f"{name}.parquet"
             file.parent.mkdir(parents=True, exist_ok=True)
-            with without_bars(), file.open("wb") as opened:  # some names are taken for addresses
-                rows.to_parquet(opened)
+            with without_bars(), file.open("wb") as out:  # a path of its own, pyarrow would read as an address
+                rows.to_parquet(out)
         (folder / "task.yaml").write_text(_task_file(spec, data, rate), encoding="utf-8")
         (folder / "README.md").write_text(_card(spec, data, rate), encoding="utf-8")
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 from .errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of glibc's malloc.h
+LONGEST = 255  # bytes of a file's name, on the usual file systems
 FILLING = 200_000_000  # parameters from which on a model fills a GPU: it is stacked only where that is asked for
 LARGE = 20_000_000  # parameters from which on a model gets all cores and diagnoses look at fewer examples
 
@@ -26,14 +28,20 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: when it could not.
     """
-    nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not nearest.is_dir():
-        raise UserError(f"cannot be written: {nearest} is not a folder", where=str(folder), hint="choose another -o")
     try:
+        nearest = next(p for p in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(p))
+        longest = max(len(os.fsencode(part)) for part in folder.parts)
+        if nearest.is_symlink() and not nearest.exists():
+            raise NotADirectoryError(0, f"{nearest} is a link to nothing, or to itself")
+        if not nearest.is_dir():
+            raise NotADirectoryError(0, f"{nearest} is not a folder")
+        if longest > LONGEST:
+            raise OSError(errno.ENAMETOOLONG, f"a name in it has {longest} bytes, and {LONGEST} are the most")
         with tempfile.TemporaryFile(dir=nearest):
             pass
-    except OSError as error:
-        raise UserError(f"cannot be written: {error.strerror}", where=str(folder), hint="choose another -o") from None
+    except (OSError, RuntimeError, ValueError) as error:  # older Pythons call a loop of links a RuntimeError
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"cannot be written: {reason}", where=str(folder), hint="choose another -o") from None
 
 
 def choose_device(wanted: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import Faults, UserError
-from .paths import of_user
+from .paths import of_user, placed
 from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
@@ -214,7 +214,7 @@ def sweep_of(
         raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
     if isinstance(stack, int) and stack < 1:
         raise UserError(f"must be at least 1, not {stack}", where="--stack")
-    output = of_user(output_path).absolute()
+    output = placed(output_path)
     wanted = definition.load(of_user(file))
     if stack is not None:
         wanted = replace(wanted, run=replace(wanted.run, stack=None if stack == "auto" else stack))

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
+from .paths import placed
 from .plugins import load as load_plugins
 from .progress import Progress
 from .report import write
@@ -181,8 +182,8 @@ def save_html(path: str | Path, file: str | Path | None = None, *, plugins: Sequ
     Raises:
         UserError: when there is no report, or the file cannot be written or is not called as a page is.
     """
-    report = Path(path)
-    place = Path(file) if file is not None else (report if report.is_dir() else report.parent) / write.PAGE
+    report = Path(path).expanduser()
+    place = placed(file) if file is not None else (report if report.is_dir() else report.parent) / write.PAGE
     if place.suffix.lower() not in (".html", ".htm"):  # a slip must not cost a report
         raise UserError("a page's name ends in .html", where=str(place))
     text = show_html(report, plugins=plugins)

@@ -6,6 +6,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TextIO
 
 PIPED = 100  # columns where there is no terminal
@@ -29,6 +30,14 @@ def width() -> int:
         except (OSError, ValueError, AttributeError):  # no terminal, or no stream at all
             found = PIPED
     return min(MOST, max(LEAST, found or PIPED))
+
+
+def near(path: Path) -> str:
+    """A path as it is seen from here, where it lies below; else as it is."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):  # it lies elsewhere, or this folder was removed
+        return str(path)
 
 
 def fold(text: str, columns: int, indent: str = "", hang: str | None = None) -> list[str]:

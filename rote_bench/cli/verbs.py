@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from ..errors import UserError
+from ..terminal import near
 from .arguments import DONE, WRONG_INPUT, make_parser
 from .checking import check_reports
 from .streams import colored, complain, dump, say
@@ -56,11 +57,11 @@ def _run(options: argparse.Namespace) -> int:
                 say("")
             say(render(report.record, measures, color=colored(), twin=report.twin, brief=True))
             if any(finding.reason for finding in report.record.findings):
-                say(f"reasons  rote-bench show {report.folder}")
-            say(f"report   {report.folder / 'report.json'}")
+                say(f"reasons  rote-bench show {near(report.folder)}")
+            say(f"report   {near(report.folder / 'report.json')}")
             figures = len(list((report.folder / "figures").glob("*.png")))
             if figures:
-                say(f"figures  {report.folder / 'figures'} ({figures})")
+                say(f"figures  {near(report.folder / 'figures')} ({figures})")
     return DONE
 
 
@@ -115,7 +116,8 @@ def _data(options: argparse.Namespace) -> int:
             overrides=options.set,
             plugins=options.plugin,
         )
-        say(f"{folder}: Parquet files, a dataset card and a task file; rote-bench run {folder} --model gpt2-nano")
+        place = near(folder)
+        say(f"{place}: Parquet files, a dataset card and a task file; rote-bench run {place} --model gpt2-nano")
         return DONE
     examples = api.data(
         options.task,
@@ -210,7 +212,7 @@ def _new(options: argparse.Namespace) -> int:
     from .. import api
 
     folder = api.new(options.kind, options.name, folder=options.folder)
-    say(f"{folder}: a package with its test; its README says what to do next")
+    say(f"{near(folder)}: a package with its test; its README says what to do next")
     return DONE
 
 

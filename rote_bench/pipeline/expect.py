@@ -15,6 +15,7 @@ import torch
 from ..evaluation import matches
 from ..progress import duration
 from ..report.provenance import peak_memory_bytes
+from ..terminal import near
 from ..training.candidates import IN_MEMORY
 from ..training.curve import Levels
 from ..training.loop import train
@@ -85,7 +86,7 @@ class Expected:
 
 def table(cells: Mapping[Path, Expected | None]) -> str:
     """What each cell will take, below its folder, and all of them one after the other."""
-    lines = [entry(folder, each) for folder, each in cells.items()]
+    lines = [entry(near(folder), each) for folder, each in cells.items()]
     left = [each for each in cells.values() if each is not None]
     if len(cells) > 1:
         memory = max((each.memory for each in left), default=0) / 2**30

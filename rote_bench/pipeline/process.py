@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,11 +16,12 @@ from typing import Any
 def undisturbed() -> Iterator[None]:
     """Leave the process as it was, whatever happens inside.
 
-    Put back are the number of threads and the random generators of torch, verbosity and progress bars of transformers,
-    the functions that ``models.statespace.quicken`` replaces, filters of warnings, the environment, the working folder,
-    and the backend of matplotlib where that is imported already. What ``machine.keep_memory`` does lasts; it is for
-    processes that are rote-bench's own.
+    Put back are the threads of torch, the random generators of torch, numpy and Python, verbosity and progress bars of
+    transformers, the functions that ``models.statespace.quicken`` replaces, filters of warnings, the environment, the
+    working folder, and the backend of matplotlib where that is imported already. What ``machine.keep_memory`` does
+    lasts; it is for processes that are rote-bench's own.
     """
+    import numpy
     import torch
     from transformers.utils import logging
 
@@ -33,6 +35,8 @@ def undisturbed() -> Iterator[None]:
         put_back(_replace_environment, dict(os.environ))
         put_back(torch.set_num_threads, torch.get_num_threads())
         put_back(torch.set_rng_state, torch.get_rng_state())
+        put_back(random.setstate, random.getstate())
+        put_back(numpy.random.set_state, numpy.random.get_state())
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             put_back(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
         bars = logging.enable_progress_bar if logging.is_progress_bar_enabled() else logging.disable_progress_bar

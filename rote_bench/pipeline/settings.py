@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ..errors import UserError, did_you_mean
-from ..paths import of_user
+from ..paths import placed
 from ..training.tracking import require
 
 Dtype = Literal["float32", "bfloat16", "float16", "8bit", "4bit"]
@@ -62,7 +62,7 @@ class Settings:
     forks: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "output_path", of_user(self.output_path))
+        object.__setattr__(self, "output_path", placed(self.output_path))
         object.__setattr__(self, "snapshots", {SNAPSHOTS.get(n, n): str(f) for n, f in self.snapshots.items()})
         known = get_args(Dtype)
         if self.dtype not in known:

@@ -87,7 +87,7 @@ def load_report(path: str | Path) -> record.Report:
     Raises:
         UserError: when it is missing, not JSON, of another version or not valid.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if file.is_dir():
         file = file / FILE
     try:
@@ -141,4 +141,4 @@ def _reject_constant(name: str) -> float:
 
 def find_reports(folder: str | Path) -> list[Path]:
     """All ``report.json`` files under a folder, sorted."""
-    return sorted(Path(folder).rglob(FILE))
+    return sorted(Path(folder).expanduser().rglob(FILE))
