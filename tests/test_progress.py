@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
+from typing import Any
+
 import pytest
 
 from rote_bench.progress import Pace, Progress, duration
@@ -50,3 +54,57 @@ def test_a_line_says_how_far_how_fast_and_how_long(
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (65, "1:05"), (7384, "2:03:04")])
 def test_durations_read_like_a_clock(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("term", "width"), [("xterm-256color", 80), ("xterm", 40), ("xterm", 1), ("dumb", 80), ("", 80)]
+)
+def test_no_line_is_longer_than_the_terminal_and_a_plain_one_gets_no_escapes(
+    monkeypatch: pytest.MonkeyPatch, term: str, width: int
+) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("COLUMNS", str(width))
+    progress = Progress()
+    assert progress.live == term.startswith("xterm")
+    progress.stage("training")
+    progress.every = 0.0 if progress.live else 1000.0
+    record = Evaluation(
+        step=1, examples_seen=1, epoch=0, seconds=0, loss=1, lr=1, validation_accuracy=0.5, memorization_rate=0.5
+    )
+    for step in range(1, 50):
+        progress.step(step, 10000, record)
+    progress.say("done")
+    said = stream.getvalue()
+    if not progress.live:
+        assert "\x1b" not in said and said.count("\n") == 3
+        return
+    assert said.count("\n") == 2  # no update leaves a line
+    shown = [part.rpartition("\x1b[2K")[2] for part in said.partition("\n")[2].split("\r")]
+    assert max(len(line.rstrip("\n")) for line in shown[:-1]) <= max(1, width - 1)
+
+
+class Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("stream", [None, Closed(), io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")])
+def test_whoever_hears_it_progress_never_fails(monkeypatch: pytest.MonkeyPatch, stream: Any) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = Progress(every=0.0)
+    progress.stage("模型")
+    progress.warn("é")
+    progress.step(1, 2)
+    if isinstance(stream, io.TextIOWrapper):
+        assert stream.buffer.getvalue().splitlines()[:2] == [rb"\u6a21\u578b", rb"warning: \xe9"]  # type: ignore[attr-defined]
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    Progress().say("nobody hears it")

@@ -19,6 +19,7 @@ from ..errors import UserError
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=10)  # for the others to come
+SILENCE = 5.0  # seconds after which waiting is said
 ALONE = "to train in one process, unset WORLD_SIZE and RANK"
 
 
@@ -169,7 +170,7 @@ def _meet(count: int, backend: str, say: Callable[[str], object]) -> None:
 
     place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     waiting = f"process {os.environ['RANK']} of {count} waits for the others at {place} ({PATIENCE} at most; {ALONE})"
-    alarm = threading.Timer(5.0, say, (waiting,))
+    alarm = threading.Timer(SILENCE, say, (waiting,))
     alarm.daemon = True
     alarm.start()
     try:

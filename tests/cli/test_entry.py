@@ -174,7 +174,7 @@ def test_the_second_signal_ends_the_process_at_once(training: bool) -> None:
         _, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130 and "stopped at once" in said and "Traceback" not in said
+    assert process.returncode in (130, 143) and "stopped at once" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("act", ["sys.exit(0)", "raise BaseException('gone')", "raise GeneratorExit", "os._exit(0)"])
