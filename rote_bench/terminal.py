@@ -1,4 +1,7 @@
-"""Text and tables that keep to the width of a terminal: folded between words, turned on their side where too wide."""
+"""Text and tables that keep to the width of a terminal: folded between words, turned on their side where too wide.
+
+What is folded or put into a table here is cleaned first, so that no text of a file can steer the terminal.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,33 @@ LEAST, MOST = 40, 160
 GAP = 2
 READABLE = 24  # columns that a folded text needs at least
 
+LONGEST, LONGEST_CELL = 20_000, 1000  # characters of a paragraph and of a cell, as no honest text has them
+UNSEEN = frozenset("\u00ad\u200b\u200c\u200d\u2060\ufeff")  # take no room, and only make two texts look alike
+
 Rows = Sequence[Sequence[str]]
 
 results: TextIO | None = None  # where tables go, when that is not what standard output is at the moment
+
+
+def clean(text: str, most: int | None = None) -> str:
+    """A text on one line that shows as it is: what a terminal or an editor would obey is spelled out.
+
+    Args:
+        most: characters after which it is cut.
+    """
+    if most is not None and len(text) > most:
+        text = f"{text[:most]}..."
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    if character.isspace():
+        return " "
+    return "" if character in UNSEEN else character.encode("unicode_escape").decode("ascii")
 
 
 def width() -> int:
@@ -50,7 +77,7 @@ def fold(text: str, columns: int, indent: str = "", hang: str | None = None) -> 
     lines: list[str] = []
     for part in text.split("\n"):
         lines += textwrap.wrap(
-            part,
+            clean(part, LONGEST),
             columns,
             initial_indent=indent if not lines else (indent if hang is None else hang),
             subsequent_indent=indent if hang is None else hang,
@@ -65,7 +92,7 @@ def grid(header: Sequence[str], body: Rows, columns: int) -> str:
     Args:
         columns: of the lines at most.
     """
-    body = [[" ".join(cell.split()) for cell in row] for row in body]
+    body = [[clean(" ".join(cell.split()), LONGEST_CELL) for cell in row] for row in body]
     widths = [max(map(len, cells)) for cells in zip(header, *body, strict=True)]
     rest = columns - sum(widths[:-1]) - GAP * (len(widths) - 1)
     if sum(widths) + GAP * (len(widths) - 1) <= columns:

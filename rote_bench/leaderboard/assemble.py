@@ -3,52 +3,65 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 from collections import Counter
+from collections.abc import Collection as Several
 from collections.abc import Mapping, Sequence
+from statistics import median_low
 from typing import Any
 
-from ..findings import VERDICTS, decide_across
+from ..findings import VERDICTS, AcrossFinding, decide_across
+from ..hashing import digest
 from ..measures import Measure, in_columns
+from ..report.conditions import differing, flat, told
 from ..report.provenance import DISTRIBUTION, installed
+from ..report.record import Report
 from .collect import Collection
-from .entry import Entry
+from .entry import SHORT, Cell, Checked, Entry
 from .rank import GATES, RANKING, RULE, Row, measure, rank, rounded
+from .select import BARRED, CONFLICT, DUPLICATE, REFUSED, failures, row_of, select
+from .shipped import Known, Shipped, recipe_hash
 
 SCHEMA_VERSION = 3
 MAIN_RATE = 0.05
 MOST_SERIES = 5  # cells of a row whose curves are kept
-Known = Mapping[str, tuple[int, str]]
 Measures = Mapping[str, Measure]
 
 
 @dataclasses.dataclass
 class Group:
-    """All reports of a task with the same examples.
+    """All reports that are compared: of one task with the same examples, trained by the same recipe.
 
     Attributes:
-        label: the task with its profile, and a part of its content's hash when that is not the task's own.
-        main: whether the content is that of the shipped task, or else that of most reports.
+        label: the task with its profile, and a part of a hash unless examples and recipe are those of the shipped task.
+        main: whether they are.
+        title: as the shipped task file has it; the label of any other task.
+        recipe: in what the recipe differs from the shipped one, in words; None where it does not.
     """
 
     label: str
     main: bool
+    title: str
+    recipe: str | None
     entries: list[Entry]
 
 
-def assemble(collection: Collection, known: Known, measures: Measures) -> dict[str, Any]:
+def assemble(collection: Collection, known: Known, measures: Measures, published: Several[str] = ()) -> dict[str, Any]:
     """The whole board.
 
     Args:
-        known: label of each shipped task -> its version and content hash.
+        known: label of each shipped task -> what its file says.
         measures: name -> declaration of every metric that is known.
+        published: hashes of the reports that stood on the board before.
     """
-    refused = [{"path": r.path, "reason": r.reason, "kind": "refused"} for r in collection.refusals]
-    entries = sorted(collection.entries, key=lambda e: e.path)
-    counted, aside = select(entries, known)
-    groups = group(counted, known)
-    failed = Counter(r.cell for r in collection.refusals if r.cell is not None)
+    refused = [{"path": r.path, "reason": r.reason, "kind": REFUSED} for r in collection.refusals]
+    chosen = select(collection.entries, known, published)
+    groups = group(chosen.counted, known)
+    failed = failures(((r.path, r.cell) for r in collection.refusals if r.cell is not None), chosen.counted)
     findings = _findings(groups)
-    tasks = [_task(one, failed if one.main else Counter(), findings.get(one.label, []), measures) for one in groups]
+    tasks = [_task(one, failed, chosen.marks, found, measures) for one, found in zip(groups, findings, strict=True)]
+    aside = Counter(one["kind"] for one in chosen.aside)
     return {
         "schema_version": SCHEMA_VERSION,
         "rote_bench": installed(DISTRIBUTION),
@@ -57,18 +70,19 @@ def assemble(collection: Collection, known: Known, measures: Measures) -> dict[s
         "columns": [one.name for one in in_columns(measures.values())],
         "metrics": _declared(tasks, measures),
         "reports": {
-            "found": len(entries) + len(refused),
-            "counted": len(counted),
-            "refused": len(refused),
-            "barred": sum(one["kind"] == "barred" for one in aside),
-            "duplicates": sum(one["kind"] == "duplicate" for one in aside),
+            "found": len(collection.entries) + len(refused),
+            "counted": len(chosen.counted),
+            "refused": len(refused) + aside[REFUSED],
+            "barred": aside[BARRED],
+            "conflicts": aside[CONFLICT],
+            "duplicates": aside[DUPLICATE],
         },
         "artifacts": {
-            "present": sum(e.artifacts[0] for e in counted),
-            "missing": sum(e.artifacts[1] for e in counted),
+            "present": sum(e.artifacts[0] for e in chosen.counted),
+            "missing": sum(e.artifacts[1] for e in chosen.counted),
         },
         "tasks": tasks,
-        "refused": sorted([*refused, *aside], key=lambda one: (one["path"], one["reason"])),
+        "refused": sorted([*refused, *chosen.aside], key=lambda one: (one["path"], one["reason"])),
     }
 
 
@@ -82,77 +96,58 @@ def _declared(tasks: Sequence[Mapping[str, Any]], measures: Measures) -> dict[st
     }
 
 
-def select(entries: Sequence[Entry], known: Known) -> tuple[list[Entry], list[dict[str, str]]]:
-    """The reports that count, and those that are set aside with the reason."""
-    newest: dict[str, int] = {label: version for label, (version, _) in known.items()}
-    for entry in entries:
-        task = entry.report.task
-        newest[task.label] = max(task.version, newest.get(task.label, 0))
-    aside: list[dict[str, str]] = []
-    by_identity: dict[str, Entry] = {}
-    by_cell: dict[tuple[object, ...], Entry] = {}
-    # A report from committed code stands for its cell before one from changed code does.
-    for entry in sorted(entries, key=lambda e: (bool(e.report.environment.git_dirty), e.path)):
-        report, task = entry.report, entry.report.task
-        cell = (task.label, task.content_hash, report.model.name, entry.setup, report.data.noise_rate, report.seeds)
-        identity = report.identity.hash
-        kind, reason = "barred", entry.barred
-        if reason is None and task.version < newest[task.label]:
-            reason = f"version {task.version} of the task {task.label}; version {newest[task.label]} is the newest"
-        elif reason is None and identity in by_identity:
-            kind, reason = "duplicate", f"the same cell as {by_identity[identity].path}"
-        elif reason is None and cell in by_cell:
-            reason = f"another run of the cell in {by_cell[cell].path}, which differs in code or precision"
-        if reason is None:
-            by_identity[identity] = by_cell[cell] = entry
-        else:
-            aside.append({"path": entry.path, "reason": reason, "kind": kind})
-    return sorted(by_cell.values(), key=lambda e: e.path), aside
-
-
 def group(entries: Sequence[Entry], known: Known) -> list[Group]:
-    """Reports by task, those with other examples under a label of their own."""
-    by_task: dict[str, dict[str, list[Entry]]] = {}
+    """What is compared with each other, shipped tasks first.
+
+    Whether reports stand under the plain name of a task hangs on them and on the shipped file alone, never on others.
+    """
+    alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
-        task = entry.report.task
-        by_task.setdefault(task.label, {}).setdefault(task.content_hash, []).append(entry)
-    out = []
-    for label, contents in sorted(by_task.items()):
-        common = min(contents, key=lambda content: (-len(contents[content]), content))
-        main = known[label][1] if label in known else common
-        for content, members in sorted(contents.items()):
-            own = content == main
-            out.append(Group(label if own else f"{label} [{content[:8]}]", own, members))
-    return out
+        alike.setdefault((entry.cell.task, entry.cell.content, entry.cell.recipe), []).append(entry)
+    out = [_group(*key, members, known.get(key[0])) for key, members in sorted(alike.items())]
+    return sorted(out, key=lambda one: (not one.main, one.label))
 
 
-def rows_of(one: Group, failed: Mapping[tuple[str, str, float], int]) -> list[Row]:
-    """A row for each model, setup and noise rate; the setup of most of a model's reports has its plain name."""
-    by_model: dict[str, dict[str, list[Entry]]] = {}
-    for entry in one.entries:
-        by_model.setdefault(entry.report.model.name, {}).setdefault(entry.setup, []).append(entry)
-    out = []
-    for model, setups in sorted(by_model.items()):
-        main = min(setups, key=lambda setup: (-len(setups[setup]), setup))
-        for setup, members in sorted(setups.items()):
-            by_rate: dict[float, list[Entry]] = {}
-            for entry in sorted(members, key=lambda e: (dataclasses.astuple(e.report.seeds), e.path)):
-                by_rate.setdefault(float(entry.report.data.noise_rate), []).append(entry)
-            for rate, cells in sorted(by_rate.items()):
-                own = setup == main
-                name = model if own else f"{model} [{setup[:8]}]"
-                count = failed.get((one.label, model, rate), 0) if own else 0
-                twins = [] if rate == 0 else by_rate.get(0.0, [])
-                out.append(Row(name, rate, cells, twins, count, not own))
-    return out
+def _group(label: str, content: str, recipe: str, members: list[Entry], shipped: Shipped | None) -> Group:
+    if shipped is None or content != shipped.content:
+        named = f"{label} [{digest([content, recipe])[:SHORT]}]"
+        return Group(named, False, named, None, members)
+    if recipe == recipe_hash(shipped.recipe):
+        return Group(label, True, shipped.title, None, members)
+    how = _told(json.loads(members[0].recipe), shipped)
+    return Group(f"{label} [recipe {recipe[:SHORT]}]", False, f"{shipped.title}, another recipe", how, members)
+
+
+def _told(recipe: Mapping[str, Any], shipped: Shipped) -> str:
+    """In what a recipe differs from that of a shipped task, as far as a board lets reports speak."""
+    ours = flat(shipped.recipe)
+    given = {name: text for name, text in flat(recipe).items() if re.fullmatch(r"[\w.]{1,60}", name, re.ASCII)}
+    shown = {name: text for name, text in given.items() if re.fullmatch(r"[\w.+-]{1,20}", text, re.ASCII)}
+    return told(shown, [name for name in differing([ours, given]) if name in ours or name.startswith("model.")])
+
+
+def rows_of(one: Group, failed: Mapping[Cell, int]) -> list[Row]:
+    """A row for each model and noise rate."""
+    by_model: dict[str, dict[float, list[Entry]]] = {}
+    for entry in sorted(one.entries, key=lambda e: (dataclasses.astuple(e.report.seeds), e.path)):
+        by_model.setdefault(entry.model, {}).setdefault(entry.cell.rate, []).append(entry)
+    return [
+        Row(model, rate, cells, [] if rate == 0 else by_rate.get(0.0, []), failed.get(row_of(cells[0].cell), 0))
+        for model, by_rate in sorted(by_model.items())
+        for rate, cells in sorted(by_rate.items())
+    ]
 
 
 def _task(
-    one: Group, failed: Mapping[tuple[str, str, float], int], findings: list[dict[str, Any]], measures: Measures
+    one: Group,
+    failed: Mapping[Cell, int],
+    marks: Mapping[str, Sequence[str]],
+    findings: list[dict[str, Any]],
+    measures: Measures,
 ) -> dict[str, Any]:
     rows = rows_of(one, failed)
     for row in rows:
-        row.marks += _marks(row)
+        row.marks += [*_marks(row), *(mark for cell in row.cells for mark in marks.get(cell.path, ()))]
         measure(row, measures)
     comparisons = rank(rows)
     rates = sorted({row.rate for row in rows})
@@ -167,7 +162,8 @@ def _task(
         "task": one.label,
         "name": task.name,
         "profile": task.profile,
-        "title": task.title,
+        "title": one.title,
+        "recipe": one.recipe,
         "version": task.version,
         "content_hash": task.content_hash,
         "main_rate": main,
@@ -180,11 +176,12 @@ def _task(
 
 def _row(row: Row) -> dict[str, Any]:
     first, model, cells = row.cells[0], row.cells[0].report.model, row.cells
+    checked = zip(*(cell.checked for cell in cells), strict=True)
     return {
         "model": row.model,
         "model_type": model.model_type,
         "source": model.source,
-        "parameters": model.parameters,
+        "parameters": median_low(cell.report.model.parameters for cell in cells),
         "setup": first.setup,
         "noise_rate": row.rate,
         "rank_low": None if row.ranks is None else row.ranks[0],
@@ -205,6 +202,7 @@ def _row(row: Row) -> dict[str, Any]:
             "present": sum(cell.artifacts[0] for cell in cells),
             "missing": sum(cell.artifacts[1] for cell in cells),
         },
+        "checked": dict(zip(Checked._fields, map(sum, checked), strict=True)),
         "reports": [
             {"path": cell.path, "sha256": cell.sha256, "identity": cell.report.identity.hash, "seed": cell.seed}
             for cell in cells
@@ -230,8 +228,8 @@ def _marks(row: Row) -> list[str]:
             out.append(f"{text}: {count} of {n} cells")
     if n == 1:
         out.append("one seed, so that nothing is known about others")
-    if row.other_setup:
-        out.append("recipe, overrides, weights, dtype or versions differ from those under the plain name")
+    if len({cell.report.model.parameters for cell in row.cells}) > 1:
+        out.append("cells differ in their numbers of parameters")
     if len(_each(row.cells, "precision")) > 1:
         out.append("cells differ in arithmetic precision")
     name = row.cells[0].report.model.name
@@ -263,25 +261,38 @@ def _series(cells: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
     return {name: [{**series[name], "seed": seed} for seed, series in found if name in series] for name in names}
 
 
-def _findings(groups: Sequence[Group]) -> dict[str, list[dict[str, Any]]]:
-    """Label -> the findings that need several cells, from the tasks' own examples and the models' main setups."""
-    main = [one for one in groups if one.main]
-    rows = [row for one in main for row in rows_of(one, {}) if not row.other_setup]
-    labels = sorted(one.label for one in main)
-    out: dict[str, list[dict[str, Any]]] = {}
-    for finding in decide_across(cell.report for row in rows for cell in row.cells):
-        estimate = finding.estimate
+def _findings(groups: Sequence[Group]) -> list[list[dict[str, Any]]]:
+    """Of each group the findings that need several cells.
+
+    Those that need several profiles of a task are decided for shipped ones alone: of others nothing says that profiles
+    of one name belong together.
+    """
+    out: list[list[dict[str, Any]]] = [[] for _ in groups]
+    homes = {one.label: i for i, one in enumerate(groups) if one.main}
+    for finding in decide_across(cell for one in groups if one.main for cell in _named(one)):
         task = finding.task
-        home = task if task in labels else next(label for label in labels if label.startswith(f"{task}-"))
-        out.setdefault(home, []).append(
-            {
-                "task": task,
-                "model": finding.model,
-                "noise": finding.noise_rate,
-                "id": finding.id,
-                "verdict": finding.verdict,
-                "reason": finding.reason,
-                **{key: rounded(getattr(estimate, key, None)) for key in ("value", "ci_low", "ci_high")},
-            }
-        )
+        home = task if task in homes else next(label for label in homes if label.startswith(f"{task}-"))
+        out[homes[home]].append(_finding(finding, task))
+    for i, one in enumerate(groups):
+        if not one.main:
+            alone = decide_across(_named(one))
+            out[i] = [_finding(finding, one.label) for finding in alone if finding.noise_rate is not None]
     return out
+
+
+def _named(one: Group) -> list[Report]:
+    """The reports of a group, their models called as the board does."""
+    return [dataclasses.replace(e.report, model=dataclasses.replace(e.report.model, name=e.model)) for e in one.entries]
+
+
+def _finding(finding: AcrossFinding, task: str) -> dict[str, Any]:
+    estimate = finding.estimate
+    return {
+        "task": task,
+        "model": finding.model,
+        "noise": finding.noise_rate,
+        "id": finding.id,
+        "verdict": finding.verdict,
+        "reason": finding.reason,
+        **{key: rounded(getattr(estimate, key, None)) for key in ("value", "ci_low", "ci_high")},
+    }

@@ -12,35 +12,25 @@ from ..errors import UserError
 from ..findings import ACROSS
 from ..machine import check_writable
 from ..measures import Measure
-from ..report.write import write_text
+from ..report.write import write_text, write_texts
 from . import tables
-from .assemble import assemble, select
+from .assemble import assemble
 from .collect import collect, find
 from .export import file_name, record
 from .schema import check
+from .select import select
+from .shipped import known_tasks
 
 if TYPE_CHECKING:
     from ..plugins import Registry
-    from .assemble import Known, Measures
+    from .assemble import Measures
     from .collect import Collection
+    from .shipped import Known
 
 FILES = ("leaderboard.json", "leaderboard.md", "leaderboard.tex", "index.html")
 EXPORTS = ("every-eval-ever",)
 EXPORT_FOLDER = "every_eval_ever"
 DEPTH = 4  # levels of the JSON that are broken into lines: below them stands a row
-
-
-def known_tasks(registry: Registry) -> dict[str, tuple[int, str]]:
-    """Label of every shipped task and of its profiles -> version and content hash."""
-    from ..spec.loader import load_task, shipped
-    from ..spec.source import read
-
-    out = {}
-    for name, file in shipped().items():
-        for profile in (None, *sorted(read(file).data.get("profiles") or {})):
-            spec = load_task(file, registry, profile=profile)
-            out[f"{name}-{profile}" if profile else name] = (spec.version, spec.content_hash())
-    return out
 
 
 def known_measures(registry: Registry) -> dict[str, Measure]:
@@ -68,6 +58,9 @@ def build(
         workers: processes that read reports.
         warn: is told of every report that is left out.
 
+    Where two reports contradict each other and bring as much evidence, the one counts that stood on the board that the
+    output holds already.
+
     Returns:
         The content of ``leaderboard.json``.
 
@@ -81,27 +74,38 @@ def build(
     say(f"{len(paths)} reports under {root}")
     collection = collect(root, paths, registry, files=plugins, workers=workers)
     known, measures = known_tasks(registry), known_measures(registry)
-    board = assemble(collection, known, measures)
+    published = stood(output / FILES[0])
+    board = assemble(collection, known, measures, published)
     for one in board["refused"]:
         warn(f"left out: {one['path']}: {one['reason']}")
     check(board)
     try:
         write(board, output)
         if export is not None:
-            for path, content in records(collection, known, measures, board["rote_bench"]):
+            for path, content in records(collection, known, measures, board["rote_bench"], published):
                 write_text(output / EXPORT_FOLDER / path, content)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from None
     return board
 
 
+def stood(file: Path) -> frozenset[str]:
+    """Hashes of the reports that count on a board; none where there is no board that can be read."""
+    try:
+        board = json.loads(file.read_text(encoding="utf-8"))
+        return frozenset(
+            str(report["sha256"]) for task in board["tasks"] for row in task["rows"] for report in row["reports"]
+        )
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return frozenset()
+
+
 def write(board: Mapping[str, Any], output: Path) -> None:
-    """All files of the board, each in one step."""
+    """All files of the board, each in one step, once all are known to fit on the disk."""
     from .page import render
 
     contents = (lines(board) + "\n", tables.markdown(board), tables.latex(board), render(board))
-    for name, content in zip(FILES, contents, strict=True):
-        write_text(output / name, content)
+    write_texts({output / name: content for name, content in zip(FILES, contents, strict=True)})
 
 
 def lines(value: Any, depth: int = DEPTH) -> str:
@@ -114,10 +118,11 @@ def lines(value: Any, depth: int = DEPTH) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False, ensure_ascii=False)
 
 
-def records(collection: Collection, known: Known, measures: Measures, version: str) -> Iterator[tuple[str, str]]:
+def records(
+    collection: Collection, known: Known, measures: Measures, version: str, published: frozenset[str]
+) -> Iterator[tuple[str, str]]:
     """Path and content of the interchange record of every counted report."""
-    counted, _ = select(sorted(collection.entries, key=lambda e: e.path), known)
-    for entry in counted:
+    for entry in select(collection.entries, known, published).counted:
         made = record(entry, measures, version)
         yield file_name(entry), json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n"
 

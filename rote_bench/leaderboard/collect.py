@@ -13,11 +13,14 @@ from pathlib import Path
 from .. import plugins
 from ..errors import UserError
 from ..plugins import Registry
+from ..report import escape
 from ..report.record import Report
 from ..report.write import find_reports
-from .entry import Entry, make
-from .verify import Refused, check_names, read, verify
+from .entry import Cell, Entry, cell_of, make
+from .verify import Refused, check_identity, check_names, read, verify
 
+# Of a report, before anything of it is read into memory: far beyond what a run writes.
+LARGEST, MOST_PARTS = 12 * 2**20, 1_000_000  # bytes, and objects and lists
 CHUNK = 64  # reports that a process takes at a time
 WORTH_PROCESSES = 200
 
@@ -29,12 +32,12 @@ class Refusal:
     Attributes:
         path: relative to the common root.
         reason: one line.
-        cell: task, model and noise rate of a run that failed, which its row counts; None for every other.
+        cell: of a run that failed and whose identity is its own, which its row may count; None for every other.
     """
 
     path: str
     reason: str
-    cell: tuple[str, str, float] | None = None
+    cell: Cell | None = None
 
 
 @dataclass(frozen=True)
@@ -117,26 +120,61 @@ def _admit_all(root: Path, paths: Iterable[str], files: tuple[str, ...]) -> list
 
 
 def admit(root: Path, path: str, registry: Registry) -> Entry | Refusal:
-    """A report's entry, or why it is left out."""
-    file = root / path
-    shown = path if path.isprintable() else ascii(path)[1:-1]
+    """A report's entry, or why it is left out; whatever stands in it, it harms no other."""
+    shown = escape.plain(path)
     try:
-        if not file.resolve().is_relative_to(root.resolve()):
-            raise Refused("is a link that leaves the folder")
-        report, content = read(file)
+        return _admitted(root, path, registry)
     except Refused as error:
-        return Refusal(shown, str(error))
+        return Refusal(shown, escape.plain(str(error)))
+    except _Ended as error:
+        return Refusal(shown, escape.plain(str(error)), error.cell)
+    except Exception as error:  # of a file that a stranger wrote anything can be expected
+        said = escape.plain(" ".join(f"{type(error).__name__}: {error}".split()))
+        return Refusal(shown, f"cannot be checked ({said[:200]})")
+
+
+class _Ended(Exception):
+    """A run that did not come to its end."""
+
+    def __init__(self, reason: str, cell: Cell | None) -> None:
+        super().__init__(reason)
+        self.cell = cell
+
+
+def _admitted(root: Path, path: str, registry: Registry) -> Entry:
+    file = root / path
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise Refused("is a link that leaves the folder")
+    _check_size(file)
+    report, content = read(file)
     try:
         artifacts = verify(report, file.parent, registry)
     except Refused as error:
-        return Refusal(shown, str(error), _cell(report) if report.status != "success" else None)
-    return make(report, registry, path=shown, sha256=content, artifacts=artifacts)
+        if report.status == "success":
+            raise
+        raise _Ended(str(error), _cell(report)) from None
+    return make(report, registry, file.parent, path=escape.plain(path), sha256=content, artifacts=artifacts)
 
 
-def _cell(report: Report) -> tuple[str, str, float] | None:
-    """The row that a failed run would have belonged to; None when it names none that a board could show."""
+def _check_size(file: Path) -> None:
+    if file.exists() and not file.is_file():  # what is no file may never end
+        raise Refused("is no file")
+    try:
+        size = file.stat().st_size
+        content = file.read_bytes() if size <= LARGEST else b""
+    except OSError as error:
+        raise Refused(f"cannot be read: {error.strerror}") from None
+    if size > LARGEST:
+        raise Refused(f"is larger than {LARGEST >> 20} MiB")
+    if content.count(b"{") + content.count(b"[") > MOST_PARTS:
+        raise Refused(f"holds more than {MOST_PARTS} objects and lists")
+
+
+def _cell(report: Report) -> Cell | None:
+    """What a run that failed was a run of; None when its identity is not its own."""
     try:
         check_names(report)
+        check_identity(report)
     except Refused:
         return None
-    return report.task.label, report.model.name, float(report.data.noise_rate)
+    return cell_of(report)

@@ -5,17 +5,73 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..findings import decide
+from ..hashing import canonical, digest
+from ..pipeline.cell import folder_name
 from ..plain import JsonObject
-from ..report.conditions import setup
+from ..report.conditions import at, setup
 from ..report.record import Report
+from .implied import implied, listed
+from .names import canonical as canonical_name
+from .names import is_sized
 from .series import series
+from .shipped import recipe_hash, recipe_of
+from .traces import DYNAMICS, SAMPLES, Traces, traces
+from .verify import ANSWERED
 
 if TYPE_CHECKING:
     from ..plugins import Registry
+
+SHORT = 12  # characters of a hash in a name: more than can be searched for
+OF_WEIGHTS = ("source", "revision", "weights", "tokenizer", "base", "builder")
+# What two runs of one cell may differ in, and what it is called.
+APART = (
+    ("bootstrap seed", "seeds", "bootstrap"),
+    ("precision", "precision"),
+    ("device", "device"),
+    ("way of training", "way"),
+    ("schedule", "schedule"),
+    ("diagnostics", "diagnostics"),
+    ("configuration", "model", "config"),
+    ("examples", "task", "data"),
+)
+
+
+class Cell(NamedTuple):
+    """What makes a cell one and not another: all but what only measures it, as the bootstrap seed.
+
+    Attributes:
+        task: its label.
+        content: hash of what decides the examples.
+        recipe: hash of how it trained.
+        model: as the board calls it.
+        seeds: of data, noise, first weights and order.
+    """
+
+    task: str
+    content: str
+    recipe: str
+    model: str
+    rate: float
+    seeds: tuple[int, ...]
+
+
+class Checked(NamedTuple):
+    """How many of a report's numbers were found again, by what they rest on.
+
+    Attributes:
+        recomputed: from the files beside the report.
+        consistent: following from the details inside it.
+        trusted: neither.
+    """
+
+    recomputed: int
+    consistent: int
+    trusted: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,22 +82,46 @@ class Entry:
         path: relative to the common root, with forward slashes.
         sha256: of its file.
         report: without details, configuration, identity parts and artifacts, which no board needs.
+        cell: what it is a report of.
         setup: hash of what decides a model's result apart from task, noise rate and seeds.
+        recipe: how it was trained, as JSON.
+        apart: what another run of the cell may differ in, each as a short hash.
         drawn: ``series`` as JSON, which takes a tenth of the memory.
         artifacts: how many of the files beside the report are there, and how many are not.
+        answers: whether the answers that its headline numbers count are among them.
+        files: how many of those are that others can compute its numbers from.
+        place: 0 where a run put it, more the further it was moved.
     """
 
     path: str
     sha256: str
     report: Report
+    cell: Cell
     setup: str
+    recipe: str
+    apart: tuple[str, ...]
     drawn: str
     artifacts: tuple[int, int]
+    answers: bool
+    files: int
+    place: int
+    checked: Checked
+    traces: Traces
+
+    @property
+    def model(self) -> str:
+        """What the board calls its model."""
+        return self.cell.model
 
     @property
     def seed(self) -> str:
         """A short name: the seed, or all five when they differ."""
         return self.report.seeds.label
+
+    @property
+    def evidence(self) -> tuple[bool, int]:
+        """What came with the report that others can compute its numbers from."""
+        return self.answers, self.files
 
     @property
     def series(self) -> Mapping[str, JsonObject]:
@@ -56,9 +136,73 @@ class Entry:
         return None if limit is None else f"only {limit} examples of each split were used (--limit)"
 
 
-def make(report: Report, registry: Registry, *, path: str, sha256: str, artifacts: tuple[int, int]) -> Entry:
-    """The entry of a report that was found to be sound."""
-    return Entry(path, sha256, _slim(report), setup(report), json.dumps(series(report, registry)), artifacts)
+def make(
+    report: Report, registry: Registry, folder: Path, *, path: str, sha256: str, artifacts: tuple[int, int]
+) -> Entry:
+    """The entry of a report that was found to be sound.
+
+    Args:
+        folder: that it lies in.
+    """
+    files = (SAMPLES, DYNAMICS, *(f"{name}.parquet" for name in report.diagnostics))
+    here = [file for file in files if listed(report, file) and (folder / file).is_file()]
+    return Entry(
+        path,
+        sha256,
+        _slim(report),
+        cell_of(report),
+        setup(report),
+        sys.intern(canonical(recipe_of(report))),
+        tuple(sys.intern(digest(at(report.identity.parts, *keys))[:SHORT]) for _, *keys in APART),
+        json.dumps(series(report, registry)),
+        artifacts,
+        SAMPLES in here,
+        len(here),
+        _place(report, path),
+        _checked(report, registry, answers=SAMPLES in here),
+        traces(report, folder),
+    )
+
+
+def cell_of(report: Report) -> Cell:
+    """The cell of a report whose identity is its own."""
+    return Cell(
+        report.task.label,
+        report.task.content_hash,
+        recipe_hash(recipe_of(report)),
+        called(report),
+        float(report.data.noise_rate),
+        astuple(report.seeds)[:-1],  # the last is that of resampling
+    )
+
+
+def called(report: Report) -> str:
+    """The model's name on the board, which hangs on nothing but the report itself.
+
+    A type and a size alone mean random weights, and any other name alone a plugin's; weights, tokenizers and code from
+    elsewhere come with a part of their hash.
+    """
+    name = canonical_name(report.model.name)
+    own = {key: getattr(report.model, key) for key in OF_WEIGHTS}
+    expected = "scratch" if is_sized(name) else "plugin"
+    if own == {**dict.fromkeys(OF_WEIGHTS), "source": expected}:
+        return name
+    return f"{name} [{digest(own)[:SHORT]}]"
+
+
+def _place(report: Report, path: str) -> int:
+    """How far from the folder of its cell, as runs lay them out, a report lies below the common root."""
+    task, model = folder_name(report.task.label), folder_name(report.model.name)
+    own = f"{task}/{model}/noise-{report.data.noise_rate:g}/seed-{report.seeds.label}/report.json"
+    return 0 if path == own else 1 if path.endswith(f"/{own}") else 2
+
+
+def _checked(report: Report, registry: Registry, *, answers: bool) -> Checked:
+    known = {name for name, metric in report.metrics.items() if metric.value is not None}
+    recomputed = {name for name in ANSWERED if answers} & known
+    follows = {metric for name in report.diagnostics for metric in implied(report, name, registry)}
+    consistent = (follows & known) - recomputed
+    return Checked(len(recomputed), len(consistent), len(known) - len(recomputed) - len(consistent))
 
 
 def _slim(report: Report) -> Report:
@@ -71,7 +215,7 @@ def _slim(report: Report) -> Report:
     return replace(
         report,
         identity=replace(report.identity, parts={}, code={}),
-        task=replace(task, spec={key: spec.get(key) for key in ("name", "profile", "title")}),
+        task=replace(task, spec={key: spec.get(key) for key in ("name", "profile")}),
         model=replace(report.model, config={}, anatomy={}),
         metrics=metrics,
         findings=decide(report),  # equal to its own, or it would not be sound

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from ..findings import VERDICTS
 from ..report import markup
 from .rank import RANKING
-from .tables import ranks
+from .tables import checked, ranks
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the page's script calls a series, and the diagnostic that it comes from.
@@ -33,7 +33,7 @@ BAR_WIDTH = 72.0
 def render(board: Mapping[str, Any]) -> str:
     """The page of a board in the form of ``leaderboard.json``, as HTML."""
     environment = markup.environment(TEMPLATES)
-    environment.filters.update(p_value=p_value, exact=exact, ranks=ranks)
+    environment.filters.update(p_value=p_value, exact=exact, ranks=ranks, checked=checked)
     sources = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "noscript.css", "page.js")}
     sources[markup.STYLE] = (markup.TEMPLATES / markup.STYLE).read_text(encoding="utf-8")
     styles, scripts = ([text for name, text in sources.items() if name.endswith(end)] for end in (".css", ".js"))

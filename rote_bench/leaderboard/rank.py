@@ -76,7 +76,7 @@ class Row:
     """One model on one task at one noise rate.
 
     Attributes:
-        model: its name, with a part of its setup's hash unless the setup is the model's main one.
+        model: what the board calls it.
         cells: its reports, one for each set of seeds.
         twins: the same model's reports at noise rate 0.
         metrics: name -> estimate and everything that is said about it.
@@ -90,7 +90,6 @@ class Row:
     cells: Sequence[Entry]
     twins: Sequence[Entry]
     failed: int = 0
-    other_setup: bool = False
     metrics: dict[str, Number] = field(default_factory=dict)
     transfers: list[float] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)

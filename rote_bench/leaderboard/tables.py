@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..report.table import fitted
+from ..report import escape
+from ..report.table import fitted, text
 
-Escape = Callable[[str], str]
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>&|~$#]")
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-}
-
-
-def markdown_text(text: str) -> str:
-    """Text that Markdown, and HTML inside it, shows as it is."""
-    return _MARKDOWN.sub(lambda m: {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(m[0], f"\\{m[0]}"), text)
-
-
-def latex_text(text: str) -> str:
-    """Text that LaTeX shows as it is."""
-    return "".join(_LATEX.get(c, c) for c in text)
-
-
-def as_it_is(text: str) -> str:
-    return text
+CHECKED = (
+    "*checked* gives, in per cent, the shares of a row's numbers that were recomputed from files beside its reports,"
+    " that follow from details inside them, and that stand on their word."
+)
 
 
 def number(entry: Mapping[str, Any] | None) -> str:
     """A metric with its interval over seeds."""
     if entry is None or entry["value"] is None:
         return "-"
-    text = f"{entry['value']:.3f}"
-    return text if entry["ci_low"] is None else f"{text} [{entry['ci_low']:.2f}, {entry['ci_high']:.2f}]"
+    said = f"{entry['value']:.3f}"
+    return said if entry["ci_low"] is None else f"{said} [{entry['ci_low']:.2f}, {entry['ci_high']:.2f}]"
 
 
 def ranks(row: Mapping[str, Any], to: str) -> str:
@@ -48,13 +28,26 @@ def ranks(row: Mapping[str, Any], to: str) -> str:
     return "-" if low is None else f"{low}" if low == high else f"{low}{to}{high}"
 
 
-def header(board: Mapping[str, Any], escape: Escape) -> list[str]:
+def checked(row: Mapping[str, Any]) -> str:
+    """Shares of a row's numbers that were recomputed, that are consistent, and that are taken on trust."""
+    counts = [row["checked"][key] for key in ("recomputed", "consistent", "trusted")]
+    whole = sum(counts)
+    return "-" if not whole else "/".join(f"{100 * count / whole:.0f}" for count in counts)
+
+
+def _titled(task: Mapping[str, Any]) -> str:
+    """The title of a task with its version, and with its recipe where that is not the shipped one."""
+    recipe = f": {task['recipe']}" if task["recipe"] else ""
+    return f"{task['title']}{recipe}, version {task['version']}"
+
+
+def header(board: Mapping[str, Any]) -> list[str]:
     """The headings of a table of models."""
-    headings = (escape(board["metrics"][name]["heading"]) for name in board["columns"])
-    return ["rank", "model", "parameters", "noise", "seeds", *headings, "notes"]
+    headings = (board["metrics"][name]["heading"] for name in board["columns"])
+    return ["rank", "model", "parameters", "noise", "seeds", *headings, "checked", "notes"]
 
 
-def body(board: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], escape: Escape) -> list[list[str]]:
+def body(board: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """The cells of a table of models."""
     out = []
     for row in rows:
@@ -63,46 +56,41 @@ def body(board: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], escape: Es
         out.append(
             [
                 ranks(row, "-"),
-                escape(row["model"]),
+                row["model"],
                 f"{row['parameters'] / 1e6:.2f}M",
                 f"{row['noise_rate']:g}",
                 seeds,
                 *(number(row["metrics"].get(name)) for name in board["columns"]),
-                escape(notes),
+                checked(row),
+                notes,
             ]
         )
     return out
 
 
-def _compared(task: Mapping[str, Any], escape: Escape) -> tuple[list[str], list[list[str]]]:
+def _compared(task: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     heads = ["noise", "first", "second", "seeds", "difference", "p", "p (all pairs)", "smallest possible p"]
     rows = []
     for c in task["comparisons"]:
         difference = {"value": c["difference"], "ci_low": c["ci_low"], "ci_high": c["ci_high"]}
         p = ["-" if c[key] is None else f"{c[key]:.4f}" for key in ("p", "p_family", "p_smallest")]
-        names = [escape(c["first"]), escape(c["second"])]
+        names = [c["first"], c["second"]]
         seeds = f"{c['seeds_first']}, {c['seeds_second']}"
         rows.append([f"{c['noise_rate']:g}", *names, seeds, number(difference), *p])
     return heads, rows
 
 
-def _decided(task: Mapping[str, Any], escape: Escape) -> list[list[str]]:
+def _decided(task: Mapping[str, Any]) -> list[list[str]]:
     return [
         [
-            escape(f["model"]),
+            f["model"],
             "-" if f["noise"] is None else f"{f['noise']:g}",
-            escape(f["id"]),
-            escape(f["verdict"].replace("_", " ")),
-            escape(f["reason"]),
+            f["id"],
+            f["verdict"].replace("_", " "),
+            f["reason"],
         ]
         for f in task["findings"]
     ]
-
-
-def _tabulate(rows: Sequence[Sequence[str]], header: Sequence[str], style: str) -> str:
-    from tabulate import tabulate
-
-    return str(tabulate(rows, headers=header, tablefmt=style, disable_numparse=True))
 
 
 def plain(board: Mapping[str, Any], style: str = "simple", width: int | None = None) -> str:
@@ -111,12 +99,12 @@ def plain(board: Mapping[str, Any], style: str = "simple", width: int | None = N
     Args:
         width: of the lines in the format ``simple``; the terminal's when None.
     """
-    escape = {"github": markdown_text, "pipe": markdown_text}.get(style, as_it_is)
+    shown = escape.of_style(style)
     parts = []
     for task in board["tasks"]:
-        parts.append(f"{escape(task['task'])}: {escape(task['title'])}, version {task['version']}")
-        parts.append(fitted(header(board, escape), body(board, task["rows"], escape), style, width))
-        heads, rows = _compared(task, escape)
+        parts.append(f"{shown(task['task'])}: {shown(_titled(task))}")
+        parts.append(fitted(header(board), body(board, task["rows"]), style, width))
+        heads, rows = _compared(task)
         if rows:
             parts.append(fitted(heads, rows, style, width))
     return "\n\n".join(parts) + "\n" if parts else "No report may stand on the board.\n"
@@ -125,32 +113,33 @@ def plain(board: Mapping[str, Any], style: str = "simple", width: int | None = N
 def markdown(board: Mapping[str, Any]) -> str:
     """``leaderboard.md``."""
     counts, artifacts = board["reports"], board["artifacts"]
-    lines = ["# Leaderboard", "", markdown_text(board["rule"]), ""]
+    lines = ["# Leaderboard", "", escape.markdown(board["rule"]), ""]
     lines += [
         f"{counts['counted']} of {counts['found']} reports count; {counts['refused']} were refused,"
-        f" {counts['barred']} barred, {counts['duplicates']} are duplicates. Of the files beside the counted reports"
-        f" {artifacts['present']} are here and {artifacts['missing']} are not.",
+        f" {counts['barred']} barred, {counts['conflicts']} contradict another, {counts['duplicates']} are duplicates."
+        f" Of the files beside the counted reports {artifacts['present']} are here and {artifacts['missing']} are not.",
         "",
         "Numbers are means over seeds with 95 % t intervals over seeds in brackets. Rows stand by their mean; models"
         " whose ranks overlap are not ordered.",
         "",
+        CHECKED,
+        "",
     ]
     for task in board["tasks"]:
-        lines += [f"## {markdown_text(task['task'])}", ""]
-        lines += [f"{markdown_text(task['title'])}, version {task['version']}.", ""]
-        table = body(board, task["rows"], markdown_text)
-        lines += [_tabulate(table, header(board, markdown_text), "pipe"), ""]
-        heads, rows = _compared(task, markdown_text)
+        lines += [f"## {escape.markdown(task['task'])}", ""]
+        lines += [f"{escape.markdown(_titled(task))}.", ""]
+        lines += [text(header(board), body(board, task["rows"]), "pipe"), ""]
+        heads, rows = _compared(task)
         if rows:
-            lines += ["### Differences of noise transfer", "", _tabulate(rows, heads, "pipe"), ""]
-        decided = _decided(task, markdown_text)
+            lines += ["### Differences of noise transfer", "", text(heads, rows, "pipe"), ""]
+        decided = _decided(task)
         if decided:
             heads = ["model", "noise", "finding", "verdict", "because"]
-            lines += ["### Findings over several cells", "", _tabulate(decided, heads, "pipe"), ""]
+            lines += ["### Findings over several cells", "", text(heads, decided, "pipe"), ""]
     if board["refused"]:
         lines += ["## Left out", ""]
-        rows = [[markdown_text(one["path"]), one["kind"], markdown_text(one["reason"])] for one in board["refused"]]
-        lines += [_tabulate(rows, ("report", "", "because"), "pipe"), ""]
+        rows = [[one["path"], one["kind"], one["reason"]] for one in board["refused"]]
+        lines += [text(("report", "", "because"), rows, "pipe"), ""]
     return "\n".join(lines)
 
 
@@ -158,16 +147,16 @@ def latex(board: Mapping[str, Any]) -> str:
     """``leaderboard.tex``: one table for each task, to be included in a document."""
     lines = ["% Made by rote-bench leaderboard build."]
     for task in board["tasks"]:
-        rows = [row[:-1] for row in body(board, task["rows"], latex_text)]
-        caption = f"{latex_text(task['title'])} ({latex_text(task['task'])}, version {task['version']})."
-        ranked = [latex_text(f"{r['model']}: {r['reason']}") for r in task["rows"] if r["reason"] and r["noise_rate"]]
+        rows = [row[:-1] for row in body(board, task["rows"])]
+        caption = f"{escape.latex(_titled(task))} ({escape.latex(task['task'])})."
+        ranked = [escape.latex(f"{r['model']}: {r['reason']}") for r in task["rows"] if r["reason"] and r["noise_rate"]]
         if ranked:
             caption += f" Not ranked: {'; '.join(ranked)}."
         lines += [
             r"\begin{table}",
             r"\centering",
             f"\\caption{{{caption}}}",
-            _tabulate(rows, header(board, latex_text)[:-1], "latex_raw"),
+            text(header(board)[:-1], rows, "latex_raw"),
             r"\end{table}",
         ]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..measures import words
+from . import escape
 
 if TYPE_CHECKING:
     import jinja2
@@ -19,12 +20,17 @@ DIGITS = 3
 
 
 def environment(*folders: Path) -> jinja2.Environment:
-    """Templates of some folders and the shared ones; whatever is put into them is escaped."""
+    """Templates of some folders and the shared ones; whatever is put into them is cleaned and escaped."""
     import jinja2
+    from markupsafe import Markup
+
+    def shown(value: object) -> object:
+        return escape.page(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
     made = jinja2.Environment(
         loader=jinja2.FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
+        finalize=shown,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

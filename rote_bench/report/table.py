@@ -14,6 +14,7 @@ from ..measures import HEADLINE, OOD, in_columns, words
 from ..plugins import BUILT_IN
 from ..spec.model import Seeds
 from ..statistics import Estimate
+from . import escape
 from .conditions import conditions
 from .record import Metric, Report
 from .seeds import groups
@@ -182,7 +183,9 @@ def fitted(header: Sequence[str], body: Sequence[Sequence[str]], style: str, wid
 
 
 def text(header: Sequence[str], body: Sequence[Sequence[str]], style: str) -> str:
-    """A table whose cells stand as they are given, in any format of tabulate."""
+    """A table whose cells show as they are given, in any format of tabulate."""
     from tabulate import tabulate
 
-    return str(tabulate(body, headers=header, tablefmt=style, disable_numparse=True))
+    shown = escape.of_style(style)
+    rows = [list(map(shown, row)) for row in body]
+    return str(tabulate(rows, headers=list(map(shown, header)), tablefmt=style, disable_numparse=True))

@@ -53,10 +53,9 @@ class _Page:
         self.lines: list[str] = []
 
     def put(self, text: str, style: str = "", *, indent: int = 0, hang: int | None = None) -> None:
-        """Fold a text into lines; what a terminal would obey is left out."""
-        plain = "".join(c for c in text if c.isprintable())
+        """Fold a text into lines; what a terminal would obey is spelled out."""
         hanging = " " * (indent if hang is None else hang)
-        for line in terminal.fold(plain, self.width, " " * indent, hanging):
+        for line in terminal.fold(terminal.clean(text), self.width, " " * indent, hanging):
             self.lines.append(f"\x1b[{style}m{line}\x1b[0m" if style and self.color and line else line)
 
     def beside(self, word: str, text: str, style: str, column: int) -> None:

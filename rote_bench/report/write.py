@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from ..writing import whole
-from . import record
+from . import escape, record
 from .schema import read as from_json
 from .schema import schema
 from .schema import write as to_json
 
 FILE = "report.json"
 PAGE = "report.html"  # made of it on demand, and no part of it
+MOST_FAULTS = 50
 LAST_OF_FIRST = "1620336"  # the last commit that writes and reads reports of schema version 1
 
 
@@ -29,9 +32,10 @@ def _validator() -> Any:
 
 
 def faults(report: Any) -> list[str]:
-    """Everything in which a report differs from the schema, each with its path."""
-    found = sorted(_validator().iter_errors(report), key=lambda e: list(map(str, e.absolute_path)))
-    return [f"{'.'.join(map(str, e.absolute_path)) or 'report'}: {e.message[:200]}" for e in found]
+    """In what a report differs from the schema, each with its path; of very many faults the first."""
+    first = islice(_validator().iter_errors(report), MOST_FAULTS)
+    found = sorted(first, key=lambda e: list(map(str, e.absolute_path)))
+    return [escape.plain(f"{'.'.join(map(str, e.absolute_path)) or 'report'}: {e.message[:200]}") for e in found]
 
 
 def not_finite(value: Any, path: str = "") -> Iterator[str]:
@@ -48,8 +52,16 @@ def not_finite(value: Any, path: str = "") -> Iterator[str]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file in one step: whoever reads it sees the old content or the new, never a part."""
-    with whole(path) as file:
-        file.write(text.encode("utf-8"))
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Replace files, each in one step, once all are written; where one cannot be, all stay as they were."""
+    with ExitStack() as files:
+        for path, text in texts.items():
+            file = files.enter_context(whole(path))
+            file.write(text.encode("utf-8"))
+            file.flush()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 from rote_bench.cli import main
 from rote_bench.findings import decide
-from rote_bench.hashing import digest
+from rote_bench.hashing import digest, sha256
 from rote_bench.plugins import built_in
 from rote_bench.report.schema import read, write
 from rote_bench.spec.options import build as build_options
@@ -26,7 +27,10 @@ def identify(report: dict[str, Any]) -> None:
     parts = report["identity"]["parts"]
     parts["seeds"] = report["task"]["spec"]["seeds"] = report["seeds"]
     parts["noise_rate"], parts["limit"] = report["data"]["noise_rate"], report["data"]["limit"]
-    parts["model"]["name"] = report["model"]["name"]
+    name = report["model"]["name"]
+    if "-" not in name:  # none that a type and a size make
+        report["model"]["source"] = "plugin"
+    parts["model"].update(name=name, source=report["model"]["source"])
     report["identity"]["hash"] = digest(parts)
 
 
@@ -87,5 +91,52 @@ def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int,
     beyond_control(made)
     draw_again(made, seed)
     judge(made)
+    trained(made, f"{model} {rate:g} {seed}")
     identify(made)
     return made
+
+
+def trained(report: dict[str, Any], name: str) -> None:
+    """Make the report one of a training of its own: other losses, other weights."""
+    rng = random.Random(name)
+    for entry in report["diagnostics"].values():
+        for point in entry["details"].get("curve", ()):
+            point["loss"] *= rng.uniform(0.9, 1.1)
+    for artifact in report["artifacts"]:
+        artifact["sha256"] = digest([name, artifact["path"]])
+
+
+def answers(folder: Path, report: dict[str, Any], rng: random.Random | None = None) -> Path:
+    """Put a report into its folder with a file of answers that its shares are those of.
+
+    Args:
+        rng: who chooses which answers are wrong; the same in every file when None.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    rng = rng or random.Random(0)
+    metrics = report["metrics"]
+    shares = {
+        "validation": (metrics["validation_accuracy"], None),
+        "train_clean": (metrics["train_clean_accuracy"], None),
+        "train_noisy": (metrics["noisy_true_rate"], metrics["memorization_rate"]),
+    }
+    rows: list[dict[str, Any]] = []
+    for split, (right, wrong) in shares.items():
+        n = right["n"]
+        hits, labels = round(right["value"] * n), 0 if wrong is None else round(wrong["value"] * n)
+        flags = [(True, False)] * hits + [(False, True)] * labels + [(False, False)] * (n - hits - labels)
+        rng.shuffle(flags)
+        for index, (is_answer, is_label) in enumerate(flags):
+            label = "a" if split == "train_clean" else "b"
+            said = "a" if is_answer else label if is_label else f"c{rng.random():.3f}"
+            texts = {"group": str(index), "prompt": f"q{index}", "answer": "a", "label": label, "prediction": said}
+            rows.append({"split": split, "index": index, **texts, "is_answer": is_answer, "is_label": is_label})
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "samples.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    for artifact in report["artifacts"]:
+        if artifact["path"] == file.name:
+            artifact.update(sha256=sha256(file), bytes=file.stat().st_size)
+    return put(folder, report)

@@ -150,6 +150,7 @@ def row(rng: random.Random, task: str, model: tuple[str, str, float, float], rat
             "cpu": ["x86-64, 2 cores, AVX-512"],
         },
         "artifacts": {"present": 9, "missing": 0},
+        "checked": {"recomputed": 18, "consistent": 72, "trusted": 9},
         "reports": [
             {
                 "path": f"{task}/{name}/noise-{rate:g}/seed-{seed}/report.json",
@@ -199,6 +200,7 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
                 "name": name,
                 "profile": profile or None,
                 "title": title,
+                "recipe": None,
                 "version": 1,
                 "content_hash": f"{rng.getrandbits(256):064x}",
                 "main_rate": 0.05,
@@ -231,7 +233,7 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
             name: {"heading": heading, "meaning": f"what {heading} says", "higher_is_better": better}
             for name, (heading, better) in HEADINGS.items()
         },
-        "reports": {"found": 181, "counted": 180, "refused": 0, "barred": 1, "duplicates": 0},
+        "reports": {"found": 181, "counted": 180, "refused": 0, "barred": 1, "conflicts": 0, "duplicates": 0},
         "artifacts": {"present": 540, "missing": 0},
         "tasks": tasks,
         "refused": [
