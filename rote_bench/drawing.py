@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from . import terminal
 from .errors import UserError
 from .plugins import Registry
 from .plugins import load as load_plugins
@@ -38,7 +39,9 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = (), progress: Prog
         report = load_report(path)
         folder = report.folder / FIGURES
         return _draw(report.record.diagnostics, _about(report.record), folder, registry, progress.warn)
-    reports = load_reports(path)
+    reports, unread = load_reports(path)
+    for line in unread:
+        progress.warn(line)
     drawn = list(_over_seeds(Path(path), reports, registry, progress))
     if not drawn:
         raise UserError(
@@ -67,7 +70,7 @@ def _draw(
 def _over_seeds(folder: Path, reports: Mapping[str, Report], registry: Registry, progress: Progress) -> Iterator[Path]:
     found, left_out = groups({name: each.record for name, each in reports.items()})
     for line in left_out:
-        progress.warn(line)
+        progress.warn(terminal.clean(line))
     taken: dict[str, int] = {}
     for group in found:
         cells = sorted((reports[name].record for name in group.names), key=lambda r: _order(r))
@@ -96,15 +99,16 @@ def _group(
     text = about(group.task, group.model, group.noise_rate, _listed([cell.seeds.label for cell in cells]))
     text += f" ({group.differs})" if group.differs else ""
     if len(cells) == 1:
-        progress.say(f"drawing {text}: the only seed, drawn as it is")
+        progress.say(terminal.clean(f"drawing {text}: the only seed, drawn as it is"))
         yield from _draw(cells[0].diagnostics, text, place, registry, progress.warn)
         return
-    progress.say(f"drawing {text}")
+    progress.say(terminal.clean(f"drawing {text}"))
     for name in dict.fromkeys(name for cell in cells for name in cell.diagnostics):
         entries = [cell.diagnostics.get(name) for cell in cells]
         done = [entry for entry in entries if entry is not None and entry.status == "success"]
         if 0 < len(done) < len(cells):
-            progress.warn(f"figure of {name} is left out: it was measured in {len(done)} of {len(cells)} seeds")
+            told = f"figure of {name} is left out: it was measured in {len(done)} of {len(cells)} seeds"
+            progress.warn(terminal.clean(told))
         elif done:
             yield from _merged(name, done, text, place, registry, progress)
 

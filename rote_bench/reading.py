@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from .errors import UserError
 from .paths import placed
 from .plugins import load as load_plugins
 from .progress import Progress
-from .report import write
+from .report import escape, write
 from .report.record import Metric
 from .report.record import Report as Record
 from .report.schema import write as to_json
@@ -95,16 +95,25 @@ def load_report(path: str | Path) -> Report:
     return Report(write.load_report(file), file if file.is_dir() else file.parent)
 
 
-def load_reports(folder: str | Path) -> dict[str, Report]:
-    """Every report under a folder, by its path.
+def load_reports(folder: str | Path) -> tuple[dict[str, Report], list[str]]:
+    """Every report under a folder, by its path, and a line about each that cannot be read.
 
     Raises:
-        UserError: when there is none, or one cannot be read.
+        UserError: when there is none that can.
     """
     found = write.find_reports(folder)
     if not found:
         raise UserError("holds no reports", where=str(folder), hint="`rote-bench run` makes some")
-    return {str(file): load_report(file) for file in found}
+    reports: dict[str, Report] = {}
+    errors: list[UserError] = []
+    for file in found:
+        try:
+            reports[str(file)] = load_report(file)
+        except UserError as error:
+            errors.append(error)
+    if not reports:
+        raise errors[0]
+    return reports, [escape.plain(f"left out: {error}") for error in errors]
 
 
 def is_folder_of_reports(path: str | Path) -> bool:
@@ -125,7 +134,8 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False, width:
     if not is_folder_of_reports(path):
         report = load_report(path)
         return view.render(report.record, registry.measures(), width=width, color=color, twin=report.twin)
-    return table.render({name: each.record for name, each in load_reports(path).items()}, registry, style, width) + "\n"
+    reports, unread = load_reports(path)
+    return table.render({name: each.record for name, each in reports.items()}, registry, style, width, unread) + "\n"
 
 
 def show_data(path: str | Path) -> dict[str, Any]:
@@ -138,7 +148,9 @@ def show_data(path: str | Path) -> dict[str, Any]:
 
     if not is_folder_of_reports(path):
         return load_report(path).data
-    return asdict(table.collect({name: each.record for name, each in load_reports(path).items()}))
+    reports, unread = load_reports(path)
+    found = table.collect({name: each.record for name, each in reports.items()})
+    return asdict(replace(found, left_out=[*found.left_out, *unread]))
 
 
 def compare(first: str | Path, second: str | Path) -> Contrast:

@@ -33,9 +33,10 @@ def say(text: str) -> None:
 
 
 def dump(value: Any) -> None:
-    """A result as JSON, in characters that the stream has."""
+    """A result as JSON, in characters that the stream has and no terminal obeys."""
     stream = _results or sys.stdout
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
     try:
         text.encode(getattr(stream, "encoding", None) or "utf-8")
     except UnicodeEncodeError:

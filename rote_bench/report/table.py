@@ -127,13 +127,20 @@ def fixed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
-def render(reports: Mapping[str, Report], registry: Registry, style: str = "simple", width: int | None = None) -> str:
+def render(
+    reports: Mapping[str, Report],
+    registry: Registry,
+    style: str = "simple",
+    width: int | None = None,
+    unread: Sequence[str] = (),
+) -> str:
     """The table and the findings over several cells as text.
 
     Args:
         reports: by a name to be called by, as their path.
         style: any format of tabulate, such as ``github`` or ``latex``; ``simple`` keeps to the width.
         width: of the lines, the terminal's when None.
+        unread: a line about each report that could not be read.
     """
     of_metrics, table = columns(reports.values(), registry), collect(reports)
     apart = ["differs"] if any(row.differs for row in table.rows) else []
@@ -151,7 +158,9 @@ def render(reports: Mapping[str, Report], registry: Registry, style: str = "simp
         for row in table.rows
     ]
     left_out = "\n".join(
-        line for each in table.left_out for line in terminal.fold(each, width or terminal.width(), hang="  ")
+        line
+        for each in (*table.left_out, *unread)
+        for line in terminal.fold(each, width or terminal.width(), hang="  ")
     )
     parts = [fitted(header, body, style, width), left_out, findings(comparable(reports.values()), style, width)]
     return "\n\n".join(part for part in parts if part)

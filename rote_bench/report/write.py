@@ -21,6 +21,7 @@ from .schema import write as to_json
 FILE = "report.json"
 PAGE = "report.html"  # made of it on demand, and no part of it
 MOST_FAULTS = 50
+LARGEST, DEEPEST, DIGITS = 32 * 2**20, 100, 300  # bytes, levels and digits that no report comes near to
 LAST_OF_FIRST = "1620336"  # the last commit that writes and reads reports of schema version 1
 
 
@@ -103,6 +104,8 @@ def load_report(path: str | Path) -> record.Report:
     if file.is_dir():
         file = file / FILE
     try:
+        if file.stat().st_size > LARGEST:
+            raise UserError(f"is larger than {LARGEST >> 20} MiB, as no report is", where=str(file))
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(
@@ -111,7 +114,7 @@ def load_report(path: str | Path) -> record.Report:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read: {error}", where=str(file)) from error
     try:
-        data = json.loads(text, parse_constant=_reject_constant)
+        data = _plain_json(text)
     except ValueError as error:
         raise UserError(f"is not a complete JSON report: {error}", where=str(file)) from error
     other = other_version(data)
@@ -130,7 +133,8 @@ def other_version(data: object) -> str | None:
     if version == record.SCHEMA_VERSION and not isinstance(version, bool):
         return None
     old = f"; commit {LAST_OF_FIRST} is the last that reads it" if version == 1 else ""
-    return f"is a report of schema version {version!r}, this rote-bench reads {record.SCHEMA_VERSION}{old}"
+    given = escape.plain(repr(version)[:80])
+    return f"is a report of schema version {given}, this rote-bench reads {record.SCHEMA_VERSION}{old}"
 
 
 def save_report(path: Path, report: record.Report) -> None:
@@ -147,8 +151,43 @@ def save_report(path: Path, report: record.Report) -> None:
     write_json(path, data)
 
 
+def _plain_json(text: str) -> Any:
+    """JSON of finite numbers that is not nested deeper than any report.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        found = json.loads(text, parse_constant=_reject_constant, parse_float=_finite, parse_int=_whole)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [item for each in level for item in _inside(each)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return found
+
+
+def _inside(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
 def _reject_constant(name: str) -> float:
     raise ValueError(f"{name} is not allowed")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is infinite")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise ValueError(f"a number of {len(text)} digits is not allowed")
+    return int(text)
 
 
 def find_reports(folder: str | Path) -> list[Path]:

@@ -481,8 +481,12 @@ def test_duplicates_and_short_runs_do_not_count(thr_report: dict[str, Any], tmp_
     put(tmp_path / "r" / "dirty", dirty)
     board = build([tmp_path / "r"], tmp_path / "board")
     assert board["reports"] == {
-        **{"found": 4, "counted": 2, "refused": 0},
-        **{"barred": 1, "conflicts": 0, "duplicates": 1},
+        "found": 4,
+        "counted": 2,
+        "refused": 0,
+        "barred": 1,
+        "conflicts": 0,
+        "duplicates": 1,
     }
     reasons = {one["path"]: one["reason"] for one in board["refused"]}
     assert "the same cell as a/report.json" in reasons["b/report.json"] and "--limit" in reasons["short/report.json"]
