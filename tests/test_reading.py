@@ -1,0 +1,87 @@
+"""Reports read again: what cannot be read is told, and harms no other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rote_bench.cli import main
+
+BROKEN = {
+    "cut short": lambda text: text[:-30],
+    "deep": lambda text: text.replace('"anatomy":', '"deep": ' + "[" * 990 + "]" * 990 + ', "anatomy":', 1),
+    "deeper": lambda text: "[" * 100_000,
+    "without end": lambda text: text.replace('"parameters":', '"parameters": 1' + "0" * 400 + ', "x":', 1),
+    "infinite": lambda text: text.replace('"parameters":', '"parameters": 1e999, "x":', 1),
+    "hostile": lambda text: text.replace('"status":', '"\\u202e\\u001b[2J": 1, "status":', 1),
+    "large": lambda text: " " * (33 << 20),
+    "no text": lambda text: "",
+}
+
+
+@pytest.fixture
+def folder(thr_report: dict[str, Any], tmp_path: Path) -> Path:
+    text = json.dumps(thr_report)
+    for name, change in {"good": lambda text: text, **BROKEN}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(change(text))
+    return tmp_path
+
+
+def test_a_folder_is_shown_without_its_broken_reports(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.replace("\n", "").isprintable() and "gpt2-nano" in shown
+    said = " ".join(shown.split())
+    for name in BROKEN:
+        assert said.count(f"/{name}/report.json:") == 1
+    assert main(["show", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["rows"]) == 1 and len(found["left_out"]) == len(BROKEN)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_report_alone_is_one_line_and_exit_two(
+    folder: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("show", "plot"):
+        assert main([verb, str(folder / name)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.isprintable() and f"{name}/report.json: is" in line
+
+
+def test_a_folder_of_broken_reports_says_what_is_wrong(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "good" / "report.json").unlink()
+    assert main(["show", str(folder)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_figures_are_drawn_without_the_broken_reports(
+    folder: Path, thr_report: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "learning_dynamics"
+    thr_report["diagnostics"] = {name: thr_report["diagnostics"][name]}
+    (folder / "good" / "report.json").write_text(json.dumps(thr_report))
+    assert main(["plot", str(folder)]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[0].endswith(f"{name}.png")
+    assert sum(line.startswith("warning: left out: ") for line in captured.err.splitlines()) == len(BROKEN)
+    assert captured.err.replace("\n", "").isprintable()
+
+
+def test_markup_in_names_shows_as_it_is_in_a_table_for_repositories(
+    thr_report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thr_report["model"]["name"] = "a|b <img src=x onerror=y> \x1b[2J\ud800"
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "report.json").write_text(json.dumps(thr_report))
+    assert main(["show", str(tmp_path), "--format", "github"]) == 0
+    shown = capsys.readouterr().out
+    assert r"a\|b &lt;img src=x onerror=y&gt;" in shown and "\x1b" not in shown
+    assert main(["show", str(tmp_path / "r"), "--json"]) == 0
+    printed = capsys.readouterr().out
+    printed.encode("utf-8")
+    assert json.loads(printed)["model"]["name"] == thr_report["model"]["name"]
