@@ -6,17 +6,18 @@ contents may lie.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from .. import terminal
+from ..report.write import parsed
 
 LARGEST_TEXT = 64 * 2**20  # bytes of a report, and of a learning curve
 LARGEST_FILE = 256 * 2**20  # bytes of a table as it lies on the disk
 MOST_ROWS = 2_000_000  # of a table
 MOST_VALUES = 50_000_000  # of a table, those inside lists counted
 MOST_BYTES = 1 << 30  # of a table's values, unpacked
-DIGITS = 300  # of a whole number: what is longer is no float
 BATCH = 1 << 14  # rows that are unpacked at a time
 
 
@@ -30,33 +31,14 @@ def loads(text: str) -> Any:
     Raises:
         ValueError: for those, for what is no JSON, and for what is nested too deeply.
     """
+    found = parsed(text)
     try:
-        found = json.loads(text, parse_constant=_no_constant, parse_float=_finite, parse_int=_whole)
         if "\\ud" in text or "\\uD" in text:  # written as escapes; a file in UTF-8 can hold no others
             for one in _texts(found):
                 one.encode("utf-8")
-    except RecursionError:
-        raise ValueError("is nested too deeply") from None
     except UnicodeEncodeError:
         raise ValueError("holds half of a character") from None
     return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not allowed")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if number - number:  # NaN for infinity, which is what a number such as 1e999 is read as
-        raise ValueError(f"{text[:20]} is infinite")
-    return number
-
-
-def _whole(text: str) -> int:
-    if len(text) > DIGITS:
-        raise ValueError(f"a number of {len(text)} digits is not allowed")
-    return int(text)
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -74,7 +56,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def printable(text: str) -> str:
     """One line that a terminal shows as it is: what is not printable as its escape."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+    return terminal.clean(" ".join(text.split()))
 
 
 def lines(path: Path) -> list[Any]:

@@ -114,7 +114,7 @@ def load_report(path: str | Path) -> record.Report:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read: {error}", where=str(file)) from error
     try:
-        data = _plain_json(text)
+        data = parsed(text)
     except ValueError as error:
         raise UserError(f"is not a complete JSON report: {error}", where=str(file)) from error
     other = other_version(data)
@@ -151,8 +151,8 @@ def save_report(path: Path, report: record.Report) -> None:
     write_json(path, data)
 
 
-def _plain_json(text: str) -> Any:
-    """JSON of finite numbers that is not nested deeper than any report.
+def parsed(text: str) -> Any:
+    """JSON of finite numbers of sane length, nested no deeper than any report.
 
     Raises:
         ValueError: for anything else.

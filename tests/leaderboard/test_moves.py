@@ -130,7 +130,7 @@ def with_another_recipe(honest: Honest, folder: Path) -> None:
         for seed in range(3):
             for rate in (0.0, 0.05):
                 made = honest.cell(model, rate, seed, 0)
-                made["task"]["spec"]["training"]["max_steps"] += 1
+                made["task"]["spec"]["training"]["learning_rate"] *= 2
                 made["identity"]["parts"]["training"] = made["task"]["spec"]["training"]
                 trained(made, f"other {model} {rate} {seed}")
                 identify(made)
@@ -313,7 +313,9 @@ def test_equal_wrong_answers_are_marked_at_the_later_report_and_few_are_not(hone
 def test_another_recipe_is_another_comparison_and_says_which(honest: Honest, tmp_path: Path) -> None:
     main, other = honest.beside(with_another_recipe, tmp_path)["tasks"]
     assert {row["model"] for row in other["rows"]} == {"gpt2-nano", "mamba-nano"}
-    assert other["recipe"] == "training.max_steps=501" and other["title"] == "Small two-hop reasoning, another recipe"
+    assert (
+        other["recipe"] == "training.learning_rate=0.04" and other["title"] == "Small two-hop reasoning, another recipe"
+    )
     assert {c["first"] for c in main["comparisons"]} <= set(MODELS) and len(other["comparisons"]) == 1
 
 
