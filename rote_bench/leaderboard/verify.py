@@ -170,9 +170,8 @@ def check_names(report: Report) -> None:
 
 def check_task(report: Report) -> None:
     """The task is resolved, as every run writes it: it sends its reader to no other file."""
-    for key in sorted(report.task.spec.keys() ^ RESOLVED):
-        what = "has" if key in report.task.spec else "lacks"
-        raise Refused(f"the task {what} {key[:80]!a}, unlike the resolved one that a run writes")
+    for key in sorted(report.task.spec.keys() - RESOLVED):
+        raise Refused(f"the task has {key[:80]!a}, unlike the resolved one that a run writes")
 
 
 def check_training(report: Report) -> None:

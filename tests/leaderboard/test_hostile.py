@@ -192,6 +192,7 @@ def test_a_lie_differs_and_stands_on_no_board(
     ("text", "says"),
     [
         ("[" * 100_000, "nested too deeply"),
+        ("[" * 500 + "]" * 500, "nested too deeply"),
         ('{"schema_version": 1e999}', "infinite"),
         ('{"schema_version": NaN}', "NaN is not allowed"),
         (f'{{"schema_version": {"9" * 400}}}', "400 digits"),
