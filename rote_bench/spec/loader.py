@@ -251,6 +251,7 @@ def _validated(source: Source, path: Path, profile: str | None, registry: Regist
         source=str(path),
         profile=profile,
         places={".".join(map(str, p)): where for p, where in source.places.items() if p and p[0] != "profiles"},
+        through={".".join(map(str, p)): where for p, where in source.through.items()},
     )
 
 

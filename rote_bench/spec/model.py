@@ -147,6 +147,7 @@ class TaskSpec:
 
     Attributes:
         places: dotted path of each key that was given -> ``file:line`` or flag, for messages; no part of the content.
+        through: dotted path of what a flag changed by setting a key below it -> the flag.
     """
 
     name: str
@@ -165,9 +166,12 @@ class TaskSpec:
     source: str | None = None
     profile: str | None = None
     places: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    through: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def place(self, path: str) -> str:
         """Where a dotted path, or the nearest that encloses it, was given; the task file when nowhere."""
+        if path in self.through:
+            return self.through[path]
         while path:
             if path in self.places:
                 return self.places[path]
@@ -176,8 +180,8 @@ class TaskSpec:
 
     def resolved(self) -> dict[str, Any]:
         """Plain data with everything spelled out, for the report; no paths."""
-        plain = dataclasses.asdict(self)
-        for key in ("source", "places"):
+        plain = dataclasses.asdict(self.replace(source=None, places={}, through={}))
+        for key in ("source", "places", "through"):
             plain.pop(key)
         plain["diagnostics"] = [{d.name: dict(d.options)} for d in self.diagnostics]
         plain["noise"]["rates"] = list(self.noise.rates)
@@ -187,9 +191,9 @@ class TaskSpec:
 
     def content_hash(self) -> str:
         """SHA-256 of what decides the examples: generator, parameters, splits and noise, and the version."""
-        content = self.resolved()
-        keys = ("name", "version", "generator", "parameters", "splits")
-        return digest({**{k: content[k] for k in keys}, "noise": {k: content["noise"][k] for k in ("kind", "options")}})
+        noise = {"kind": self.noise.kind, "options": dict(self.noise.options)}
+        plain = {"parameters": dict(self.parameters), "splits": dict(self.splits), "noise": noise}
+        return digest({"name": self.name, "version": self.version, "generator": self.generator, **plain})
 
     def replace(self, **changes: Any) -> TaskSpec:
         """A copy with some fields changed."""

@@ -101,4 +101,6 @@ def _common(error: Any) -> str:
         return f"has {len(value):,} entries, more than the {wanted:,} that it may have"
     if rule in _BOUNDS:
         return f"{_BOUNDS[rule]} {wanted}, not {shown(value)}"
+    if rule == "maxLength":
+        return f"is longer than {wanted} characters"
     return clipped(str(error.message), 200)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import Faults, UserError
+from ..errors import Faults, UserError, clipped
 
 Path_ = tuple[str | int, ...]
 LARGEST = 1 << 20  # bytes
 DEEPEST = 50
-MOST_VALUES = 100_000
+MOST_VALUES = 30_000
 LONGEST_NUMBER = 300  # characters; a longer number has no finite float
 _FLOAT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$")
 _INT = re.compile(r"^[-+]?\d+$")
@@ -29,6 +29,7 @@ _WORDS = {
     "false": False,
     "False": False,
 }
+_TEXT = "tag:yaml.org,2002:str"
 _STANDARD_TAG = re.compile(r"^tag:yaml\.org,2002:\w+$")
 
 
@@ -39,7 +40,7 @@ class Source:
     Attributes:
         data: mappings, lists, texts, numbers, booleans and null.
         places: path -> ``file:line``, or the flag that set it.
-        through: path -> the flag that made it on its way to a key below; that flag says nothing of other keys there.
+        through: path -> the flag that set a key below it, and so changed it as a whole, but no other key below.
     """
 
     data: dict[str, Any]
@@ -48,7 +49,7 @@ class Source:
 
     def where(self, path: Path_) -> str:
         """The place of a path, or of the nearest enclosing one."""
-        if path not in self.places and path in self.through:
+        if path in self.through:
             return self.through[path]
         for end in range(len(path), -1, -1):
             if path[:end] in self.places:
@@ -94,7 +95,8 @@ def read(path: Path) -> Source:
     try:
         return parse(content.decode("utf-8-sig"), name)
     except UnicodeDecodeError as error:
-        raise UserError(f"is not UTF-8 text: {error.reason} at byte {error.start}", where=name) from None
+        what = f"is not UTF-8 text: {error.reason} at byte {error.start}"
+        raise UserError(what, where=name, hint="save it as UTF-8") from None
 
 
 def parse(text: str, name: str) -> Source:
@@ -139,17 +141,73 @@ def parse_value(text: str, name: str) -> Any:
 
 
 def _compose(text: str, name: str) -> Any:
+    """The node of the only document; None when there is none.
+
+    Made from the parser's events one by one, so that what is too deep or too long is refused where it gets so.
+    """
     import yaml
 
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        return _Composer(name).document(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
-        raise UserError(f"is not YAML: {problem}", where=f"{name}{line}") from None
-    except RecursionError:
+        raise UserError(f"is not YAML: {clipped(problem, 200)}", where=f"{name}{line}") from None
+    except RecursionError:  # of a parser that is not written in C
         raise UserError(f"is nested more than {DEEPEST} levels deep", where=name) from None
+
+
+class _Composer:
+    """Puts events together to nodes."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.root: Any = None
+        self.open: list[tuple[Any, list[Any]]] = []
+        self.anchors: dict[str, Any] = {}
+
+    def document(self, events: Iterable[Any]) -> Any:
+        import yaml
+
+        values = 0
+        for event in events:
+            values += 1
+            if values > 2 * MOST_VALUES:  # keys too
+                self.refuse(f"holds more than {MOST_VALUES:,} values", event)
+            if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
+                self.refuse("is not YAML: expected one document, but found another document", event)
+            elif isinstance(event, yaml.ScalarEvent):
+                tag = event.tag if event.tag not in (None, "!") else _TEXT
+                self.add(yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, event.style or None), event)
+            elif isinstance(event, yaml.AliasEvent):
+                if event.anchor not in self.anchors:
+                    self.refuse(f"is not YAML: there is no anchor {clipped(event.anchor)!r}", event)
+                self.add(self.anchors[event.anchor])
+            elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
+                kind = yaml.SequenceNode if isinstance(event, yaml.SequenceStartEvent) else yaml.MappingNode
+                tag = event.tag if event.tag not in (None, "!") else _TEXT
+                node = kind(tag, [], event.start_mark, event.end_mark)
+                self.add(node, event)
+                self.open.append((node, []))
+                if len(self.open) > DEEPEST + 1:
+                    self.refuse(f"is nested more than {DEEPEST} levels deep", event)
+            elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
+                node, found = self.open.pop()
+                pairs = isinstance(node, yaml.MappingNode)
+                node.value[:] = list(zip(found[::2], found[1::2], strict=True)) if pairs else found
+        return self.root
+
+    def add(self, node: Any, event: Any = None) -> None:
+        if self.open:
+            self.open[-1][1].append(node)
+        else:
+            self.root = node
+        if event is not None and event.anchor:
+            self.anchors[event.anchor] = node
+
+    def refuse(self, what: str, event: Any) -> NoReturn:
+        raise UserError(what, where=f"{self.name}:{event.start_mark.line + 1}")
 
 
 class _Reader:
@@ -174,7 +232,7 @@ class _Reader:
             raise UserError(f"holds more than {MOST_VALUES:,} values", where=self.line(node))
         self.places.setdefault(path, self.line(node))
         if not _STANDARD_TAG.match(node.tag):
-            self.fault(path, f"the tag {node.tag!r} is not allowed", node, "quote the value if it is text")
+            self.fault(path, f"the tag {clipped(node.tag)!r} is not allowed", node, "quote the value if it is text")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path)
         if isinstance(node, yaml.SequenceNode):
@@ -194,7 +252,7 @@ class _Reader:
                 self.fault((*path, key), "merge keys are not supported", key_node, "use `extends` or write it out")
                 continue
             if key in out:
-                self.fault((*path, key), f"the key {key!r} stands here twice", key_node, "keep one of them")
+                self.fault((*path, key), f"the key {clipped(key)!r} stands here twice", key_node, "keep one of them")
                 continue
             place = (*path, key)
             self.places[place] = self.line(key_node)
@@ -205,23 +263,21 @@ class _Reader:
         return f"{self.name}:{node.start_mark.line + 1}"
 
     def fault(self, path: Path_, what: str, node: Any, hint: str | None = None) -> None:
-        dotted = ".".join(map(str, path))
+        dotted = clipped(".".join(map(str, path)), 200)
         self.faults.append(UserError(f"{dotted}: {what}" if dotted else what, where=self.line(node), hint=hint))
 
 
 def merge(base: Source, over: Source) -> Source:
-    """Mappings merge key by key and stay where they are, everything else is replaced."""
+    """Mappings merge key by key, everything else is replaced."""
     replaced: set[Path_] = set()
-    merged: set[Path_] = {()}
 
     def combine(a: Any, b: Any, path: Path_) -> Any:
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            merged.add(path)
             return {k: combine(a[k], b[k], (*path, k)) if k in a and k in b else b.get(k, a.get(k)) for k in {**a, **b}}
         replaced.add(path)
         return b
 
     data = combine(base.data, over.data, ())
     places = {p: w for p, w in base.places.items() if not any(p[:n] in replaced for n in range(len(p)))}
-    places.update({p: w for p, w in over.places.items() if p not in merged or (p and p not in places)})
+    places.update({p: where for p, where in over.places.items() if p})
     return Source(data, places, {**base.through, **over.through})

@@ -50,6 +50,8 @@ def _faults(error: Any) -> list[Fault]:
 
 def _words(at: Path_, value: Any, rule: str) -> str | None:
     """One fault in a clause, where a task file has words of its own."""
+    if rule in ("maxItems", "maxProperties", "maxLength"):
+        return None
     if at[:1] == ("splits",):
         return f"must be a count of at least 1 or a share between 0 and 1, not {shown(value)}"
     if at == ("noise", "rates"):

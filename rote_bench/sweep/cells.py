@@ -10,9 +10,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Faults, UserError, did_you_mean
+from ..errors import Faults, UserError, clipped, did_you_mean
 from ..machine import LARGE, count_cores
 from ..models.names import SIZES, parse
+from ..paths import exists, is_file, of_user
 from ..pipeline.cell import cell_folder
 from ..pipeline.settings import Settings
 from ..pipeline.twins import all_but_labels, compares_twin, waits
@@ -193,9 +194,9 @@ def _check_model(name: str, place: str, registry: Registry) -> None:
     try:
         provider = registry.provider(name)
         if registry.source_of("models", provider.name) == BUILT_IN:
-            path = Path(parse(name).path).expanduser()
-            if name.startswith(("hf:.", "hf:/", "hf:~")) and not path.exists():
-                raise UserError(f"no folder or file {str(path)!r}")
+            path = of_user(parse(name).path)
+            if name.startswith(("hf:.", "hf:/", "hf:~")) and not exists(path):
+                raise UserError(f"no folder or file {clipped(str(path))!r}")
     except UserError as error:
         raise UserError(error.what, where=place, hint=error.hint) from None
 
@@ -208,18 +209,18 @@ def _specs(
 
     def look() -> None:
         known = {**registry.task_files(), **shipped()}
-        beside = file.parent / entry.reference
+        beside = file.parent / of_user(entry.reference)
         reference = str(beside)
-        if beside.suffix not in (".yaml", ".yml") and not beside.is_file() and entry.reference in known:
+        if beside.suffix not in (".yaml", ".yml") and not is_file(beside) and entry.reference in known:
             reference = entry.reference
         try:
             spec = load_task(reference, registry, profile=entry.profile, overrides=entry.overrides)
         except UserError as error:  # of the reference and not of what stands in the file
             if error.where == "TASK":
                 hint = did_you_mean(entry.reference, known)
-                raise UserError(f"unknown task {entry.reference!r}", where=entry.place, hint=hint) from None
+                raise UserError(f"unknown task {clipped(entry.reference)!r}", where=entry.place, hint=hint) from None
             if error.where in (reference, "--profile"):
-                what = error.what if error.where == "--profile" else f"{entry.reference}: {error.what}"
+                what = error.what if error.where == "--profile" else f"{clipped(entry.reference)}: {error.what}"
                 raise UserError(what, where=entry.place, hint=error.hint) from None
             raise
         specs = [spec.replace(seeds=seeds) for seeds in block.seeds or (spec.seeds,)]

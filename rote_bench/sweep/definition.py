@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import Faults, UserError, did_you_mean
+from ..errors import Faults, UserError, clipped, did_you_mean
+from ..paths import is_file, of_user
 from ..spec import shape
 from ..spec.loader import located, override
-from ..spec.model import Seeds
+from ..spec.model import Seeds, too_close
 from ..spec.options import Fault, OptionFaults, build, describe, shown
 from ..spec.source import Path_, Source, read
+
+
+MOST_CELLS = 10_000
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ def _validator() -> Any:
 def is_sweep(path: str | Path) -> bool:
     """Whether a file is a sweep and not a task: only a sweep has a list of tasks."""
     try:
-        return Path(path).is_file() and "tasks" in read(Path(path)).data
+        return is_file(of_user(path)) and "tasks" in read(of_user(path)).data
     except UserError:  # whoever reads it for good says what is wrong
         return False
 
@@ -127,12 +132,17 @@ def load(path: Path) -> Definition:
     if faults:
         raise Faults(located(source, faults))
     assert run is not None  # a fault would have been raised
+    if many := _too_many(data):
+        raise Faults(located(source, [many]))
     whole, wrong = {key: data[key] for key in data if key != "include"}, list[UserError]()
     blocks = [_block(source, whole, (), wrong)]
     blocks += [_block(source, part, ("include", i), wrong) for i, part in enumerate(data.get("include", ()))]
     named = {name for block in blocks for name, _ in block.models}
+    for at in (("noise_rates",), *(("include", i, "noise_rates") for i in range(len(data.get("include", ()))))):
+        if close := too_close(_at(data, at) or ()):
+            wrong += located(source, [Fault(at, close, "six digits count")])
     unnamed = [
-        Fault(("run", "compile", i), f"{name} is no model of this sweep", did_you_mean(name, named))
+        Fault(("run", "compile", i), f"{clipped(name)} is no model of this sweep", did_you_mean(name, named))
         for i, name in enumerate(run.compile)
         if name not in named
     ]
@@ -185,9 +195,30 @@ def _block(source: Source, data: Mapping[str, Any], at: Path_, wrong: list[UserE
     return Block(
         tasks=tuple(entries),
         models=tuple((name, source.where((*models_at, i))) for i, name in enumerate(models)),
-        rates=None if rates is None else tuple(float(rate) for rate in rates),
+        rates=None if rates is None else tuple(rate + 0.0 for rate in rates),
         seeds=None if seeds is None else _seeds(seeds),
     )
+
+
+def _too_many(data: Mapping[str, Any]) -> Fault | None:
+    """Whether a sweep asks for more cells than anybody waits for, counted before any is made."""
+    total = 0
+    for block in ({}, *data.get("include", ())):
+        merged = {**data, **block}
+        seeds, rates = merged.get("seeds") or [0], merged.get("noise_rates") or [0]
+        lists = [seeds] if isinstance(seeds, list) else list(seeds.values())
+        total += math.prod(map(len, (merged["tasks"], merged["models"], rates, *lists)))
+    if total <= MOST_CELLS:
+        return None
+    return Fault((), f"asks for {total:,} cells or more, and a sweep has {MOST_CELLS:,} at most", "write several sweeps")
+
+
+def _at(data: Any, path: Path_) -> Any:
+    for key in path:
+        data = data.get(key) if isinstance(data, Mapping) else data[key]
+        if data is None:
+            return None
+    return data
 
 
 def _overrides(source: Source, path: Path_, wrong: list[UserError]) -> list[Source]:
