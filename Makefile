@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 OUTPUT ?= runs
 
-.PHONY: help setup demo test test-full bench lint docs clean
+LOWEST := .venv-lowest
+LOWEST_PYTHON ?= python3.10
+LOWEST_TESTS := pytest hypothesis scikit-learn html5lib concept-erasure
+
+.PHONY: help setup demo test test-full test-lowest bench lint docs clean
 
 help:
 	@echo "make demo         train and diagnose a small model on two-hop reasoning (minutes, no GPU needed)"
 	@echo "make lint         ruff and mypy alone"
 	@echo "make test         lint, type check and the quick tests"
 	@echo "make test-full    all tests, the slow ones too"
+	@echo "make test-lowest  the quick tests with the oldest Python and packages that pyproject.toml allows"
 	@echo "make bench        measure speed beside other libraries (some 20 minutes); writes benchmarks/README.md"
 	@echo "make docs         the pages that are made from the code"
 	@echo "make clean        remove the environment and the demo's output"
@@ -61,6 +66,23 @@ $(VENV)/.full: pyproject.toml constraints.txt | setup
 test-full: lint $(VENV)/.plugins $(VENV)/.full
 	@$(BIN)/python -m pytest -m 'slow or not slow'
 
+# every package that is asked for by name in its oldest version; those for testing in whatever version goes with them
+$(LOWEST)/.installed: pyproject.toml
+	@$(LOWEST_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' \
+		|| { echo "the oldest Python is 3.10; name one with: make LOWEST_PYTHON=/path/to/python3.10 test-lowest" >&2; exit 1; }
+	@echo "installing the oldest versions into $(LOWEST) (once)" >&2
+	@$(LOWEST_PYTHON) -m venv $(LOWEST) \
+		&& $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv \
+		&& $(LOWEST)/bin/uv pip compile --quiet --python $(LOWEST)/bin/python --resolution lowest-direct pyproject.toml \
+			--output-file $(LOWEST)/lowest.txt \
+		&& $(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --constraint $(LOWEST)/lowest.txt \
+			--editable . $(LOWEST_TESTS) \
+		|| { echo "the installation failed: the message above names the package; is a package index reachable?" >&2; exit 1; }
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed
+	@$(LOWEST)/bin/python -m pytest
+
 # the libraries to compare with
 $(VENV)/.peers: pyproject.toml constraints.txt | setup
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,peers]' \
@@ -74,4 +96,4 @@ docs: setup
 	@$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(LOWEST) runs
