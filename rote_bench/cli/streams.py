@@ -115,11 +115,25 @@ def _own(stream: TextIO) -> TextIO | None:
         if stream is not sys.__stdout__ or stream.fileno() != 1:
             return None
         stream.flush()
-        own = os.dup(1)
-        os.dup2(2, 1)
+        own = _away(1)
     except (OSError, ValueError):
         return None
+    try:
+        os.dup2(2, 1)
+    except OSError:  # there is no standard error
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, 1)
+        os.close(nothing)
     return open(own, "w", encoding=stream.encoding, errors="backslashreplace")
+
+
+def _away(handle: int) -> int:
+    """Another handle of the same file, whose number is none that a standard stream has, even where one is closed."""
+    try:
+        from fcntl import F_DUPFD_CLOEXEC, fcntl
+    except ImportError:  # not a POSIX system
+        return os.dup(handle)
+    return int(fcntl(handle, F_DUPFD_CLOEXEC, 3))
 
 
 class _Lasting:

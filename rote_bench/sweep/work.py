@@ -196,7 +196,7 @@ def _twin(job: Job) -> Report | None:
 def _broken(error: BaseException, job: Job) -> Outcome:
     """What became of a cell that an error ended; its log says where that happened, but for a user's mistake."""
     if isinstance(error, KeyboardInterrupt):
-        return Outcome("interrupted", f"interrupted; {error or 'the same command goes on from here'}")
+        return Outcome("interrupted", f"interrupted; {str(error) or 'the same command goes on from here'}")
     if isinstance(error, UserError):
         return Outcome("failed", str(error))
     with (job.folder / LOG).open("a", encoding="utf-8") as log:
