@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..report.record import Report
-from ..spec.model import TaskSpec
+from ..spec.model import WHENCE, TaskSpec
 
 RECOMPUTED: Final = "recomputed"
 REPEATED: Final = "repeated"
@@ -139,7 +139,7 @@ def leaves() -> Iterator[str]:
 
 def _leaves(kind: Any, path: str) -> Iterator[str]:
     if path == "task.spec":  # plain data in the schema, of a form that its own class has
-        yield from (f"{path}.{f.name}" for f in dataclasses.fields(TaskSpec) if f.name not in ("source", "places"))
+        yield from (f"{path}.{f.name}" for f in dataclasses.fields(TaskSpec) if f.name not in WHENCE)
         return
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):

@@ -23,7 +23,7 @@ from ..report import schema
 from ..report.conditions import at
 from ..report.record import SCHEMA_VERSION, Report
 from ..report.write import faults
-from ..spec.model import TaskSpec
+from ..spec.model import WHENCE, TaskSpec
 from ..statistics import Estimate, minus, within
 from . import course, intervals
 from .answers import Answers
@@ -39,7 +39,7 @@ TASK = re.compile(r"[a-z][a-z0-9_]{0,99}")
 PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MODEL = re.compile(r"[A-Za-z0-9](?:[\w .:/@+=~,-]{0,198}[\w.-])?", re.ASCII)
 METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
-RESOLVED = {f.name for f in fields(TaskSpec)} - {"source", "places"}  # what stands in a resolved task file
+RESOLVED = {f.name for f in fields(TaskSpec)} - set(WHENCE)  # what stands in a resolved task file
 UNIDENTIFIED = ("transformers_version", "_name_or_path")  # of a model's configuration
 READABLE = 2**20  # bytes of a report whose faults are looked for at leisure
 MOST_FILES = 10_000  # artifacts of a report

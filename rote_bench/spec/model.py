@@ -138,6 +138,9 @@ class DiagnosticSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+WHENCE = ("source", "places", "through")  # fields of a task that say whence it was read, and are no part of it
+
+
 @dataclass(frozen=True)
 class TaskSpec:
     """A task file after inheritance, profile and command line.
@@ -181,7 +184,7 @@ class TaskSpec:
     def resolved(self) -> dict[str, Any]:
         """Plain data with everything spelled out, for the report; no paths."""
         plain = dataclasses.asdict(self.replace(source=None, places={}, through={}))
-        for key in ("source", "places", "through"):
+        for key in WHENCE:
             plain.pop(key)
         plain["diagnostics"] = [{d.name: dict(d.options)} for d in self.diagnostics]
         plain["noise"]["rates"] = list(self.noise.rates)
