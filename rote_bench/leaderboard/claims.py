@@ -98,6 +98,10 @@ CLAIMS: Mapping[str, Ground] = {
         RECOMPUTED,
         METRIC,
         *("metrics.*.value", "metrics.*.ci_low", "metrics.*.ci_high", "metrics.*.ci_method", "metrics.*.n"),
+    ),
+    **_all(
+        RECOMPUTED,
+        "whether there must be one; the words themselves are on trust",
         *("metrics.*.reason_if_null", "metrics.*.reason_if_no_interval"),
     ),
     **_all(RECOMPUTED, "as the metric is declared", "metrics.*.higher_is_better", "metrics.*.split"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from ..report.build import MEMORISED
 from ..report.conditions import at
 from ..report.record import NOT_TRAINED, POST, PRE, Report
 from ..spec.model import Recipe
@@ -12,7 +13,6 @@ from ..spec.options import OptionFaults, build
 from ..training.curve import Evaluation
 from ..training.schedule import last_step, settled_at
 
-MEMORISED = 0.98  # of the wrong labels, after which further steps are counted
 BEFORE = 0.5  # a snapshot that gives a smaller part of the wrong labels than this precedes memorization
 
 

@@ -210,10 +210,6 @@ def _identified(report: Report) -> Iterator[tuple[str, object, object]]:
     schedule, parts = report.training.schedule, report.identity.parts
     seeds = vars(report.seeds)
     yield "version of the task", task.version, task.spec.get("version")
-    if model.source == "scratch" and is_sized(model.name):
-        yield "type of the model", model.model_type, parse(model.name).model_type
-        for what in ("revision", "weights", "tokenizer", "base", "builder"):
-            yield f"{what} of random weights", getattr(model, what), None
     yield "seeds", seeds, task.spec.get("seeds")
     for what, given, *path in (
         ("content of the task", task.content_hash, "task", "content"),
@@ -238,6 +234,10 @@ def _identified(report: Report) -> Iterator[tuple[str, object, object]]:
         ("way of training", report.training.way, "way"),
     ):
         yield what, given, at(parts, *map(str, path))
+    if model.source == "scratch" and is_sized(model.name):
+        yield "type of the model", model.model_type, parse(model.name).model_type
+        for what in ("revision", "weights", "tokenizer", "base", "builder"):
+            yield f"{what} of random weights", getattr(model, what), None
     own = {key: value for key, value in model.config.items() if key not in UNIDENTIFIED}
     yield "configuration of the model", own, at(parts, "model", "config")
     yield "code of the model", model.remote_code, environment.remote_code

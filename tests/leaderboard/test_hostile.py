@@ -18,7 +18,7 @@ from rote_bench.cli import main
 from rote_bench.leaderboard import intervals, regenerate, verify
 from rote_bench.leaderboard.check import check
 from rote_bench.leaderboard.collect import Refusal, admit
-from rote_bench.leaderboard.course import BEFORE, MEMORISED
+from rote_bench.leaderboard.course import BEFORE
 from rote_bench.leaderboard.outcome import CONFIRMED, DIFFERS, TRUST, UNKNOWN, WIDE, Check
 from rote_bench.leaderboard.repeat import judged
 from rote_bench.leaderboard.untrusted import Unreadable, lines, loads, read_table
@@ -425,10 +425,9 @@ def test_intervals_that_are_honest_are_let_through(tiny_cell: Path, registry: Re
 
 
 def test_rules_of_training_are_those_of_training() -> None:
-    from rote_bench.report import build
-    from rote_bench.training import state
+    from rote_bench.training import candidates
 
-    assert (BEFORE, MEMORISED) == (state.BEFORE, build.MEMORISED)
+    assert BEFORE == candidates.BEFORE
 
 
 def test_a_table_is_no_larger_than_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
