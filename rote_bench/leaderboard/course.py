@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ..report.build import MEMORISED
 from ..report.conditions import at
@@ -105,18 +106,33 @@ def _followed(report: Report, recipe: Recipe, curve: Sequence[Evaluation]) -> It
         yield f"curve at step {point.step}", point.examples_seen, point.step * (found.effective_batch_size or 0)
 
 
+@dataclass(frozen=True)
+class _Candidate:
+    """A snapshot as training weighs it: what it gives of the true answers beyond the wrong ones, how right it is on the
+    selection split, and what it gives of the wrong ones."""
+
+    score: float
+    accuracy: float
+    memorized: float
+    step: int
+
+    def beats(self, other: _Candidate) -> bool:
+        return self.score >= other.score and self.accuracy >= other.accuracy and self.memorized <= other.memorized
+
+
 def _before(curve: Sequence[Evaluation], share: float) -> int | None:
-    """The step of the snapshot that precedes memorization."""
-    last = curve[-1]
+    """The step of the snapshot that precedes memorization: of those that none other beats in every respect."""
+    last, kept = curve[-1], list[_Candidate]()
+    for point in curve:
+        if point.memorization_rate is None:
+            continue
+        true, accuracy = point.noisy_true_rate or 0.0, point.selection_accuracy or 0.0
+        new = _Candidate(true - point.memorization_rate, accuracy, point.memorization_rate, point.step)
+        if not any(each.beats(new) for each in kept):
+            kept = [*(each for each in kept if not new.beats(each)), new]
     accuracy, memorized = share * (last.selection_accuracy or 0.0), BEFORE * (last.memorization_rate or 0.0)
-    eligible = [
-        (((point.noisy_true_rate or 0.0) - point.memorization_rate, -point.step))
-        for point in curve[:-1]
-        if point.memorization_rate is not None
-        and (point.selection_accuracy or 0.0) >= accuracy
-        and point.memorization_rate < memorized
-    ]
-    return -max(eligible)[1] if eligible else None
+    eligible = [e for e in kept if e.step < last.step and e.accuracy >= accuracy and e.memorized < memorized]
+    return max(eligible, key=lambda each: (each.score, -each.step)).step if eligible else None
 
 
 def _same(claimed: object, again: object) -> bool:

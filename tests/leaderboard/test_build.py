@@ -440,6 +440,8 @@ def test_cells_of_several_precisions_are_marked(thr_report: dict[str, Any], tmp_
     for rate, seed, precision in ((0, 0, "float32"), (0, 1, "bfloat16"), (0.05, 0, "bfloat16"), (0.05, 1, "bfloat16")):
         made = cell(thr_report, "mixed", rate, seed, 0)
         made["environment"]["precision"] = made["identity"]["parts"]["precision"] = precision
+        made["task"]["spec"]["training"]["precision"] = "auto"
+        made["identity"]["parts"]["training"] = made["task"]["spec"]["training"]
         identify(made)
         put(tmp_path / "r" / f"{rate}-{seed}", made)
     (task,) = build([tmp_path / "r"], tmp_path / "board")["tasks"]

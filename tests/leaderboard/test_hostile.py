@@ -430,6 +430,24 @@ def test_rules_of_training_are_those_of_training() -> None:
     assert BEFORE == candidates.BEFORE
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_the_snapshot_is_the_one_that_training_chooses(seed: int) -> None:
+    from rote_bench.leaderboard.course import _before
+    from rote_bench.training.candidates import Candidates
+    from rote_bench.training.curve import Evaluation
+
+    rng, share = np.random.default_rng(seed), 0.9
+    progress = {"epoch": 1.0, "seconds": 1.0, "loss": 1.0, "lr": 1.0}
+    curve, offered = [], Candidates()
+    for step in range(1, 12):
+        true, memorized, accuracy = (float(x) for x in rng.integers(0, 6, 3) / 5)  # so few values that they tie
+        levels = {"noisy_true_rate": true, "memorization_rate": memorized, "selection_accuracy": accuracy}
+        curve.append(Evaluation(step=step, examples_seen=step, **progress, **levels))
+        offered.offer(true, memorized, accuracy, step, dict)
+    chosen = offered.choose(curve[-1], share)
+    assert _before(curve, share) == (None if chosen is None else chosen[0])
+
+
 def test_a_table_is_no_larger_than_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def words(count: int, word: str) -> pyarrow.DictionaryArray:
         return pyarrow.DictionaryArray.from_arrays(pyarrow.array(np.zeros(count, dtype=np.int8)), [word])
