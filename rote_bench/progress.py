@@ -10,6 +10,8 @@ from collections import deque
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from .terminal import clean
+
 if TYPE_CHECKING:
     from .training.curve import CurveName, Evaluation
 
@@ -175,4 +177,4 @@ class Progress:
     def _line(self, text: str) -> None:
         erased = "\r\x1b[2K" if self._open else ""
         self._open = False
-        put(f"{erased}{text}\n")
+        put(f"{erased}{clean(text)}\n")

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection as Several
 from collections.abc import Mapping, Sequence
-from statistics import median_low
+from statistics import median_low, mode
 from typing import Any
 
 from ..findings import VERDICTS, AcrossFinding, decide_across
@@ -175,12 +175,12 @@ def _task(
 
 
 def _row(row: Row) -> dict[str, Any]:
-    first, model, cells = row.cells[0], row.cells[0].report.model, row.cells
+    first, cells = row.cells[0], row.cells
     checked = zip(*(cell.checked for cell in cells), strict=True)
     return {
         "model": row.model,
-        "model_type": model.model_type,
-        "source": model.source,
+        "model_type": mode(cell.report.model.model_type for cell in cells),
+        "source": first.report.model.source,
         "parameters": median_low(cell.report.model.parameters for cell in cells),
         "setup": first.setup,
         "noise_rate": row.rate,

@@ -59,6 +59,7 @@ def record(entry: Entry, measures: Mapping[str, Measure], version: str) -> JsonO
             "evaluator_relationship": "other",
             "additional_details": {
                 "retrieved_timestamp": "fixed, so that the same report always gives the same record",
+                "recipe_sha256": entry.cell.recipe,
                 "report": entry.path,
                 "report_sha256": entry.sha256,
                 **({"metrics_without_bounds": ", ".join(left_out)} if left_out else {}),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..progress import draws, duration, put
+from ..terminal import clean
 from .cells import Job
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Board:
         """A line that stays."""
         if self.quiet and not always:
             return
+        text = clean(text)
         if self.live is not None:
             self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -141,9 +143,9 @@ class Board:
             if seconds is None and each.since is not None:
                 seconds = time.monotonic() - each.since
             table.add_row(
-                each.job.name,
+                Text(clean(each.job.name)),
                 Text(each.state, style=STYLES.get(each.state, "dim")),
-                (each.reason or each.where)[:60],
+                Text(clean(each.reason or each.where)[:60]),
                 "" if seconds is None else duration(seconds),
                 "unknown" if each.predicted is None else f"~{duration(each.predicted)}",
             )
