@@ -70,7 +70,8 @@ def draw_again(report: dict[str, Any], seed: int) -> None:
             implied = cls(build_options(cls.Options, options[name]), seed).implied(entry["details"], {})
             for metric, e in implied.items():
                 if isinstance(e, Estimate) and metric in report["metrics"]:
-                    report["metrics"][metric].update(ci_low=e.ci_low, ci_high=e.ci_high)
+                    drawn = {key: getattr(e, key) for key in ("ci_low", "ci_high", "reason_if_null")}
+                    report["metrics"][metric].update(drawn)
 
 
 def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int, *, memorised: bool = True) -> Any:

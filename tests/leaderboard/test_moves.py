@@ -28,7 +28,7 @@ from rote_bench.plugins import Registry
 from ..conftest import SMALL_THR
 from .cells import answers, build, cell, draw_again, identify, judge, put, trained
 
-MODELS = ("gpt2-nano", "llama-nano")
+MODELS = ("gpt2-nano", "gpt2-micro")
 Attack = Callable[["Honest", Path], object]
 
 
@@ -89,7 +89,7 @@ def honest(thr_cell: Path, shipped: Path, registry: Registry, tmp_path_factory: 
     report = json.loads((thr_cell / "report.json").read_text())
     for model in MODELS:
         for seed in range(3):
-            for rate, wrong in ((0.0, 0), (0.05, 2 * seed + (model == "llama-nano"))):
+            for rate, wrong in ((0.0, 0), (0.05, 2 * seed + (model == "gpt2-micro"))):
                 place = folder / "small_thr" / model / f"noise-{rate:g}" / f"seed-{seed}"
                 answers(place, cell(report, model, rate, seed, wrong), random.Random(f"{model}{rate}{seed}"))
     found = collect(*find([folder]), registry)
@@ -126,7 +126,7 @@ def contradicting(honest: Honest, folder: Path) -> None:
 
 
 def with_another_recipe(honest: Honest, folder: Path) -> None:
-    for model in ("gpt2-nano", "mamba-nano"):
+    for model in ("gpt2-nano", "gpt2-mini"):
         for seed in range(3):
             for rate in (0.0, 0.05):
                 made = honest.cell(model, rate, seed, 0)
@@ -139,14 +139,14 @@ def with_another_recipe(honest: Honest, folder: Path) -> None:
 
 def with_failures(honest: Honest, folder: Path) -> None:
     for seed in range(9):
-        put(folder / str(seed), {**honest.cell("llama-nano", seed=seed + 10), "status": "failed", "error": "e"})
+        put(folder / str(seed), {**honest.cell("gpt2-micro", seed=seed + 10), "status": "failed", "error": "e"})
 
 
 def with_failures_of_no_identity(honest: Honest, folder: Path) -> None:
     for seed in range(9):
-        made = {**honest.cell("llama-nano", seed=seed + 10), "status": "failed", "error": "e"}
+        made = {**honest.cell("gpt2-micro", seed=seed + 10), "status": "failed", "error": "e"}
         made["identity"]["hash"] = "0" * 64
-        put(folder / "small_thr" / "llama-nano" / "noise-0.05" / f"seed-{seed}", made)
+        put(folder / "small_thr" / "gpt2-micro" / "noise-0.05" / f"seed-{seed}", made)
 
 
 def titled(honest: Honest, folder: Path) -> None:
@@ -287,7 +287,7 @@ def test_a_failed_run_counts_once_beside_the_cells_of_its_row(honest: Honest, tm
     put(place / "seed-1", {**honest.cell(seed=1), **failed})
     put(place / "again", {**honest.cell(seed=1), **failed})
     put(place / "done", {**honest.cell(seed=0), **failed})
-    put(place / "other", {**honest.cell("llama-nano", seed=2), **failed})
+    put(place / "other", {**honest.cell("gpt2-micro", seed=2), **failed})
     false = {**honest.cell(seed=3), **failed}
     false["identity"]["hash"] = "1" * 64
     put(place / "false", false)
@@ -298,7 +298,7 @@ def test_a_failed_run_counts_once_beside_the_cells_of_its_row(honest: Honest, tm
 
 def test_equal_wrong_answers_are_marked_at_the_later_report_and_few_are_not(honest: Honest, tmp_path: Path) -> None:
     def copied(honest: Honest, folder: Path) -> None:
-        for model, wrong in (("rwkv-nano", 25), ("mamba-nano", 19)):
+        for model, wrong in (("gpt2-small", 25), ("gpt2-mini", 19)):
             for seed in (4, 5):
                 place = folder / "small_thr" / model / "noise-0.05" / f"seed-{seed}"
                 answers(place, honest.cell(model, seed=seed, wrong=wrong), random.Random(model))
@@ -306,13 +306,13 @@ def test_equal_wrong_answers_are_marked_at_the_later_report_and_few_are_not(hone
     board = honest.beside(copied, tmp_path)
     assert rows(board) == rows(honest.board)
     marks = {r["model"]: [m for m in r["marks"] if "wrong answers" in m] for r in board["tasks"][0]["rows"]}
-    said = "seed 5 gives the same 25 wrong answers as seed 4 of rwkv-nano at noise rate 0.05"
-    assert marks["rwkv-nano"] == [said] and not marks["mamba-nano"]
+    said = "seed 5 gives the same 25 wrong answers as seed 4 of gpt2-small at noise rate 0.05"
+    assert marks["gpt2-small"] == [said] and not marks["gpt2-mini"]
 
 
 def test_another_recipe_is_another_comparison_and_says_which(honest: Honest, tmp_path: Path) -> None:
     main, other = honest.beside(with_another_recipe, tmp_path)["tasks"]
-    assert {row["model"] for row in other["rows"]} == {"gpt2-nano", "mamba-nano"}
+    assert {row["model"] for row in other["rows"]} == {"gpt2-nano", "gpt2-mini"}
     assert (
         other["recipe"] == "training.learning_rate=0.04" and other["title"] == "Small two-hop reasoning, another recipe"
     )
@@ -390,7 +390,7 @@ def test_a_fault_of_the_program_in_one_report_refuses_that_one(
         raise MemoryError("\x1b[2J")
 
     monkeypatch.setattr("rote_bench.leaderboard.collect.make", broken)
-    board = honest.beside(lambda honest, folder: put(folder, honest.cell("mamba-nano")), tmp_path)
+    board = honest.beside(lambda honest, folder: put(folder, honest.cell("gpt2-mini")), tmp_path)
     assert json.dumps(board["tasks"][0]) == honest.task
     assert board["refused"][0]["reason"] == r"cannot be checked (MemoryError: \x1b[2J)"
 
