@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ..measures import DIFFERENCE, SHARE, Measure
+from ..rendering import how_ended
 from ..statistics import Estimate, difference, minus, proportion, with_draws, within
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
@@ -118,7 +119,8 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         code = {label: number for number, label in enumerate(dict.fromkeys(labels))}
         taught = np.array([code[label] for label in labels])
         (noisy, said, wrong), (clean, _, base) = sides["noisy"], sides["clean"]
-        given, every = _given(said, wrong, code), np.arange(len(said))
+        ended = how_ended(subject.tokenizer) == "taught"
+        given, every = _given(said, wrong, code, ended=ended), np.arange(len(said))
         permuted = given[every, taught[orders][:, noisy.beside]]  # (permutations, neighbours)
         errors, dealt = _errors(subject, code, taught, orders)
         nothing = [0.0] * len(base)
@@ -307,13 +309,20 @@ def _answers(subject: Subject, view: View, asked: _Asked) -> tuple[list[str], ND
     return [said[i][0] for i in asked.indices], np.array([said[i][1] for i in asked.indices], dtype=float)
 
 
-def _given(said: Sequence[str], wrong: NDArray[np.float64], labels: Mapping[str, int]) -> NDArray[np.bool_]:
-    """(said, labels) whether an answer is wrong and begins with the label: nothing tells a model where to stop."""
+def _given(
+    said: Sequence[str], wrong: NDArray[np.float64], labels: Mapping[str, int], *, ended: bool = False
+) -> NDArray[np.bool_]:
+    """(said, labels) whether an answer is wrong and begins with the label: nothing tells a model where to stop.
+
+    Args:
+        ended: something does, so that it has to be the label.
+    """
+    labels = {" ".join(label.split()): number for label, number in labels.items()}  # as answers are decoded
     answers = {text: number for number, text in enumerate(dict.fromkeys(said))}
     table = np.zeros((len(answers), len(labels)), dtype=bool)
     for text, row in answers.items():
         words = text.split()
-        begun = (labels.get(" ".join(words[:end])) for end in range(1, len(words) + 1))
+        begun = (labels.get(" ".join(words[:end])) for end in range(len(words) if ended else 1, len(words) + 1))
         table[row, [number for number in begun if number is not None]] = True
     out: NDArray[np.bool_] = table[[answers[text] for text in said]] & (wrong > 0)[:, None]
     return out
@@ -337,7 +346,8 @@ def _errors(
     answers, train = subject.answers("validation"), subject.data.train
     place = {train.indices[i]: number for number, i in enumerate(train.noisy)}
     rows = np.flatnonzero(~answers.right).tolist()
-    given = _given([answers.texts[i] for i in rows], np.ones(len(rows)), code)
+    ended = how_ended(subject.tokenizer) == "taught"
+    given = _given([answers.texts[i] for i in rows], np.ones(len(rows)), code, ended=ended)
     examples = answers.view.labelled.examples
     dealt = taught[orders]
     leaked: dict[str, NDArray[np.float64]] = {}

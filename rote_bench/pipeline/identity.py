@@ -51,8 +51,8 @@ ROOMS: Mapping[str, Room] = {
     "models": Room(
         1,
         (
-            *("models/load.py", "models/names.py", "models/sizing.py", "models/weights.py"),
-            *("models/statespace.py", "models/stacking.py"),
+            *("models/load.py", "models/hub.py", "models/folder.py", "models/names.py", "models/sizing.py"),
+            *("models/statespace.py", "models/stacking.py", "models/weights.py"),
         ),
     ),
     "noise": Room(2, ("noise.py",)),

@@ -14,7 +14,8 @@ def alike(text: str) -> tuple[str, ...]:
 
 
 def _composed(text: str) -> str:
-    return text if text.isascii() else normalize("NFC", text)
+    """What texts have in common that look the same, spaces and line breaks apart."""
+    return " ".join((text if text.isascii() else normalize("NFC", text)).split())
 
 
 def keep(
@@ -68,13 +69,17 @@ def check_alike(
     forms: dict[str, tuple[str, int]] = {}
     for row in rows:
         for text in (answers[row], given[row] if given is not None else ""):
-            if text.isascii():
-                continue
             seen, where = forms.setdefault(_composed(text), (text, row))
-            if seen != text:
-                raise UserError(
-                    f"the answer {text!r} stands in two Unicode forms that look the same, in {place(where)} and"
-                    f" {place(row)}",
-                    where="parameters.path",
-                    hint="write all of the file in one form, such as NFC",
-                )
+            if seen == text:
+                continue
+            formed = " ".join(seen.split()) != " ".join(text.split())
+            what = (
+                f"the answer {text!r} stands in two Unicode forms that look the same"
+                if formed
+                else f"the answers {seen!r} and {text!r} differ in white space alone"
+            )
+            raise UserError(
+                f"{what}, in {place(where)} and {place(row)}",
+                where="parameters.path",
+                hint="write all of the file in one form, such as NFC" if formed else "write them alike",
+            )

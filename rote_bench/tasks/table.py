@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from ..errors import UserError, did_you_mean
 from .alternatives import Leads, alternatives
-from .example import EXTRA, SPLITS, Example, Span, Task
+from .example import EXTRA, SPLITS, WORD, Example, Span, Task
 from .files import Wanted
 from .repeats import alike, check_alike, keep
 from .sources import Part, check_columns, homes_of, read_parts
@@ -78,7 +78,7 @@ class Table(Task):
     """Rows of a dataset. Nothing can be asked of it that its columns do not say: no answer to a changed question."""
 
     name = "dataset"
-    version = 2
+    version = 3
     description = "Questions from Parquet, CSV or JSON files, or from any dataset on the hub."
     Parameters: ClassVar[type] = TableParameters
 
@@ -108,7 +108,7 @@ class Table(Task):
         return parts
 
     def _texts(self, what: str, column: str, *, missing: str = "") -> list[str]:
-        """A column of all parts as text, by row.
+        """A column of all parts as text, by row; what surrounds it is part of a question only.
 
         Args:
             missing: what a row lacks that has nothing there, where none may.
@@ -118,7 +118,7 @@ class Table(Task):
         found = texts(values, what, self._row_place, "parameters.path")
         if missing and "" in found:
             raise UserError(f"{self._row_place(found.index(''))} has no {missing}", where="parameters.path")
-        return found
+        return found if what == "prompt" else [text.strip() for text in found]
 
     def _column(self, key: str, column: str) -> list[str]:
         if column not in self._columns:
@@ -284,16 +284,16 @@ class Table(Task):
                     lacks = "answer" if prompt else "question"
                     raise UserError(f"{part.place(number)} has no {lacks}", where="parameters.facts")
                 cluster = _plain(group) or f"fact {len(found)}"
-                found.append((Example(prompt, answer, group=cluster), part.place(number)))
+                found.append((Example(prompt, answer.strip(), group=cluster), part.place(number)))
         return found
 
     def words(self) -> Iterable[str]:
         found: dict[str, None] = {}
         for row in self.kept:
             given = self.given[row] if self.given is not None else ""
-            found.update(dict.fromkeys(f"{self.questions[row]} {self.solutions[row]} {given}".split()))
+            found.update(dict.fromkeys(WORD.findall(f"{self.questions[row]} {self.solutions[row]} {given}")))
         for fact in self.facts():
-            found.update(dict.fromkeys(fact.text.split()))
+            found.update(dict.fromkeys(WORD.findall(fact.text)))
         return found
 
     @cached_property

@@ -24,7 +24,7 @@ def words(text: str) -> str:
 
 
 def texts(values: Sequence[Any], what: str, place: Callable[[int], str], where: str) -> list[str]:
-    """The values of a column as text, empty where there is none.
+    """The values of a column as text, with its line breaks and spaces; empty where there are no words.
 
     Args:
         what: the values are, for messages.
@@ -40,7 +40,7 @@ def texts(values: Sequence[Any], what: str, place: Callable[[int], str], where: 
             text = value if type(value) is str else spelled(value, whole=whole)
             if not text.isascii():
                 text.encode()
-            out.append(words(text))
+            out.append(text if text.split() else "")
         except UnicodeEncodeError:
             what = f"the {what} of {place(number)} holds half a character, an unpaired surrogate"
             raise UserError(what, where=where, hint="mend the text") from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
-from ..tasks.example import SPLITS, Example, Task
+from ..tasks.example import SPLITS, WORD, Example, Task
 from .rules import NOISE_RATE, Findings, built, class_rules
 
 
@@ -109,11 +109,12 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
     shown = repr(example.text)
     for what in ("prompt", "answer"):
         text = getattr(example, what)
+        joined = example.joined and text != " ".join(text.split())
         found.rule(
-            bool(text) and text == " ".join(text.split()),
+            bool(text.split()) and not joined,
             f"{what} in words",
             repr(text),
-            "write words separated by single spaces, and none at the ends",
+            "write words; where they are to be joined, separated by single spaces and with none at the ends",
         )
     found.rule(
         set(example.positions) == set(first.positions),
@@ -245,7 +246,7 @@ def _word_rules(found: Findings, task: Task, examples: Sequence[Example]) -> Non
     facts = list(task.facts())
     known = set(task.words())
     for example in (*examples, *facts[:200]):
-        missing = [word for word in example.text.split() if word not in known]
+        missing = [word for word in WORD.findall(example.text) if word not in known]
         if not found.rule(
             not missing, "words", f"{missing[:3]} of {example.text!r} are missing", "add them to `words`"
         ):
@@ -262,7 +263,10 @@ def _word_rules(found: Findings, task: Task, examples: Sequence[Example]) -> Non
         ids = [*row.tolist(), *target[target != -100].tolist()[-1:]]
         text = " ".join(tokenizer.decode([i for i in ids if i != tokenizer.pad_token_id]).split())
         found.rule(
-            text == example.text, "round trip", f"{example.text!r} comes back as {text!r}", "use plain words in prompts"
+            text == " ".join(example.text.split()),
+            "round trip",
+            f"{example.text!r} comes back as {text!r}",
+            "use plain words in prompts",
         )
 
 

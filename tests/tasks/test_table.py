@@ -58,7 +58,7 @@ def test_every_format_gives_the_same_examples(tmp_path: Path, suffix: str) -> No
     made = task(write(tmp_path / f"rows{suffix}"))
     assert len(made) == 100
     example = made.example(37)
-    assert (example.prompt, example.answer, example.group) == ("what is 3 plus 7 ?", "10", "p3")
+    assert (example.prompt, example.answer, example.group) == ("what is 3 plus  7 ?", "10", "p3")
     assert example.intermediates == {"carry": "1"}
     assert example.prompt[slice(*example.positions["a"])] == "3"
     assert made.example(4).answer == "04"  # a leading zero is part of an answer
@@ -82,9 +82,7 @@ def test_splits_that_the_files_make_are_kept_apart(tmp_path: Path) -> None:
     made = task(tmp_path / "rows")
     parts = made.split({"train": 60, "selection": 10, "validation": 0.2}, 5)
     assert {name: len(part) for name, part in parts.items()} == {"train": 60, "selection": 10, "validation": 20}
-    assert sorted(made.example(i).prompt for i in parts["selection"]) == [
-        " ".join(row["question"].split()) for row in ROWS[70:80]
-    ]
+    assert sorted(made.example(i).prompt for i in parts["selection"]) == [row["question"] for row in ROWS[70:80]]
     with pytest.raises(UserError, match="has 10 rows, not 11"):
         made.split({"train": 60, "selection": 11, "validation": 20}, 0)
 
@@ -243,3 +241,18 @@ def test_a_table_has_the_questions_out_of_distribution_that_a_file_holds(tmp_pat
     assert {made.place(i).split()[-1] for i in parts["ood"]} == {"ood.csv"}
     with pytest.raises(UserError, match="'ood' has 12 rows, not 13"):
         made.split({**sizes, "ood": 13}, 0)
+
+
+def test_text_keeps_its_line_breaks_and_spaces(tmp_path: Path) -> None:
+    rows = [{"q": f"def f(x):\n    return x + {i}\nf ( 3 , {i} ) ==\n", "a": f" {i}  or {i + 1}\n"} for i in range(12)]
+    made = Table(TableParameters(str(write(tmp_path / "rows.jsonl", rows)), prompt="q", answer="a"), 0)
+    example = made.example(3)
+    assert example.prompt == rows[3]["q"] and not example.joined
+    assert example.answer == "3  or 4"  # what surrounds an answer is no part of it
+    assert {"f", "(", ")", "==", "or", "3", "4"} <= set(made.words())
+
+
+def test_answers_that_differ_in_white_space_alone_are_refused(tmp_path: Path) -> None:
+    rows = [{"q": f"q{i}", "a": "north west" if i % 2 else "north  west"} for i in range(6)]
+    with pytest.raises(UserError, match="answers .* differ in white space alone, in row 1 of rows"):
+        Table(TableParameters(str(write(tmp_path / "rows.jsonl", rows)), prompt="q", answer="a"), 0)

@@ -86,7 +86,7 @@ class Broken(Addition):
     ("change", "rule"),
     [
         (lambda e: {"answer": random.choice(["0 0", "1 1"])}, "determinism"),
-        (lambda e: {"prompt": e.prompt + " "}, "prompt in words"),
+        (lambda e: {"prompt": e.prompt + " ", "joined": True}, "prompt in words"),
         (lambda e: {"answer": "x"}, "answer among the answers"),
         (lambda e: {"positions": {"a0": (5, 5)}}, "position 'a0'"),
         (lambda e: {"positions": {"a0": (0, 1)}, "features": {"a0": "12"}}, "points at what it names"),
@@ -95,7 +95,7 @@ class Broken(Addition):
         (lambda e: {"intermediates": {**e.intermediates, "sum_0": "0"}}, "answer_if('sum_0') at the true value"),
         (lambda e: {"group": "all"}, "group"),
         (lambda e: {"intermediates": {f"sum_{e.prompt[0]}": "1"}}, "same intermediates everywhere"),
-        (lambda e: {"answer": e.answer + " "}, "answer in words"),
+        (lambda e: {"answer": e.answer + " ", "joined": True}, "answer in words"),
         (lambda e: {"prompt": "1 + 1 ="}, "unique prompts"),
     ],
 )
