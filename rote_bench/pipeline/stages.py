@@ -354,9 +354,10 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
     from ..models.weights import read
 
     place = Path(folder).expanduser()
-    if not place.is_dir():
+    if place.is_dir():
+        check_files(place, name=folder, where="--snapshot")
+    elif folder.startswith((".", "/", "~")):
         raise UserError(f"no folder {folder!r}", where="--snapshot")
-    check_files(place, name=folder, where="--snapshot")
     like = next(loaded.model.parameters())
     try:
         model: Any = read(

@@ -254,5 +254,5 @@ def test_text_keeps_its_line_breaks_and_spaces(tmp_path: Path) -> None:
 
 def test_answers_that_differ_in_white_space_alone_are_refused(tmp_path: Path) -> None:
     rows = [{"q": f"q{i}", "a": "north west" if i % 2 else "north  west"} for i in range(6)]
-    with pytest.raises(UserError, match="answers .* differ in white space alone, in row 1 of rows"):
+    with pytest.raises(UserError, match=r"answers .* differ in white space alone, in row 1 of rows"):
         Table(TableParameters(str(write(tmp_path / "rows.jsonl", rows)), prompt="q", answer="a"), 0)
