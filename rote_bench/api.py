@@ -205,7 +205,7 @@ def run_cells(
         return rate > 0 and (cell, 0.0) in cells and (cell.seeds, 0.0) not in done
 
     left = [(cell, rate) for cell, rate in cells if waits(cell, rate) or not known(recall, cell, rate)]
-    require_drawable(spec, [rate for _, rate in left], registry)
+    require_drawable(spec, [rate for _, rate in left], registry, asked=bool(noise_rates))
     if left:
         with undisturbed():
             try:

@@ -98,15 +98,18 @@ def cells_of(
     return asked, twins_first(asked, settings, also=twin)
 
 
-def require_drawable(spec: TaskSpec, rates: Sequence[float], registry: Registry) -> None:
+def require_drawable(spec: TaskSpec, rates: Sequence[float], registry: Registry, *, asked: bool = False) -> None:
     """See that the task can be made with each noise rate.
+
+    Args:
+        asked: whether the rates were asked for beside the task file.
 
     Raises:
         Faults: every reason why it cannot.
     """
     from .spec.preflight import check_drawable
 
-    faults = check_drawable(spec, registry, rates) if rates else []
+    faults = check_drawable(spec, registry, rates, "--noise-rate" if asked else None) if rates else []
     if faults:
         raise Faults(faults)
 
@@ -143,7 +146,7 @@ def expect_cells(
     registry = load_plugins(plugins)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     _, cells = cells_of(spec, model, noise_rates, seeds, registry, settings, twin=twin)
-    require_drawable(spec, [rate for _, rate in cells], registry)
+    require_drawable(spec, [rate for _, rate in cells], registry, asked=bool(noise_rates))
     done: dict[Seeds, record.Report] = {}
     found: dict[Path, Expected | None] = {}
     progress = progress or Progress()

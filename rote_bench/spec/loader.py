@@ -309,7 +309,9 @@ def _unique(faults: Sequence[Fault]) -> list[Fault]:
 def line(fault: UserError) -> tuple[str, int]:
     """For sorting: the file of a fault, then its line."""
     file, _, line = (fault.where or "").rpartition(":")
-    return (file, int(line)) if line.isdigit() else (fault.where or "", 0)
+    if not fault.where:
+        return "\uffff", 0  # of no place in particular
+    return (file, int(line)) if line.isdigit() else (fault.where, 0)
 
 
 def _located(source: Source, fault: Fault) -> UserError:

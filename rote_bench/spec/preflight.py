@@ -50,7 +50,7 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
             if spec.training.stop_at is not None:
                 early = "cells that end before their schedule does are compared with no twin"
                 remarks[f"{spec.place('training.stop_at')}: {early}"] = None
-            content = repr((spec.generator, spec.parameters, spec.splits, spec.noise, spec.seeds.data, spec.seeds.noise))
+            content = f"{data_of(spec)} {spec.noise.rates}"
             if content in looked_at:  # a profile of the recipe alone has the same data
                 return
             looked_at.add(content)
@@ -72,25 +72,40 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
     return Examined(list(faults.values()), [] if faults else list(remarks))
 
 
-def check_drawable(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None = None) -> list[UserError]:
+def data_of(spec: TaskSpec) -> str:
+    """What decides the labelled examples but for the noise rate: the same text for the same data."""
+    options = (spec.noise.kind, spec.noise.options)
+    return repr((spec.generator, spec.parameters, spec.source, spec.splits, options, spec.seeds.data, spec.seeds.noise))
+
+
+def check_drawable(
+    spec: TaskSpec, registry: Registry, rates: Sequence[float] | None = None, rates_at: str | None = None
+) -> list[UserError]:
     """Whether the task can be made, its splits fit it and the memory, no question stands twice, and wrong labels exist.
 
     At most ``SAMPLE`` examples of a split are labelled, and more only when those fail.
 
     Args:
         rates: noise rates instead of the spec's own.
+        rates_at: where those were asked for.
 
     Returns:
         The first fault, with the place of the key that causes it; empty when there is none.
     """
     try:
-        _drawn(spec, registry, rates, {})
+        _drawn(spec, registry, rates, {}, rates_at)
     except UserError as error:
         return [error]
     return []
 
 
-def _drawn(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None, made: dict[str, Task]) -> Task:
+def _drawn(
+    spec: TaskSpec,
+    registry: Registry,
+    rates: Sequence[float] | None,
+    made: dict[str, Task],
+    rates_at: str | None = None,
+) -> Task:
     """The task of a spec, found to be as ``check_drawable`` says.
 
     Args:
@@ -112,6 +127,8 @@ def _drawn(spec: TaskSpec, registry: Registry, rates: Sequence[float] | None, ma
         except UserError:  # a sample may lack what the whole has
             _draw(task, kind, spec, rates, rows)
     except UserError as error:
+        if rates_at is not None and error.where == "noise.rates":
+            raise UserError(error.what, where=rates_at, hint=error.hint) from None
         raise locate_fault(error, spec) from None
     return task
 

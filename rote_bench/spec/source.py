@@ -170,16 +170,16 @@ class _Composer:
     def document(self, events: Iterable[Any]) -> Any:
         import yaml
 
-        values = 0
-        for event in events:
-            values += 1
+        for values, event in enumerate(events):
             if values > 2 * MOST_VALUES:  # keys too
                 self.refuse(f"holds more than {MOST_VALUES:,} values", event)
             if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
                 self.refuse("is not YAML: expected one document, but found another document", event)
             elif isinstance(event, yaml.ScalarEvent):
                 tag = event.tag if event.tag not in (None, "!") else _TEXT
-                self.add(yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, event.style or None), event)
+                self.add(
+                    yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, event.style or None), event
+                )
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self.anchors:
                     self.refuse(f"is not YAML: there is no anchor {clipped(event.anchor)!r}", event)

@@ -19,7 +19,7 @@ from ..pipeline.settings import Settings
 from ..pipeline.twins import all_but_labels, compares_twin, waits
 from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
-from ..spec.preflight import check_drawable, locate_fault
+from ..spec.preflight import check_drawable, data_of, locate_fault
 from ..splits import rates_of
 from .definition import load
 
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from .definition import Block, Definition, TaskEntry
 
 GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Data of which cells are made, and all noise rates that they have; ``rates_at`` is where the first were given."""
+
+    spec: TaskSpec
+    rates: list[float]
+    rates_at: str | None
 
 
 @dataclass(frozen=True)
@@ -117,11 +126,12 @@ def plan(
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
 
     faults: dict[str, UserError] = {}
+    asked: dict[str, Asked] = {}
     jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int, bool]]] = {}
     for number, block in enumerate(definition.blocks):
         models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
         for entry in block.tasks:
-            specs = _specs(entry, block, definition.file, registry, base.limit, faults)
+            specs = _specs(entry, block, definition.file, registry, base.limit, faults, asked)
             for (model, place), (turn, (spec, rates)) in product(models, enumerate(specs)):
                 for made in (job(spec, model, rate) for rate in rates):
                     here = (entry.place, place)
@@ -129,6 +139,8 @@ def plan(
                     if first is not made:
                         fault = _twice(made, here, there)
                         faults.setdefault(f"{fault.where} {fault.hint}", fault)
+    for each in asked.values():
+        _holds(partial(_check_drawable, each, registry), faults)
     found = _paired([made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))], registry)
     for made in found:
         if made.twin is None and made.rate and made.spec.training.schedule.settle == "twin":
@@ -176,6 +188,13 @@ def validate_file(path: Path, registry: Registry) -> list[UserError]:
     return []
 
 
+def _check_drawable(asked: Asked, registry: Registry) -> None:
+    """Whether a task can be made with all noise rates that the sweep asks for."""
+    faults = check_drawable(asked.spec, registry, asked.rates or None, asked.rates_at)
+    if faults:
+        raise Faults(faults)
+
+
 def _holds(check: Callable[[], None], faults: dict[str, UserError]) -> bool:
     """Whether a check raises nothing; its faults are kept, each once."""
     try:
@@ -202,7 +221,13 @@ def _check_model(name: str, place: str, registry: Registry) -> None:
 
 
 def _specs(
-    entry: TaskEntry, block: Block, file: Path, registry: Registry, limit: int | None, faults: dict[str, UserError]
+    entry: TaskEntry,
+    block: Block,
+    file: Path,
+    registry: Registry,
+    limit: int | None,
+    faults: dict[str, UserError],
+    asked: dict[str, Asked],
 ) -> list[tuple[TaskSpec, tuple[float, ...]]]:
     """A task with each of the block's seeds, and its noise rates; none when it has faults."""
     found: list[tuple[TaskSpec, tuple[float, ...]]] = []
@@ -224,9 +249,8 @@ def _specs(
                 raise UserError(what, where=entry.place, hint=error.hint) from None
             raise
         specs = [spec.replace(seeds=seeds) for seeds in block.seeds or (spec.seeds,)]
-        wrong = check_drawable(specs[0], registry, block.rates)
-        if wrong:
-            raise Faults(wrong)
+        data = asked.setdefault(data_of(specs[0]), Asked(specs[0], [], block.rates_at if block.rates else None))
+        data.rates.extend(block.rates or specs[0].noise.rates)
         try:
             found.extend([(each, rates_of(each, registry, block.rates or (), limit=limit)) for each in specs])
         except UserError as error:

@@ -19,7 +19,6 @@ from ..spec.model import Seeds, too_close
 from ..spec.options import Fault, OptionFaults, build, describe, shown
 from ..spec.source import Path_, Source, read
 
-
 MOST_CELLS = 10_000
 
 
@@ -71,12 +70,14 @@ class Block:
     Attributes:
         models: names with their places.
         rates, seeds: each task's own when None.
+        rates_at: where the rates stand.
     """
 
     tasks: tuple[TaskEntry, ...]
     models: tuple[tuple[str, str], ...]
     rates: tuple[float, ...] | None
     seeds: tuple[Seeds, ...] | None
+    rates_at: str
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _block(source: Source, data: Mapping[str, Any], at: Path_, wrong: list[UserE
 
     tasks, tasks_at = find("tasks")
     models, models_at = find("models")
-    rates, seeds = find("noise_rates")[0], find("seeds")[0]
+    (rates, rates_at), seeds = find("noise_rates"), find("seeds")[0]
     shared: list[Path_] = [("overrides",)] if not at else [("overrides",), (*at, "overrides")]
     entries = []
     for i, entry in enumerate(tasks):
@@ -197,6 +198,7 @@ def _block(source: Source, data: Mapping[str, Any], at: Path_, wrong: list[UserE
         models=tuple((name, source.where((*models_at, i))) for i, name in enumerate(models)),
         rates=None if rates is None else tuple(rate + 0.0 for rate in rates),
         seeds=None if seeds is None else _seeds(seeds),
+        rates_at=source.where(rates_at),
     )
 
 
@@ -210,7 +212,7 @@ def _too_many(data: Mapping[str, Any]) -> Fault | None:
         total += math.prod(map(len, (merged["tasks"], merged["models"], rates, *lists)))
     if total <= MOST_CELLS:
         return None
-    return Fault((), f"asks for {total:,} cells or more, and a sweep has {MOST_CELLS:,} at most", "write several sweeps")
+    return Fault((), f"asks for {total:,} cells, and a sweep has {MOST_CELLS:,} at most", "write several sweeps")
 
 
 def _at(data: Any, path: Path_) -> Any:
