@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+LONGEST = 2000  # letters of a message; what it names may be of any length
 MOST = 100  # faults that are told, and letters of a name to which a near one is looked for
 
 
@@ -32,7 +33,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         place = f"{self.where}: " if self.where else ""
         advice = f" ({self.hint})" if self.hint else ""
-        return " ".join(f"{place}{self.what}{advice}".split())
+        return clipped(" ".join(f"{place}{self.what}{advice}".split()), LONGEST)
 
 
 class Faults(UserError):

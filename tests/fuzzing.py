@@ -89,7 +89,7 @@ def changed(data: Any, rng: random.Random) -> Any:
             case 2 if isinstance(place, dict):
                 place[rng.choice(KEYS)] = copy.deepcopy(rng.choice(VALUES))
             case 3 if isinstance(place[last], int | float) and not isinstance(place[last], bool):
-                place[last] = place[last] * rng.choice((0, -1, 0.5, 2, 10, 1000, 10**9))
+                place[last] = place[last] * rng.choice((0, -1, 2, 10, 1000, 10**9))
             case _:
                 place[last] = copy.deepcopy(rng.choice(VALUES))
         if not data:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..errors import UserError, did_you_mean
+from ..errors import UserError, clipped, did_you_mean
 from ..paths import exists, of_user
 from .example import SPLITS
 from .files import ENDINGS, Rows, Wanted, kind_of, read_rows, stem_of, why_not
@@ -172,6 +172,8 @@ def _named(file: PurePath, *, alone: bool, asked: bool) -> tuple[str, str | None
     role = role_of(" ".join((*file.parts[:-1], stem)))
     if start in SPLITS or (start in ROLES and role is not None):
         return start, role
+    if role is not None and role_of(stem) is None:  # its folder says it
+        return next(part for part in file.parts if role_of(part) == role), role
     return ("train" if alone and role is None else stem), role
 
 
@@ -210,7 +212,7 @@ def check_columns(part: Part, wanted: Iterable[tuple[str, str]], key_of_path: st
             if column not in rows.names:
                 shown = ", ".join(rows.names[:12]) + (", ..." if len(rows.names) > 12 else "")
                 raise UserError(
-                    f"the rows of {rows.name} have no column {column!r}; they have {shown[:400]}",
+                    f"the rows of {rows.name} have no column {clipped(column)!r}; they have {shown[:400]}",
                     where=f"parameters.{key}",
                     hint=did_you_mean(column, rows.names[:200]),
                 )

@@ -236,11 +236,11 @@ class Table(Task):
             rows = [index for part in home for index in self._indices(part)]
             counts = [s if isinstance(s := sizes[name], int) else int(s * len(self)) for name in names]
             if min(counts) < 1 or sum(counts) > len(rows):
-                short = names[counts.index(min(counts))] if min(counts) < 1 else names[-1]
-                what = " and ".join(f"{n}" for n in counts)
-                of = f"the split {names[0]!r} has" if home == (names[0],) and len(names) == 1 else None
-                from_ = of or f"{' and '.join(names)} are drawn from {' and '.join(home)}, which has"
-                raise UserError(f"{from_} {len(rows)} rows, not {what}", where=f"splits.{short}")
+                own = f"the split {names[0]!r} is" if len(names) == 1 else f"{' and '.join(names)} are"
+                own = own[:-2] + "has" if home == (*names,) else f"{own} drawn from {' and '.join(home)}, which has"
+                short = next((name for name, n in zip(names, counts, strict=True) if n < 1), names[-1])
+                wanted = " and ".join(map(str, counts))
+                raise UserError(f"{own} {len(rows)} rows, not {wanted}", where=f"splits.{short}")
             drawn = random.Random(f"split-{seed}-{'-'.join(names)}").sample(range(len(rows)), sum(counts))
             for name, count in zip(names, counts, strict=True):  # files may be sorted
                 out[name], drawn = [rows[i] for i in drawn[:count]], drawn[count:]

@@ -7,6 +7,7 @@ import resource
 import time
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 
@@ -27,6 +28,16 @@ diagnostics: [learning_dynamics, logit_lens: {}]
 profiles:
   other: {seeds: {data: 3}, parameters: {group: b}}
 """
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is no file would be looked for on the hub."""
+
+    def load_dataset(*given: object) -> None:
+        raise ConnectionError("no network in this test")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
 
 def pool(folder: Path) -> list[object]:
