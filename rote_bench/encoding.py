@@ -261,7 +261,7 @@ def _tokenize(
             if tokenizer.unk_token_id in tokens:
                 raise _unknown(text, text[slice(*spans[tokens.index(tokenizer.unk_token_id)])], tokenizer)
     starts = [
-        next((i for i, (_, stop) in enumerate(row) if stop > len(r.text)), len(row))
+        next((i for i, (_, stop) in enumerate(row) if stop > r.end), len(row))
         for row, r in zip(offsets, rendered, strict=True)
     ]
 
@@ -321,10 +321,12 @@ def _unknown(text: str, word: str, tokenizer: PreTrainedTokenizerBase | None = N
     if tokenizer is not None and word == tokenizer.unk_token:
         return UserError(
             f"the tokenizer reserves {word!r}, which is in {text!r}, for what it does not know",
+            where="--model",
             hint="spell it otherwise in the text",
         )
-    hint = "add it to the task's words(), or choose a model whose tokenizer knows it"
-    return UserError(f"the tokenizer does not know {word!r} of {text!r}", hint=hint)
+    where = None if tokenizer is None else "--model"
+    hint = "add it to the task's words()" if tokenizer is None else "choose a model whose tokenizer knows it"
+    return UserError(f"the tokenizer does not know {word!r} of {text!r}", where=where, hint=hint)
 
 
 def _last_word(prompt: str, span: Span) -> int:

@@ -22,6 +22,7 @@ from .rendering import End, ask_for_end, end_asked, how_ended
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from .noise import Labelled
     from .splits import Data
     from .tasks.example import Example, Task
 
@@ -157,6 +158,28 @@ def check_fits(
                     where=where,
                     hint="keep one of them, or choose a model whose tokenizer tells them apart",
                 )
+
+
+def check_prompts(tokenizer: PreTrainedTokenizerBase, part: Labelled, *, where: str) -> None:
+    """Whether a question has the same tokens before its wrong label as before its answer, which are compared there.
+
+    Raises:
+        UserError: naming the question, where a token joins the end of it with what follows.
+    """
+    rows = [i for i, (e, label) in enumerate(zip(part.examples, part.labels, strict=True)) if label != e.answer]
+    if not rows:
+        return
+    examples, labels = [part.examples[i] for i in rows], [part.labels[i] for i in rows]
+    both = [encode(tokenizer, examples, answers, named=False) for answers in (None, labels)]
+    for i, example in enumerate(examples):
+        one, other = (e.input_ids[i, : int(e.positions["last"][i]) + 1].tolist() for e in both)
+        if one != other:
+            raise UserError(
+                f"the tokenizer reads the question {example.prompt!r} differently before {example.answer!r} and before"
+                f" {labels[i]!r}",
+                where=where,
+                hint="let the question end with a word or a sign, without white space behind it",
+            )
 
 
 def _positions(model: Any) -> int | None:

@@ -25,6 +25,11 @@ class Rendered:
     text: str
     moved: tuple[int, ...] | None = None
 
+    @property
+    def end(self) -> int:
+        """Where the answer's part begins: spaces at the end go with it, as one that is put between them does."""
+        return len(self.text.rstrip(" "))
+
     def then(self, answer: Rendered) -> str:
         """An answer behind a prompt: one space apart, unless white space is there already."""
         beside = (self.text[-1:], answer.text[:1])

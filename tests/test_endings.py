@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedT
 
 import rote_bench
 from rote_bench.encoding import IGNORED, build_tokenizer, encode, first_difference, seen
-from rote_bench.endings import check_fits, reading, settle
+from rote_bench.endings import check_fits, check_prompts, reading, settle
 from rote_bench.errors import UserError
 from rote_bench.evaluation import decode, matches
 from rote_bench.noise import Labelled
@@ -207,6 +207,23 @@ def test_what_is_shown_is_what_is_fed() -> None:
     encoded = encode(tokenizer, [example], named=False)
     assert shown["ids"][:-1] == encoded.input_ids[0].tolist()
     assert shown["ids"][-shown["scored"] :] == encoded.targets[0][encoded.targets[0] != IGNORED].tolist()
+
+
+def joining() -> Any:
+    """A tokenizer that has a token for a line break with an ``a`` behind it, and for a space with a ``b``."""
+    pieces = {piece: i for i, piece in enumerate(["<s>", "q", "\n", " ", "a", "b", "\na", " b", "c"])}
+    core = Tokenizer(models.BPE(pieces, [("\n", "a"), (" ", "b")]))
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<s>")
+
+
+def test_a_question_whose_end_is_read_with_its_answer_is_refused() -> None:
+    part = Labelled((Example("q\n", "a"), Example("q", "b")), ("b", "b"), (0,))
+    with pytest.raises(UserError, match=r"question 'q\\n' differently before 'a' and before 'b'"):
+        check_prompts(joining(), part, where="--model")
+    spaced = Labelled((Example("q ", "b"), Example("q", "b")), ("c", "c"), (0, 1))
+    check_prompts(joining(), spaced, where="--model")  # a space goes with what follows
+    assert targets(joining(), spaced.examples[0], "b") == [" b"]
+    assert targets(joining(), spaced.examples[0], "c") == [" ", "c"] == targets(joining(), spaced.examples[1], "c")
 
 
 TABLE = """

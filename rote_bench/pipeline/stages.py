@@ -70,7 +70,7 @@ def few(taught: int, asked: int, least: int) -> Iterator[str]:
 def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) -> tuple[LoadedModel, Any]:
     """The model and the tokenizer of its inputs: its own, or the task's."""
     from ..encoding import build_tokenizer, encode
-    from ..endings import check_fits, settle
+    from ..endings import check_fits, check_prompts, settle
     from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
@@ -107,6 +107,8 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     loaded: LoadedModel = provider.load(request)
     if loaded.tokenizer is not None:
         ending = settle(loaded.tokenizer, task, data, where="--model", taught=cell.settings.train)
+        for _, part in data:
+            check_prompts(loaded.tokenizer, part, where="--model")
     elif alike is not None:
         raise alike
     check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")
