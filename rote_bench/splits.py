@@ -167,7 +167,8 @@ def check_questions(
                 )
             seen[example.prompt] = split, index
             positions = example.positions if positions is None else positions
-            _check_positions(example, positions, task.place(index))
+            if example.positions or positions:
+                _check_positions(example, positions, task.place(index))
     for number, fact in enumerate(facts):
         if fact.prompt in seen:
             split, index = seen[fact.prompt]

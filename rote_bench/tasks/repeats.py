@@ -33,6 +33,9 @@ def keep(
         UserError: when none may stand twice, naming the two places.
     """
     rows: dict[str, list[int]] = {}
+    order = list(order)
+    if len({_composed(questions[row]) for row in order}) == len(order):
+        return ()
     for row in order:
         rows.setdefault(_composed(questions[row]), []).append(row)
     several = [same for same in rows.values() if len(same) > 1]
@@ -66,6 +69,10 @@ def check_alike(
     Raises:
         UserError: naming two rows.
     """
+    rows = list(rows)
+    distinct = {text for row in rows for text in (answers[row], given[row] if given is not None else "")}
+    if len({_composed(text) for text in distinct}) == len(distinct):
+        return
     forms: dict[str, tuple[str, int]] = {}
     for row in rows:
         for text in (answers[row], given[row] if given is not None else ""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ ROLES: Mapping[str, str] = {
 }
 # What tells of a dataset and is no part of it.
 BESIDE = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+
+
+MOST_FILES = 5000
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,10 @@ def read_parts(path: str, config: str | None, wanted: Wanted, key: str) -> dict[
 
 
 def _of_files(place: Path, wanted: Wanted, path: str) -> dict[str, Part]:
-    files = [place] if not place.is_dir() else sorted(f for f in place.rglob("*") if _counts(f, place))
+    inside_it = _files_of(place, path) if place.is_dir() else []
+    files = [f for f in inside_it if kind_of(f) is not None and f.name not in BESIDE] if place.is_dir() else [place]
     if not files or (files == [place] and kind_of(place) is None):
-        other = why_not(place) or next(filter(None, map(why_not, sorted(place.rglob("*")))), None)
+        other = why_not(place) or next(filter(None, map(why_not, inside_it)), None)
         raise other or UserError(f"{path!r} holds no rows", hint=f"files end with {ENDINGS}, packed with .gz or not")
     if len({kind_of(f) for f in files}) > 1:
         raise UserError(f"cannot tell which of {', '.join(f.name for f in files[:4])} to read", hint="name one file")
@@ -153,10 +158,21 @@ def _of_files(place: Path, wanted: Wanted, path: str) -> dict[str, Part]:
     }
 
 
-def _counts(file: Path, folder: Path) -> bool:
-    """Whether a file of a folder is one of its tables."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and kind_of(file) is not None and file.name not in BESIDE and file.is_file()
+def _files_of(folder: Path, path: str) -> list[Path]:
+    """The files in and below a folder that are not hidden, sorted.
+
+    Raises:
+        UserError: when there are so many that it can be no folder of tables.
+    """
+    found: list[Path] = []
+    folders = 0
+    for above, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        found += (Path(above) / name for name in names if not name.startswith("."))
+        folders += 1
+        if len(found) + folders > MOST_FILES:
+            raise UserError(f"{path!r} holds more than {MOST_FILES:,} files", hint="name the folder of the tables")
+    return sorted(file for file in found if file.is_file())
 
 
 def _named(file: PurePath, *, alone: bool, asked: bool) -> tuple[str, str | None]:

@@ -89,6 +89,7 @@ class Table(Task):
         self._columns: dict[str, list[str]] = {}
         self.starts = dict(zip(self.parts, accumulate(map(len, self.parts.values()), initial=0), strict=False))
         self._begins, self._in_order = list(self.starts.values()), list(self.parts.values())
+        self._nested = {name for part in self._in_order for rows in part.files for name in rows.columns} & {*NESTED}
         self.questions = self._texts("prompt", parameters.prompt, missing="question")
         self.solutions = self._texts("answer", parameters.answer, missing="answer")
         self.given = self._texts("noisy label", parameters.noisy) if parameters.noisy else None
@@ -177,7 +178,10 @@ class Table(Task):
         spans = self._nested_spans(part, number)
         for column in p.positions:
             spans[column] = self._span(prompt, column.strip(), row)
-        own = self._column("group", p.group)[row] if p.group else _plain(part.column("group")[number])
+        if p.group:
+            own = self._column("group", p.group)[row]
+        else:
+            own = _plain(part.column("group")[number]) if "group" in self._nested else ""
         return Example(
             prompt=prompt,
             answer=self.solutions[row],
@@ -190,7 +194,9 @@ class Table(Task):
 
     def _nested_spans(self, part: Part, number: int) -> dict[str, Span]:
         """Positions of a column that holds a mapping, as exported tasks have."""
-        nested = part.column("positions")[number] if "positions" not in self.parameters.positions else None
+        if "positions" not in self._nested or "positions" in self.parameters.positions:
+            return {}
+        nested = part.column("positions")[number]
         spans: dict[str, Span] = {}
         for position, span in nested.items() if isinstance(nested, Mapping) else ():
             if span is not None:
@@ -219,7 +225,7 @@ class Table(Task):
         """Values of the named columns, or of a column that holds a mapping, as exported tasks have."""
         if columns:
             return {name: self._column(key, name.strip())[row] for name in columns}
-        nested = part.column(key)[number]
+        nested = part.column(key)[number] if key in self._nested else None
         return {k: _plain(v) for k, v in nested.items() if v is not None} if isinstance(nested, Mapping) else {}
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
@@ -288,10 +294,9 @@ class Table(Task):
         return found
 
     def words(self) -> Iterable[str]:
-        found: dict[str, None] = {}
-        for row in self.kept:
-            given = self.given[row] if self.given is not None else ""
-            found.update(dict.fromkeys(WORD.findall(f"{self.questions[row]} {self.solutions[row]} {given}")))
+        given = self.given or [""] * len(self.questions)
+        rows = (f"{self.questions[row]} {self.solutions[row]} {given[row]}" for row in self.kept)
+        found = dict.fromkeys(WORD.findall(" ".join(rows)))
         for fact in self.facts():
             found.update(dict.fromkeys(WORD.findall(fact.text)))
         return found

@@ -34,7 +34,7 @@ def texts(values: Sequence[Any], what: str, place: Callable[[int], str], where: 
         UserError: naming the first row whose value is no text.
     """
     whole = are_whole(values)
-    out = []
+    out: list[str] = []
     for number, value in enumerate(values):
         try:
             text = value if type(value) is str else spelled(value, whole=whole)

@@ -79,5 +79,5 @@ def test_some_sweep_files(registry: Registry, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_many_sweep_files(registry: Registry, tmp_path: Path) -> None:
     good, slowest = trial(1000, tmp_path, registry)
-    assert 50 < good < 950
+    assert 20 < good < 980
     print(f"{good} of 1000 accepted; the slowest took {slowest:.2f} s")
