@@ -165,11 +165,9 @@ def _files_of(folder: Path, path: str) -> list[Path]:
         UserError: when there are so many that it can be no folder of tables.
     """
     found: list[Path] = []
-    folders = 0
-    for above, below, names in os.walk(folder):
+    for folders, (above, below, names) in enumerate(os.walk(folder)):
         below[:] = sorted(name for name in below if not name.startswith("."))
         found += (Path(above) / name for name in names if not name.startswith("."))
-        folders += 1
         if len(found) + folders > MOST_FILES:
             raise UserError(f"{path!r} holds more than {MOST_FILES:,} files", hint="name the folder of the tables")
     return sorted(file for file in found if file.is_file())
