@@ -90,6 +90,7 @@ class Table(Task):
         self.starts = dict(zip(self.parts, accumulate(map(len, self.parts.values()), initial=0), strict=False))
         self._begins, self._in_order = list(self.starts.values()), list(self.parts.values())
         self._nested = {name for part in self._in_order for rows in part.files for name in rows.columns} & {*NESTED}
+        self._bare = not self._nested and len(parameters.named()) == 2  # nothing but questions and answers
         self.questions = self._texts("prompt", parameters.prompt, missing="question")
         self.solutions = self._texts("answer", parameters.answer, missing="answer")
         self.given = self._texts("noisy label", parameters.noisy) if parameters.noisy else None
@@ -175,6 +176,8 @@ class Table(Task):
         row = self.kept[index]
         part, number = self._row(row)
         prompt = self.questions[row]
+        if self._bare:
+            return Example(prompt, self.solutions[row], group=f"{part.name} {number}")
         spans = self._nested_spans(part, number)
         for column in p.positions:
             spans[column] = self._span(prompt, column.strip(), row)
