@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from rote_bench.cli import main
 
-BROKEN = {
+BROKEN: dict[str, Callable[[str], str]] = {
     "cut short": lambda text: text[:-30],
     "deep": lambda text: text.replace('"anatomy":', '"deep": ' + "[" * 990 + "]" * 990 + ', "anatomy":', 1),
     "deeper": lambda text: "[" * 100_000,
