@@ -171,6 +171,7 @@ class _Composer:
         import yaml
 
         for values, event in enumerate(events):
+            start: Any = event.start_mark  # one parser has marks of its own
             if values > 2 * MOST_VALUES:  # keys too
                 self.refuse(f"holds more than {MOST_VALUES:,} values", event)
             if isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
@@ -182,12 +183,12 @@ class _Composer:
                 )
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self.anchors:
-                    self.refuse(f"is not YAML: there is no anchor {clipped(event.anchor)!r}", event)
+                    self.refuse(f"is not YAML: there is no anchor {clipped(str(event.anchor))!r}", event)
                 self.add(self.anchors[event.anchor])
             elif isinstance(event, yaml.SequenceStartEvent | yaml.MappingStartEvent):
                 kind = yaml.SequenceNode if isinstance(event, yaml.SequenceStartEvent) else yaml.MappingNode
                 tag = event.tag if event.tag not in (None, "!") else _TEXT
-                node = kind(tag, [], event.start_mark, event.end_mark)
+                node = kind(tag, [], start, None)
                 self.add(node, event)
                 self.open.append((node, []))
                 if len(self.open) > DEEPEST + 1:
