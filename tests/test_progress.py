@@ -103,7 +103,7 @@ def test_whoever_hears_it_progress_never_fails(monkeypatch: pytest.MonkeyPatch, 
     progress.warn("é")
     progress.step(1, 2)
     if isinstance(stream, io.TextIOWrapper):
-        assert stream.buffer.getvalue().splitlines()[:2] == [rb"\u6a21\u578b", rb"warning: \xe9"]  # type: ignore[attr-defined]
+        assert stream.buffer.getvalue().splitlines()[:2] == [rb"\u6a21\u578b", rb"warning: \xe9"]
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)

@@ -272,7 +272,7 @@ def test_words_that_a_terminal_has_no_letters_for_are_spelt(monkeypatch: pytest.
     streams.say("模型 a")
     streams.dump({"title": "模型"})
     streams.flush()
-    said = out.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    said = out.buffer.getvalue().decode(encoding)
     line, _, rest = said.partition("\n")
     assert line == r"\u6a21\u578b a" and json.loads(rest) == {"title": "模型"}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -52,8 +54,6 @@ def test_without_an_address_a_cluster_is_started_whatever_the_environment_says(m
 
 
 def test_a_token_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     asked(monkeypatch, None)
     assert os.environ["RAY_AUTH_MODE"] == "token" and len(os.environ["RAY_AUTH_TOKEN"]) == 64
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
@@ -64,11 +64,11 @@ def test_a_token_needs_no_home(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_sockets_in_a_deep_folder_have_names_that_are_too_long(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: "/tmp")
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: "/tmp")
     assert "_temp_dir" not in asked(monkeypatch, None)
-    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path / ("d" * 60)))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / ("d" * 60)))
     assert len(asked(monkeypatch, None)["_temp_dir"]) <= cluster.SHORT
-    monkeypatch.setattr(cluster.os, "access", lambda *unused: False)
+    monkeypatch.setattr(os, "access", lambda *unused: False)
     with pytest.raises(UserError, match="TMPDIR: Ray needs a folder with a shorter name"):
         asked(monkeypatch, None)
 

@@ -60,14 +60,22 @@ def changed(change: Callable[[dict[str, Any]], object], path: Path) -> None:
     torch.save(state, path)
 
 
+def in_its_place(make: Callable[[Path], None]) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda p: p.write_bytes(b""),
     "garbage": lambda p: p.write_bytes(os.urandom(5000)),
     "text": lambda p: p.write_text("not a state"),
     "cut": lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]),
     "flipped": flipped,
-    "a folder": lambda p: (p.unlink(), p.mkdir()),
-    "a link to nothing": lambda p: (p.unlink(), p.symlink_to("nowhere")),
+    "a folder": in_its_place(lambda p: p.mkdir()),
+    "a link to nothing": in_its_place(lambda p: p.symlink_to("nowhere")),
     "another thing": lambda p: torch.save([1, 2], p),
     "another model": other_model,
     "no optimizer": partial(changed, lambda s: s.pop("optimizer")),
