@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import signal
@@ -60,7 +61,7 @@ def report_of(folder: Path) -> dict[str, Any]:
 
 
 def details(report: dict[str, Any]) -> dict[str, Any]:
-    found = {name: entry["details"] for name, entry in report["diagnostics"].items()}
+    found = {name: entry["details"] for name, entry in copy.deepcopy(report["diagnostics"]).items()}
     for point in found["learning_dynamics"]["curve"]:
         del point["seconds"]
     return found
