@@ -38,9 +38,7 @@ def command_line() -> str:
     lines += [
         "Flags may be written with underscores. Exit codes: 0 done, 1 a run failed or is incomplete, or a check found a"
     ]
-    lines += [
-        "difference, 2 the input is wrong, 3 a check found none and left something out, 130 interrupted, 143"
-    ]
+    lines += ["difference, 2 the input is wrong, 3 a check found none and left something out, 130 interrupted, 143"]
     lines += ["terminated. Results go to standard output, progress and messages to standard error.", ""]
     top = parser()
     verbs = top.get_default("subparsers")

@@ -178,9 +178,7 @@ class _Composer:
                 self.refuse("is not YAML: expected one document, but found another document", event)
             elif isinstance(event, yaml.ScalarEvent):
                 tag = event.tag if event.tag not in (None, "!") else _TEXT
-                self.add(
-                    yaml.ScalarNode(tag, event.value, event.start_mark, event.end_mark, event.style or None), event
-                )
+                self.add(yaml.ScalarNode(tag, event.value, start, None, event.style or None), event)
             elif isinstance(event, yaml.AliasEvent):
                 if event.anchor not in self.anchors:
                     self.refuse(f"is not YAML: there is no anchor {clipped(str(event.anchor))!r}", event)
