@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,11 +75,10 @@ def test_weights_that_are_cut_short_are_named(folder: Path, keep: float) -> None
 )
 def test_what_could_not_be_built_is_refused_at_once(folder: Path, changes: dict[str, object], says: str) -> None:
     configured(folder, **changes)
-    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(UserError, match=says) as raised:
         check(f"hf:{folder}", BUILT_IN)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 700
-    assert time.process_time() - start < 5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
