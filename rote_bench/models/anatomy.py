@@ -141,7 +141,7 @@ class Anatomy:
         s = self.structure
         if s.norm is None or s.unembedding is None:
             return self._replay(state)
-        logits: Tensor = self._modules[s.unembedding](self._modules[s.norm](state)) * s.scale
+        logits = _unembedded(self._modules[s.unembedding], self._modules[s.norm](state)) * s.scale
         return logits if s.soft_cap is None else s.soft_cap * torch.tanh(logits / s.soft_cap)
 
     def _replay(self, state: Tensor) -> Tensor:
@@ -271,7 +271,7 @@ def _lens(
                 continue
             if not torch.equal(norm.inputs, last.output) or norm.output.shape != unembedding.inputs.shape:
                 continue
-            raw = unembedding.module(norm.module(last.output))
+            raw = _unembedded(unembedding.module, norm.module(last.output))
             for scale, cap in _tails(model, raw, probe):
                 logits = raw * scale
                 if cap is not None:
@@ -286,6 +286,15 @@ def _lens(
     if probe.near(replayed.reshape(probe.logits.shape), probe.logits):
         return None, None, 1.0, None, Check(True, "by replay of what follows the last block")
     return None, None, 1.0, None, Check(False, "what follows the last block depends on more than its output")
+
+
+def _unembedded(head: nn.Module, state: Tensor) -> Tensor:
+    """Logits of a state, in the precision of the head: some models keep their residual stream in another."""
+    weight = getattr(head, "weight", None)
+    if isinstance(weight, Tensor) and weight.is_floating_point():
+        state = state.to(weight.dtype)
+    logits: Tensor = head(state)
+    return logits
 
 
 def _tails(model: Any, raw: Tensor, probe: Probe) -> list[tuple[float, float | None]]:

@@ -55,6 +55,20 @@ def test_the_lens_at_the_last_layer_is_the_model(model_type: str) -> None:
         assert torch.allclose(found.lens(states[Site(2, "block")]), logits, atol=1e-5)
 
 
+def test_the_lens_reads_a_residual_stream_of_another_precision_than_the_head() -> None:
+    """Mamba keeps its stream in float32 beside weights in bfloat16."""
+    small = {"layers": 3, "width": 32}
+    request = ModelRequest(
+        "mamba-nano", vocab_size=40, max_length=16, pad_token_id=0, dtype="bfloat16", overrides=small
+    )
+    found = Anatomy.of(FromConfig().load(request).model)
+    assert found.checks["lens"].ok
+    with torch.no_grad():
+        logits, states = capture(found, ids(1), [Site(2, "block")])
+        assert states[Site(2, "block")].dtype != logits.dtype == torch.bfloat16
+        assert torch.allclose(found.lens(states[Site(2, "block")]), logits, atol=1e-5)
+
+
 @each_type
 def test_putting_a_models_own_activations_back_changes_nothing(model_type: str) -> None:
     found = anatomy(model_type)
