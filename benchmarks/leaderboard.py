@@ -26,6 +26,7 @@ from benchmarks.timing import Table, arguments, finish
 from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
 from rote_bench.report import schema
+from rote_bench.report.record import DiagnosticEntry
 from rote_bench.spec.model import Seeds
 from rote_bench.statistics import wilson
 
@@ -62,6 +63,15 @@ class Cells:
         pyarrow.parquet.write_table(pyarrow.table(columns, schema=self.samples.schema), path)
         return path
 
+    def _with_losses(self, factor: float) -> dict[str, DiagnosticEntry]:
+        """The diagnostics, with a curve whose losses no other cell has: no training counts twice."""
+        found = dict(self.report.diagnostics)
+        for name, entry in found.items():
+            if isinstance(curve := entry.details.get("curve"), list):
+                varied = [{**p, "loss": p["loss"] * factor} if p.get("loss") else p for p in curve]
+                found[name] = replace(entry, details={**entry.details, "curve": varied})
+        return found
+
     def put(self, folder: Path, model: str, rate: float, seed: int) -> None:
         """Write another cell, and a sound one; what is not changed is shared with the given report."""
         report, seeds = self.report, Seeds.all(seed)
@@ -74,7 +84,11 @@ class Cells:
         right = round((given.value or 0.0) * given.n) - wrong
         e = wilson(right, given.n)
         accuracy = replace(given, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-        kept = tuple(a for a in report.artifacts if a.path != SAMPLES)
+        kept = tuple(
+            replace(a, sha256=digest([a.sha256, parts])) if a.path.endswith(".safetensors") else a
+            for a in report.artifacts
+            if a.path != SAMPLES
+        )
         (samples,) = (a for a in report.artifacts if a.path == SAMPLES)
         made = replace(
             report,
@@ -84,6 +98,7 @@ class Cells:
             task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
             identity=replace(report.identity, hash=digest(parts), parts=parts),
             metrics={**report.metrics, "validation_accuracy": accuracy},
+            diagnostics=self._with_losses(random.Random(f"{model}-{rate}-{seed}").uniform(0.9, 1.1)),
             artifacts=(*kept, replace(samples, sha256=sha256(answers), bytes=answers.stat().st_size)),
         )
         folder.mkdir(parents=True, exist_ok=True)

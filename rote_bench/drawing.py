@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import terminal
 from .errors import UserError
+from .paths import of_user
 from .plugins import Registry
 from .plugins import load as load_plugins
 from .progress import Progress
@@ -42,7 +43,7 @@ def plot(path: str | Path, *, plugins: Sequence[str | Path] = (), progress: Prog
     reports, unread = load_reports(path)
     for line in unread:
         progress.warn(line)
-    drawn = list(_over_seeds(Path(path), reports, registry, progress))
+    drawn = list(_over_seeds(of_user(path), reports, registry, progress))
     if not drawn:
         raise UserError(
             f"nothing to draw: no figure could be made of {len(reports)} reports",

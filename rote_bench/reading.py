@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from .errors import UserError
-from .paths import placed
+from .paths import of_user, placed
 from .plugins import load as load_plugins
 from .progress import Progress
 from .report import escape, write
@@ -91,7 +91,7 @@ def load_report(path: str | Path) -> Report:
     Raises:
         UserError: when it is missing, damaged or of another version.
     """
-    file = Path(path)
+    file = of_user(path)
     return Report(write.load_report(file), file if file.is_dir() else file.parent)
 
 
@@ -118,7 +118,7 @@ def load_reports(folder: str | Path) -> tuple[dict[str, Report], list[str]]:
 
 def is_folder_of_reports(path: str | Path) -> bool:
     """Whether a path is a folder of cells and not one of them."""
-    folder = Path(path)
+    folder = of_user(path)
     return folder.is_dir() and not (folder / write.FILE).is_file()
 
 
@@ -194,7 +194,7 @@ def save_html(path: str | Path, file: str | Path | None = None, *, plugins: Sequ
     Raises:
         UserError: when there is no report, or the file cannot be written or is not called as a page is.
     """
-    report = Path(path).expanduser()
+    report = of_user(path)
     place = placed(file) if file is not None else (report if report.is_dir() else report.parent) / write.PAGE
     if place.suffix.lower() not in (".html", ".htm"):  # a slip must not cost a report
         raise UserError("a page's name ends in .html", where=str(place))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..paths import of_user
 from ..writing import whole
 from . import escape, record
 from .schema import read as from_json
@@ -100,7 +101,7 @@ def load_report(path: str | Path) -> record.Report:
     Raises:
         UserError: when it is missing, not JSON, of another version or not valid.
     """
-    file = Path(path).expanduser()
+    file = of_user(path)
     if file.is_dir():
         file = file / FILE
     try:
@@ -192,4 +193,4 @@ def _whole(text: str) -> int:
 
 def find_reports(folder: str | Path) -> list[Path]:
     """All ``report.json`` files under a folder, sorted."""
-    return sorted(Path(folder).expanduser().rglob(FILE))
+    return sorted(of_user(folder).rglob(FILE))

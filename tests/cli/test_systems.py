@@ -40,7 +40,7 @@ sys.exit(main(sys.argv[1:]))
 def test_light_verbs_need_nothing_of_posix(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     write_json(tmp_path / "report" / "report.json", to_json(report({"validation_accuracy": 0.5})))
-    (tmp_path / "t.yaml").write_text("name: t\ngenerator: addition\nsplits: {train: 10, selection: 5, validation: 5}\n")
+    (tmp_path / "t.yaml").write_text("name: t\ngenerator: addition\nsplits: {train: 20, selection: 5, validation: 5}\n")
     (tmp_path / "s.yaml").write_text("name: s\ntasks: [t.yaml]\nmodels: [gpt2-nano]\n")
     given = [{"REPORT": str(tmp_path / "report"), "SWEEP": str(tmp_path / "s.yaml")}.get(a, a) for a in arguments]
     done = subprocess.run([sys.executable, "-c", BLOCKED, *given], capture_output=True, text=True, cwd=tmp_path)

@@ -25,7 +25,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
         (["run", "thr", "--model", "gpt2-nan"], "unknown model 'gpt2-nan' (sizes: nano"),
         ([*GOOD, "--noise-rate", "1.5"], "a noise rate must be at least 0 and below 1, not 1.5"),
         ([*GOOD, "--noise-rate", "-0.1"], "a noise rate must be"),
-        ([*GOOD, "--seed", "-1"], "a seed must be 0 or more"),
+        ([*GOOD, "--seed", "-1"], "a seed must be an integer from 0 to 4294967295"),
         ([*GOOD, "--profile", "compac"], "has no profile 'compac' (did you mean 'compact'?)"),
         ([*GOOD, "--limit", "1"], "--limit"),
         ([*GOOD, "--snapshot", "pre=FILE"], "--snapshot: a model that is trained makes its own (add --no-train)"),
@@ -71,7 +71,7 @@ def test_misused_flags_exit_two(arguments: list[str], capsys: pytest.CaptureFixt
 
 def test_validate_lists_every_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
-    good.write_text("name: t\ngenerator: addition\nsplits: {train: 10, selection: 5, validation: 5}\n")
+    good.write_text("name: t\ngenerator: addition\nsplits: {train: 20, selection: 5, validation: 5}\n")
     bad.write_text(
         "name: t\ngenerator: addition\nsplits: {train: 10}\nnoise: {rates: [2]}\nprofiles: {p: {titel: x}}\n"
     )
