@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -190,3 +191,34 @@ def test_code_counts_by_content(tmp_path: Path) -> None:
     first = of_code(tmp_path)
     (tmp_path / "own.py").write_text("a = 2")
     assert first is not None and of_code(tmp_path) not in (None, first)
+
+
+class Payload:
+    """What runs on unpickling."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("how", ["pickled", "pickle called safetensors", "model code", "tokenizer code"])
+def test_no_code_in_a_models_folder_runs_unasked(folder: Path, tmp_path: Path, how: str) -> None:
+    mark, weights = tmp_path / "ran", folder / "model.safetensors"
+    if how.endswith("code"):
+        (folder / "own.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Own: pass\n")
+        if how == "model code":
+            configured(folder, model_type="own", auto_map={"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Own"})
+        else:
+            file = folder / "tokenizer_config.json"
+            asked = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+            file.write_text(json.dumps({**json.loads(file.read_text()), **asked}))
+            (folder / "tokenizer.json").unlink()
+    else:
+        weights.unlink()
+        name = "pytorch_model.bin" if how == "pickled" else weights.name
+        (folder / name).write_bytes(pickle.dumps({"lm_head.weight": Payload(mark)}))
+    with pytest.raises(UserError) as raised:
+        load(folder)
+    assert "\n" not in str(raised.value) and not mark.exists()
