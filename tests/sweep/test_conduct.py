@@ -144,9 +144,9 @@ def test_a_worker_that_dies_harms_only_its_cell(
     jobs = broken(
         cell,
         killed=plugin(tmp_path, "killed", "print('out of words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)"),
-        left=plugin(tmp_path, "left", "os._exit(3)"),
+        left=plugin(tmp_path, "left", "import ctypes\nctypes.CDLL(None)._exit(3)"),
         raised=plugin(tmp_path, "raised", "raise RuntimeError('boom')"),
-        silent=plugin(tmp_path, "silent", "os.close(2)\nos._exit(0)"),
+        silent=plugin(tmp_path, "silent", "import ctypes\nos.close(2)\nctypes.CDLL(None)._exit(0)"),
     )
     killed, left, raised, silent = run(jobs, Local(workers=2, device="cpu"), registry)
     assert {s.state for s in (killed, left, raised, silent)} == {"failed"}
