@@ -80,8 +80,9 @@ $(LOWEST)/.installed: pyproject.toml
 		|| { echo "the installation failed: the message above names the package; is a package index reachable?" >&2; exit 1; }
 	@touch $@
 
+# old packages warn of each other
 test-lowest: $(LOWEST)/.installed
-	@$(LOWEST)/bin/python -m pytest
+	@$(LOWEST)/bin/python -m pytest -W default
 
 # the libraries to compare with
 $(VENV)/.peers: pyproject.toml constraints.txt | setup
