@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -27,14 +28,21 @@ def same(a: Any, b: Any) -> bool:
     return type(a) is type(b) and a == b
 
 
+# What transformers draws and how it sizes models is its own, and differs between its releases.
+OF_TRANSFORMERS = {"models", "diagnostics.memorization_reuse"}
+OLD = tuple(map(int, version("transformers").split(".")[:2])) < (5, 20)
+
+
 @pytest.mark.parametrize("room", sorted(ROOMS))
 def test_numbers_move_with_the_declared_version_alone(room: str) -> None:
-    version, compute = ROOMS[room]
+    declared, compute = ROOMS[room]
     known = GOLDEN.get(room, {"version": None})
-    assert known["version"] == version, f"write the numbers of version {version}: python -m tests.golden {room}"
+    assert known["version"] == declared, f"write the numbers of version {declared}: python -m tests.golden {room}"
+    if OLD and room in OF_TRANSFORMERS:
+        pytest.skip("another release of transformers draws other weights")
     found = json.loads(json.dumps(compute()))
     assert same(found, known["numbers"]), (
-        f"{room} gives other numbers than its version {version} did: raise that, write the new ones with"
+        f"{room} gives other numbers than its version {declared} did: raise that, write the new ones with"
         f" `python -m tests.golden`, and say in the changelog which numbers changed\n{found}\n{known['numbers']}"
     )
 
