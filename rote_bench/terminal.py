@@ -83,7 +83,7 @@ def fold(text: str, columns: int, indent: str = "", hang: str | None = None) -> 
             subsequent_indent=indent if hang is None else hang,
             break_on_hyphens=False,
         ) or [""]
-    return lines
+    return [line.rstrip() for line in lines]  # a space stays before a word that is broken
 
 
 def grid(header: Sequence[str], body: Rows, columns: int) -> str:
@@ -143,7 +143,7 @@ def _turned(header: Sequence[str], body: Rows, columns: int) -> Iterator[str]:
     panel: list[Sequence[str]] = []
     widths: list[int] = []
     for row in body:
-        wanted = min(room, max(map(len, row)))
+        wanted = max(1, min(room, max(map(len, row))))
         if panel and sum(widths) + wanted + GAP * len(widths) > room:
             yield _panel(header, panel, label, widths)
             panel, widths = [], []

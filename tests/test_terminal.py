@@ -21,6 +21,12 @@ def test_folded_text_is_all_there_within_the_width(text: str, columns: int, inde
         assert " ".join(" ".join(lines).split()) == text  # no word is broken that fits
 
 
+def test_a_row_of_nothing_takes_no_width_away() -> None:
+    body = [["0 0 0 0 0 0 0 0 0 0 000000000000", ""], ["", ""], ["", "0"]]
+    assert max(map(len, terminal.grid(["k", "kkkkkkk"], body, 40).splitlines())) <= 40
+    assert terminal.fold("0 0 00000", 20, " " * 16)[0] == " " * 16 + "0 0"
+
+
 @given(data=st.data(), columns=st.sampled_from([40, 50, 80, 100]))
 def test_a_table_keeps_to_the_width_and_loses_nothing(data: st.DataObject, columns: int) -> None:
     count = data.draw(st.integers(2, 8))
