@@ -31,6 +31,11 @@ def placed(path: str | Path) -> Path:
         ) from None
 
 
+def is_pointer(start: bytes) -> bool:
+    """Whether a file that begins so is a pointer of git-lfs, which stands where the file itself was not fetched."""
+    return start.startswith(b"version https://git-lfs.github.com/spec/")
+
+
 def is_file(path: str | Path) -> bool:
     """Whether there is such a file; a name that no file can have is none."""
     try:

@@ -78,7 +78,7 @@ def fold(text: str, columns: int, indent: str = "", hang: str | None = None) -> 
     for part in text.split("\n"):
         lines += textwrap.wrap(
             clean(part, LONGEST),
-            columns,
+            max(1, columns),  # a column of nothing has no width
             initial_indent=indent if not lines else (indent if hang is None else hang),
             subsequent_indent=indent if hang is None else hang,
             break_on_hyphens=False,
@@ -143,7 +143,7 @@ def _turned(header: Sequence[str], body: Rows, columns: int) -> Iterator[str]:
     panel: list[Sequence[str]] = []
     widths: list[int] = []
     for row in body:
-        wanted = max(1, min(room, max(map(len, row))))
+        wanted = min(room, max(map(len, row)))
         if panel and sum(widths) + wanted + GAP * len(widths) > room:
             yield _panel(header, panel, label, widths)
             panel, widths = [], []

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import random
+import resource
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -110,3 +114,23 @@ def written(data: Any, rng: random.Random) -> bytes:
             (content[: len(content) // 2], b"\xef\xbb\xbf" + content, content.replace(b"e", b"\xff", 1))
         )
     return content
+
+
+def trial(contents: Iterable[bytes], path: Path, accepted: Callable[[Path], bool]) -> tuple[int, float]:
+    """How many of some files are accepted, and the processor seconds of the slowest; none takes much memory.
+
+    Args:
+        path: where each stands in its turn.
+        accepted: whether a file is; fails where it is refused in another way than it should be.
+    """
+    good, slowest, most = 0, 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for number, content in enumerate(contents):
+        path.write_bytes(content)
+        before = time.process_time()
+        try:
+            good += accepted(path)
+        except Exception as error:
+            raise AssertionError(f"file {number}: {content[:3000]!r}") from error
+        slowest = max(slowest, time.process_time() - before)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 1 << 20  # KiB
+    return good, slowest

@@ -24,6 +24,7 @@ def test_folded_text_is_all_there_within_the_width(text: str, columns: int, inde
 def test_a_row_of_nothing_takes_no_width_away() -> None:
     body = [["0 0 0 0 0 0 0 0 0 0 000000000000", ""], ["", ""], ["", "0"]]
     assert max(map(len, terminal.grid(["k", "kkkkkkk"], body, 40).splitlines())) <= 40
+    assert terminal.grid(["", ""], [["", ""]], 40).strip() == ""
     assert terminal.fold("0 0 00000", 20, " " * 16)[0] == " " * 16 + "0 0"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..hashing import digest, sha256
+from ..paths import of_user
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,7 +22,7 @@ def of_files(place: Path) -> str:
 
 def of_snapshot(folder: str) -> str:
     """The hash of a snapshot's weights and configuration; the name itself where it is no folder here."""
-    place = Path(folder).expanduser()
+    place = of_user(folder)
     if not place.is_dir():
         return folder
     config = place / "config.json"

@@ -11,9 +11,9 @@ from typing import Any
 
 from ..errors import UserError
 from ..machine import memory_at_hand
+from ..paths import is_pointer
 from .sizing import QUANTITY
 
-POINTER = b"version https://git-lfs.github.com/spec/"
 TOKENIZERS = ("tokenizer.*", "*.tiktoken", "tekken.json", "vocab.*", "merges.txt", "spiece.model", "*.bpe.model")
 # More than any model has, by far.
 MOST = {"layers": 10_000, "width": 10**6, "heads": 10**5, "head_width": 10**6, "vocab_size": 10**8, "mlp_width": 10**7}
@@ -160,7 +160,7 @@ def _weights(place: Path) -> list[Path]:
 
 def _check_pointer(file: Path, cannot: str, where: str) -> None:
     with file.open("rb") as opened:
-        if opened.read(len(POINTER)) == POINTER:
+        if is_pointer(opened.read(200)):
             raise UserError(
                 f"{cannot}: {file.name} is a git-lfs pointer, not the file itself",
                 where=where,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..errors import UserError
 from ..machine import memory_at_hand
+from ..paths import of_user
 from .content import of_code, of_files, of_state, of_tokenizer
 from .folder import check_config, check_files, check_weight, elements_of, tokenizer_missing, tokenizer_needs
 from .hub import cached, check_hub, commit
@@ -198,7 +199,7 @@ def _located(request: ModelRequest) -> tuple[ModelName, Path, bool, dict[str, An
         UserError: when it can only be a folder or file, and is not here.
     """
     name = parse(request.name)
-    place = Path(name.path).expanduser()
+    place = of_user(name.path)
     gguf = place.suffix == ".gguf"
     if name.path.startswith((".", "/", "~")) and not (place.is_file() if gguf else place.is_dir()):
         raise UserError(f"no {'file' if gguf else 'folder'} {name.path!r}", where="--model")
@@ -362,7 +363,7 @@ def _unloadable(path: str, error: Exception, what: str = "") -> UserError:
     if not isinstance(error, OSError | ValueError) or not reason:
         reason = f"{type(error).__name__}: {reason}"
     hint = "a folder needs config.json, a tokenizer and weights in safetensors"
-    place = Path(path).expanduser()
+    place = of_user(path)
     pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in place.glob(pattern))
     if "trust_remote_code" in str(error):
         what, reason = "", "it comes with code of its own"

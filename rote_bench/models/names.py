@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import UserError, did_you_mean, nearest
+from ..paths import exists, of_user
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
         UserError: for an unknown type or size, with the nearest valid name.
     """
     if text.startswith("hf:"):
-        there = os.path.exists(os.path.expanduser(text[3:]))  # a folder may have an @ in its name
+        there = exists(of_user(text[3:]))  # a folder may have an @ in its name
         path, _, revision = (text[3:], "", "") if there else text[3:].partition("@")
         if not path:
             raise UserError(

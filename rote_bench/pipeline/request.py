@@ -22,6 +22,7 @@ from ..hashing import digest, sha256
 from ..machine import check_writable
 from ..models.content import of_files
 from ..models.names import parse
+from ..paths import of_user
 from ..plugins import BUILT_IN
 from ..progress import Progress
 from ..report import record, write
@@ -125,7 +126,7 @@ def asked(
     if settings.device not in DEVICES or _among_several():
         return None
     name = parse(model_name)
-    folder = Path(name.path).expanduser() if name.source == "hf" else None
+    folder = of_user(name.path) if name.source == "hf" else None
     if folder is not None and (settings.trust_remote_code or not _self_contained(folder)):
         return None
     read = _read(spec, registry)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..paths import of_user
 from ..report import write
 from ..report.build import own_files
 from ..report.record import POST, PRE
@@ -355,7 +356,7 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
     from ..models.folder import check_files
     from ..models.weights import read
 
-    place = Path(folder).expanduser()
+    place = of_user(folder)
     if place.is_dir():
         check_files(place, name=folder, where="--snapshot")
     elif folder.startswith((".", "/", "~")):

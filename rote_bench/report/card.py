@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..measures import HEADLINE, SELECTION
 from ..training.curve import Evaluation
-from . import record, write
+from . import escape, record, write
 
 FILE = "README.md"
 Metrics = Mapping[str, record.Metric]
@@ -130,7 +130,7 @@ def plain(text: object) -> str:
 
 def cell(text: object) -> str:
     """The same where Markdown would read more into it."""
-    return "".join(f"\\{c}" if c in "\\`*_[]|<>#" else c for c in plain(text))
+    return escape.markdown(plain(text))
 
 
 def interval(entry: record.Metric) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..errors import UserError
+from ..paths import is_pointer
 
 FORMATS = {
     ".parquet": "parquet",
@@ -140,7 +141,7 @@ def _content(file: Path, name: str) -> bytes:
 
 
 def _refuse_pointer(start: bytes, name: str) -> None:
-    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+    if is_pointer(start):
         raise UserError(f"{name} is a git-lfs pointer and not the file itself", hint="run `git lfs pull` where it is")
 
 

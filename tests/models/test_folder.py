@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.models.content import of_code
 from rote_bench.models.folder import check_config, tokenizer_needs
@@ -222,3 +223,21 @@ def test_no_code_in_a_models_folder_runs_unasked(folder: Path, tmp_path: Path, h
     with pytest.raises(UserError) as raised:
         load(folder)
     assert "\n" not in str(raised.value) and not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "thr", "--model", "hf:~no_such_user/x"],
+        ["run", "thr", "--model", "gpt2-nano", "--no-train", "--snapshot", "post=~no_such_user/x"],
+        ["check-model", "hf:~no_such_user/x"],
+        ["data", "thr", "--model", "hf:~no_such_user/x"],
+    ],
+)
+def test_the_home_of_nobody_is_no_folder(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*arguments, *(["--quiet"] if arguments[0] == "run" else [])]) != 0
+    said = capsys.readouterr()
+    assert "no folder '~no_such_user/x'" in said.out + said.err and "RuntimeError" not in said.out + said.err

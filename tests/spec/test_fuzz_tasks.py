@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
-import time
 from pathlib import Path
 
 import datasets
@@ -16,6 +14,7 @@ from rote_bench.plugins import Registry
 from rote_bench.spec.loader import load_task, shipped
 from rote_bench.spec.preflight import check_drawable
 from rote_bench.splits import make_data, make_noise, make_task, rates_of
+from tests import fuzzing
 from tests.fuzzing import changed, written
 
 TABLE = """name: table
@@ -75,21 +74,9 @@ def accepted(path: Path, registry: Registry) -> bool:
 
 
 def trial(count: int, folder: Path, registry: Registry) -> tuple[int, float]:
-    """How many files of a seed are accepted, and the processor seconds of the slowest."""
     rng, bases = random.Random(f"tasks-{count}"), pool(folder)
-    good, slowest, most = 0, 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    path = folder / "task.yaml"
-    for number in range(count):
-        content = written(changed(rng.choice(bases), rng), rng)
-        path.write_bytes(content)
-        before = time.process_time()
-        try:
-            good += accepted(path, registry)
-        except Exception as error:
-            raise AssertionError(f"file {number}: {content[:3000]!r}") from error
-        slowest = max(slowest, time.process_time() - before)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 1 << 20  # KiB
-    return good, slowest
+    contents = (written(changed(rng.choice(bases), rng), rng) for _ in range(count))
+    return fuzzing.trial(contents, folder / "task.yaml", lambda path: accepted(path, registry))
 
 
 def test_some_task_files(registry: Registry, tmp_path: Path) -> None:

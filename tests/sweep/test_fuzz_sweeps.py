@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import resource
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from rote_bench.errors import UserError
 from rote_bench.plugins import Registry
 from rote_bench.sweep.cells import plan
 from rote_bench.sweep.definition import load
+from tests import fuzzing
 from tests.fuzzing import changed, written
 
 TINY = """name: tiny
@@ -51,23 +50,12 @@ def accepted(path: Path, registry: Registry) -> bool:
 
 
 def trial(count: int, folder: Path, registry: Registry) -> tuple[int, float]:
-    """How many files of a seed are accepted, and the processor seconds of the slowest."""
     (folder / "tiny.yaml").write_text(TINY)
     rng, base = random.Random(f"sweeps-{count}"), yaml.safe_load(SWEEP)
-    good, slowest, most = 0, 0.0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    path = folder / "sweep.yaml"
-    for number in range(count):
-        content = written(changed(base, rng), rng)
-        path.write_bytes(content)
-        before = time.process_time()
-        try:
-            good += accepted(path, registry)
-        except Exception as error:
-            raise AssertionError(f"file {number}: {content[:3000]!r}") from error
-        slowest = max(slowest, time.process_time() - before)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - most < 1 << 20  # KiB
+    contents = (written(changed(base, rng), rng) for _ in range(count))
+    found = fuzzing.trial(contents, folder / "sweep.yaml", lambda path: accepted(path, registry))
     assert not (folder / "runs").exists()
-    return good, slowest
+    return found
 
 
 def test_some_sweep_files(registry: Registry, tmp_path: Path) -> None:
