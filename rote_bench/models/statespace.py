@@ -1,9 +1,9 @@
 """What state-space models spend their time on, made fast on processors.
 
 Without the kernels of accelerators transformers computes a selective scan by a loop that keeps every product of it in
-memory, and a short depthwise convolution as a general one. The functions here give the same numbers to rounding; a
-training step of Mamba takes a quarter to a third of the time (``python -m benchmarks.training_step --model mamba-nano
---choices``).
+memory, or by products over every state of a chunk, and a short depthwise convolution as a general one. The functions
+here give the same numbers to rounding; a training step of Mamba or Mamba-2 takes a quarter to a third of the time
+(``python -m benchmarks.training_step --model mamba-nano --choices``).
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ def quicken(model: torch.nn.Module) -> None:
     state space are left alone, and a second call changes nothing.
     """
     for namespace in namespaces(model):
-        for name, fast, alone in (
-            ("mamba_selective_scan", selective_scan, True),
-            ("causal_conv1d_fn", causal_convolution, True),
-            ("mamba2_chunk_scan", short_scan, False),
+        for name, fast, serves in (
+            ("mamba_selective_scan", selective_scan, _always),
+            ("causal_conv1d_fn", causal_convolution, _always),
+            ("mamba2_chunk_scan", short_scan, _is_short),
         ):
             general = namespace.get(name)
             if general is not None and not hasattr(general, "quickened"):
                 _REPLACED[namespace["__name__"], name] = general
-                namespace[name] = _quickened(fast, general, alone)
+                namespace[name] = _quickened(fast, general, serves)
 
 
 @contextmanager
@@ -83,12 +83,24 @@ def namespaces(model: torch.nn.Module) -> list[dict[str, Any]]:
     return [vars(sys.modules[source]) for source in sorted(sources) if source.startswith("transformers.")]
 
 
-def _quickened(fast: Callable[..., Any], general: Callable[..., Any], alone: bool) -> Callable[..., Any]:
-    """The fast function in several models at once, and in one alone on a processor where ``alone``."""
+def _always(_: Tensor, **__: Any) -> bool:
+    return True
+
+
+def _is_short(hidden_states: Tensor, *, chunk_size: int = 0, **kwargs: Any) -> bool:
+    """Whether all positions fit into one chunk, within which the general scan is an attention too, without states."""
+    states = kwargs.get("initial_states") is not None or kwargs.get("return_final_states")
+    return hidden_states.shape[1] <= chunk_size and not states
+
+
+def _quickened(
+    fast: Callable[..., Any], general: Callable[..., Any], serves: Callable[..., bool]
+) -> Callable[..., Any]:
+    """The fast function in several models at once, and in one alone on a processor where it ``serves``."""
 
     @wraps(general)
     def call(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        wanted = bool(_EVERYWHERE) or (alone and hidden_states.device.type == "cpu")
+        wanted = bool(_EVERYWHERE) or (hidden_states.device.type == "cpu" and serves(hidden_states, **kwargs))
         chosen = fast if wanted and not torch.compiler.is_compiling() else general
         return chosen(hidden_states, *args, **kwargs)
 

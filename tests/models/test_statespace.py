@@ -132,7 +132,8 @@ def test_a_quickened_model_learns_as_before(model_type: str, monkeypatch: pytest
 
 def test_accelerators_and_the_compiler_keep_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    call = statespace._quickened(lambda *_: asked.append("fast"), lambda *_: asked.append("general"), True)
+    fast, general = (lambda *_, name=name: asked.append(name) for name in ("fast", "general"))
+    call = statespace._quickened(fast, general, statespace._always)
     call(torch.zeros(1))
     call(torch.zeros(1, device="meta"))
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
@@ -195,6 +196,22 @@ def test_the_short_scan_is_that_of_transformers(groups: int, length: int) -> Non
     found = outcome(statespace.short_scan, inputs, **options)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("length", "options", "taken"),
+    [
+        (4, {}, "fast"),
+        (5, {}, "general"),
+        (4, {"return_final_states": True}, "general"),
+        (4, {"initial_states": torch.zeros(1)}, "general"),
+    ],
+)
+def test_the_short_scan_is_taken_within_a_chunk_when_no_states_are_wanted(
+    length: int, options: dict[str, Any], taken: str
+) -> None:
+    call = statespace._quickened(lambda *_, **__: "fast", lambda *_, **__: "general", statespace._is_short)
+    assert call(torch.zeros(2, length, 3, 1), chunk_size=4, **options) == taken
 
 
 def test_the_short_scan_makes_no_states() -> None:
