@@ -155,23 +155,24 @@ def check_questions(
         UserError: naming the two places: a question that stood twice could have a wrong label and a true one, or be
             both taught and held out.
     """
-    seen: dict[str, tuple[str, int]] = {}
+    seen: dict[str, int] = {}
     positions: Mapping[str, Span] | None = None
     for split, part in examples.items():
         for index, example in zip(rows[split], part, strict=True):
             if example.prompt in seen:
                 raise UserError(
-                    f"{task.place(seen[example.prompt][1])} and {task.place(index)} ask the same: {example.prompt!r}",
+                    f"{task.place(seen[example.prompt])} and {task.place(index)} ask the same: {example.prompt!r}",
                     where="parameters",
                     hint="keep one of them: a question may stand once",
                 )
-            seen[example.prompt] = split, index
+            seen[example.prompt] = index
             positions = example.positions if positions is None else positions
             if example.positions or positions:
                 _check_positions(example, positions, task.place(index))
     for number, fact in enumerate(facts):
         if fact.prompt in seen:
-            split, index = seen[fact.prompt]
+            index = seen[fact.prompt]
+            split = next(name for name, part in rows.items() if index in part)
             raise UserError(
                 f"{task.fact_place(number)} is also a question of the {split} split, {task.place(index)}:"
                 f" {fact.prompt!r}",
