@@ -101,7 +101,7 @@ def picture(file: Path) -> Picture | None:
     sentence = ""
     for kind, content in _chunks(data):
         if kind == b"IHDR" and len(content) == 13:
-            width, height = int.from_bytes(content[:4]), int.from_bytes(content[4:8])
+            width, height = int.from_bytes(content[:4], "big"), int.from_bytes(content[4:8], "big")
         elif kind == b"tEXt" and content.startswith(b"Title\0"):
             sentence = content[6:].decode("latin-1")
         elif kind == b"iTXt" and content.startswith(b"Title\0\0\0"):
@@ -113,7 +113,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(kind, content) of what comes before a PNG file's pixels."""
     at = len(SIGNATURE)
     while at + 8 <= len(data):
-        length, kind = int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if kind == b"IDAT":
             return
         yield kind, data[at + 8 : at + 8 + length]
