@@ -59,12 +59,14 @@ def check_config(
         UserError: naming the field.
     """
     elements = None if shapes is None else sum(map(math.prod, shapes))
-    for key, value in _numbers(config):
+    for key, value in _values(config):
         quantity = QUANTITY.get(key)
         most = MOST.get(quantity or "", None)
         if most is None:
             continue
-        if shapes is not None and quantity == "layers" and value > max(len(shapes), 1):
+        if isinstance(value, str):
+            told = ", which is no number"
+        elif shapes is not None and quantity == "layers" and value > max(len(shapes), 1):
             told = f", and its weights hold {len(shapes)} tensors"
         elif elements is not None and quantity != "head_width" and value > max(elements, 1):
             told = f", and its weights hold {elements} numbers"
@@ -195,8 +197,8 @@ def _shapes(file: Path, cannot: str, where: str | None) -> list[tuple[int, ...]]
     return shapes
 
 
-def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
-    """Name and value of every number of a configuration, also of those inside it."""
+def _values(value: Any, key: str = "") -> Iterator[tuple[str, float | str]]:
+    """Name and value of every number and text of a configuration, also of those inside it."""
     stack: list[tuple[str, Any]] = [(key, value)]
     while stack:
         name, found = stack.pop()
@@ -204,5 +206,5 @@ def _numbers(value: Any, key: str = "") -> Iterator[tuple[str, float]]:
             stack += found.items()
         elif isinstance(found, list):
             stack += [(name, entry) for entry in found]
-        elif isinstance(found, int | float) and not isinstance(found, bool):
+        elif isinstance(found, int | float | str) and not isinstance(found, bool):
             yield name, found

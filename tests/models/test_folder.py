@@ -71,7 +71,7 @@ def test_weights_that_are_cut_short_are_named(folder: Path, keep: float) -> None
         ({"vocab_size": 10**9}, "vocab_size 1000000000, and its weights hold"),
         ({"num_attention_heads": 10**9}, "num_attention_heads 1000000000"),
         ({"num_hidden_layers": 10**400}, "num_hidden_layers 1000"),
-        ({"num_hidden_layers": "two"}, "num_hidden_layers"),
+        ({"num_hidden_layers": "two"}, "num_hidden_layers two, which is no number"),
         ({"model_type": "nonsense"}, "nonsense"),
     ],
 )
