@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from importlib.metadata import version
 from typing import Any
 
 import pytest
 
 from rote_bench.pipeline import identity
 
+from ..releases import OLD_TRANSFORMERS
 from .numbers import HERE, ROOM_NUMBERS, all_rooms
 
 GOLDEN = json.loads((HERE / "golden.json").read_text())
@@ -30,7 +30,6 @@ def same(a: Any, b: Any) -> bool:
 
 # What transformers draws and how it sizes models is its own, and differs between its releases.
 OF_TRANSFORMERS = {"models", "diagnostics.memorization_reuse"}
-OLD = tuple(map(int, version("transformers").split(".")[:2])) < (5, 20)
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
@@ -38,7 +37,7 @@ def test_numbers_move_with_the_declared_version_alone(room: str) -> None:
     declared, compute = ROOMS[room]
     known = GOLDEN.get(room, {"version": None})
     assert known["version"] == declared, f"write the numbers of version {declared}: python -m tests.golden {room}"
-    if OLD and room in OF_TRANSFORMERS:
+    if OLD_TRANSFORMERS and room in OF_TRANSFORMERS:
         pytest.skip("another release of transformers draws other weights")
     found = json.loads(json.dumps(compute()))
     assert same(found, known["numbers"]), (

@@ -12,6 +12,8 @@ from rote_bench.errors import UserError
 from rote_bench.models.compiling import compiled
 from rote_bench.models.statespace import quicken
 
+from ..releases import new_transformers
+
 
 def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -23,6 +25,7 @@ def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) ->
     assert "long story" not in str(caught.value) and "--compile" in str(caught.value)
 
 
+@new_transformers("scans in no function of its own")
 def test_the_scan_is_kept_from_the_compiler_and_the_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 

@@ -16,7 +16,10 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from rote_bench.models import statespace
 from rote_bench.models.statespace import causal_convolution, quicken, selective_scan
 
+from ..releases import new_transformers
+
 SMALL = {"vocab_size": 11, "hidden_size": 16, "num_hidden_layers": 2, "pad_token_id": 0}
+named = new_transformers("has no functions of these names")
 MODELS: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 4},
     "falcon_mamba": {"state_size": 4},
@@ -66,6 +69,7 @@ def outcome(function: Callable[..., Any], inputs: dict[str, Tensor], **kwargs: A
     return [r.detach() for r in results] + [i.grad for i in inputs.values() if i.grad is not None]
 
 
+@named
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("batch", "length", "channels", "states"), [(5, 7, 6, 4), (1, 1, 3, 2), (3, 20, 1, 1)])
@@ -91,6 +95,7 @@ def test_the_gradient_of_the_scan_is_its_derivative() -> None:
     assert torch.autograd.gradcheck(statespace._Scan.apply, (parts[0], steps, rate, parts[1], parts[2]))
 
 
+@named
 @pytest.mark.parametrize("activation", [None, "silu"])
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("length", [1, 3, 9])
@@ -105,6 +110,7 @@ def test_the_convolution_is_that_of_transformers(length: int, biased: bool, acti
         torch.testing.assert_close(f, w, rtol=1e-5, atol=1e-5)
 
 
+@named
 @pytest.mark.parametrize("model_type", sorted(MODELS))
 def test_a_quickened_model_learns_as_before(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = importlib.import_module(f"transformers.models.{model_type}.modeling_{model_type}")
@@ -178,6 +184,7 @@ def test_several_models_are_scanned_at_once_as_one_by_one() -> None:
             torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
+@named
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("length", [1, 6])
 def test_the_short_scan_is_that_of_transformers(groups: int, length: int) -> None:
