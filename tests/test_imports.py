@@ -22,6 +22,7 @@ FLOORS: list[set[str]] = [
     {"plugin", "testing", "scaffold"},
     {"sweep"},
     {"leaderboard"},
+    {"comparison"},
     {"builtin"},
     {"pipeline"},
     {"diagnostics"},

@@ -1,0 +1,1 @@
+"""A published comparison: its rules, its tuning, and the choice of a recipe for every model."""
