@@ -260,7 +260,7 @@ def sweep_cells(
     from .sweep.board import Board
 
     registry = load_plugins(plugins)
-    wanted, jobs, pool = sweep_of(
+    found = sweep_of(
         file,
         output_path,
         registry,
@@ -272,17 +272,20 @@ def sweep_cells(
         overwrite=overwrite,
         rediagnose=rediagnose,
     )
-    output = placed(output_path)
+    output, wanted, phases = placed(output_path), found.wanted, found.phases
     with Board(wanted.title, quiet=quiet) as board:
+        if phases is not None:
+            board.totals = phases.totals
         states = conduct.conduct(
-            jobs,
-            pool,
+            found.jobs,
+            found.pool,
             board,
             registry,
-            lambda states: record.keep(wanted, output, states),
+            lambda states: record.keep(wanted, output, states, phases),
             stack=wanted.run.stack,
+            further=phases,
         )
-    return record.entry(wanted, states)
+    return record.entry(wanted, states, phases)
 
 
 def validate(files: Sequence[str | Path], *, plugins: Sequence[str | Path] = ()) -> list[UserError]:

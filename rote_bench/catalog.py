@@ -239,7 +239,7 @@ def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
 
 
 def schema(which: str) -> dict[str, Any]:
-    """The JSON schema of a ``task`` file, a ``sweep`` file, a ``report`` or a ``leaderboard``."""
+    """The JSON schema of a ``task`` file, a ``sweep`` file, its ``protocol``, a ``report`` or a ``leaderboard``."""
     if which == "task":
         from .spec.loader import schema as task_schema
 
@@ -252,11 +252,15 @@ def schema(which: str) -> dict[str, Any]:
         from .sweep.definition import schema as sweep_schema
 
         return sweep_schema()
+    if which == "protocol":
+        from .comparison.protocol import schema as protocol_schema
+
+        return protocol_schema()
     if which == "leaderboard":
         from .leaderboard.schema import schema as leaderboard_schema
 
         return leaderboard_schema()
-    raise UserError(f"no schema of {which!r}", where="schema", hint="task, sweep, report or leaderboard")
+    raise UserError(f"no schema of {which!r}", where="schema", hint="task, sweep, protocol, report or leaderboard")
 
 
 def check_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .sweep.cells import Job
     from .sweep.conduct import Pool
     from .sweep.definition import Definition
+    from .sweep.phases import Phases
 
 Overrides = Sequence[str] | Mapping[str, Any]
 
@@ -53,7 +54,7 @@ def examine(
 ) -> Examined:
     """Every fault of task and sweep files, and what is to be known of those that have none."""
     from .spec.preflight import Examined, examine_file
-    from .sweep import cells
+    from .sweep import comparing
     from .sweep.definition import is_sweep
 
     registry = load_plugins(plugins)
@@ -62,7 +63,7 @@ def examine(
     for file in dict.fromkeys(map(str, files)):
         if is_sweep(file):
             say(f"{file}: sweep")
-            each = Examined(cells.validate_file(Path(file), registry))
+            each = Examined(*comparing.validate_file(Path(file), registry))
         else:
             each = examine_file(file, registry, say)
         faults.update((str(fault), fault) for fault in each.faults)
@@ -172,6 +173,9 @@ def expect_sweep(
 ) -> tuple[dict[str, Expected | None], float]:
     """What the cells of a sweep file would take on this machine, told from a few timed steps of each kind of cell.
 
+    Trials and cells of a comparison whose recipe is not chosen yet count with the first configurations, at their full
+    length. What each contrast can see is said on standard error.
+
     One cell is timed for every task and model, with wrong labels and without, as it would run alone; nothing is trained
     or written.
 
@@ -186,9 +190,33 @@ def expect_sweep(
     from .sweep.foresee import foresee_all
 
     registry = load_plugins(plugins)
-    wanted, jobs, pool = sweep_of(file, output_path, registry, workers=workers, plugins=plugins, overwrite=overwrite)
-    with Board(wanted.title, quiet=quiet) as board:
-        return foresee_all(jobs, pool(), board, registry)
+    found = sweep_of(file, output_path, registry, workers=workers, plugins=plugins, overwrite=overwrite)
+    with Board(found.wanted.title, quiet=quiet) as board:
+        for text in found.sees():
+            board.say(text)
+        return foresee_all(found.jobs, found.pool(), board, registry, phases=found.phases)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep file with what there is to run.
+
+    Attributes:
+        jobs: all cells, or the first trials of a comparison.
+        phases: what plans the others, of a comparison.
+        pool: opens what runs them.
+    """
+
+    wanted: Definition
+    jobs: Sequence[Job]
+    phases: Phases | None
+    pool: Callable[[], Pool]
+
+    def sees(self) -> list[str]:
+        """What each contrast can see, a line each."""
+        from .sweep.comparing import sees
+
+        return [] if self.phases is None else sees(self.phases.comparison)
 
 
 def sweep_of(
@@ -203,11 +231,16 @@ def sweep_of(
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
     rediagnose: bool = False,
-) -> tuple[Definition, list[Job], Callable[[], Pool]]:
-    """A sweep file with its cells, and what opens the pool that runs them."""
+) -> Sweep:
+    """A sweep file with its cells, and what opens the pool that runs them.
+
+    Raises:
+        UserError: when anything is wrong with it, or its rules are not those by which cells have been run.
+    """
     from .machine import check_writable
     from .pipeline.identity import sources
-    from .sweep import cells, cluster, definition, local
+    from .sweep import cells, cluster, comparing, definition, local
+    from .sweep.phases import Phases
 
     if executor not in ("local", "ray"):
         raise UserError(f"unknown executor {executor!r}", where="--executor", hint="local or ray")
@@ -223,6 +256,8 @@ def sweep_of(
         wanted = replace(wanted, run=replace(wanted.run, stack=None if stack == "auto" else stack))
     again = {"overwrite": overwrite, "rediagnose": rediagnose}
     jobs = cells.plan(wanted, registry, output=output, plugins=plugins, workers=workers, **again)
+    planned = comparing.compare(wanted, jobs, registry)
+    phases = None if planned is None else Phases(planned, output, registry)
     check_writable(output)
 
     def pool() -> Pool:
@@ -230,4 +265,4 @@ def sweep_of(
             return cluster.Cluster(workers=workers, address=address, jobs=jobs)
         return local.Local(workers=workers, device=wanted.run.device, code=sources(registry))
 
-    return wanted, jobs, pool
+    return Sweep(wanted, jobs if phases is None else phases.first(), phases, pool)

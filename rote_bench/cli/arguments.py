@@ -214,7 +214,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     plot.add_argument("path", metavar="PATH")
 
     schema = verb("schema", "print a JSON schema")
-    schema.add_argument("which", choices=("task", "sweep", "report", "leaderboard"))
+    schema.add_argument("which", choices=("task", "sweep", "protocol", "report", "leaderboard"))
 
     sweep = verb("sweep", "run all cells of a sweep file, several at a time")
     sweep.add_argument("sweep_file", metavar="SWEEP_FILE")

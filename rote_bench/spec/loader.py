@@ -213,6 +213,26 @@ class _Checks:
         return sizes
 
 
+def retrained(spec: TaskSpec, over: Source) -> TaskSpec:
+    """A task with other values for keys of its training, stronger than those that it has.
+
+    Raises:
+        Faults: with everything that is wrong with them, or does not fit the other values.
+    """
+    places: dict[Path_, str] = {
+        tuple(path.split(".")): where for path, where in spec.places.items() if path.startswith("training")
+    }
+    source = merge(Source({"training": asdict(spec.training)}, places), over)
+    try:
+        recipe = build(Recipe, source.data["training"], ("training",))
+        faults = _fits(recipe, source)
+    except OptionFaults as error:
+        faults = list(error.faults)
+    if faults:
+        raise Faults(located(source, faults))
+    return spec.replace(training=recipe)
+
+
 STEPS, EVERY = ("training", "max_steps"), ("training", "evaluate_every")
 SCHEDULED = (("training", "schedule", "warmup"), ("training", "schedule", "anneal"))
 SETTLE = ("training", "schedule", "settle")

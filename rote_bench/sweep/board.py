@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +70,16 @@ class Board:
     Args:
         quiet: only failures, a line each.
         every: seconds between lines that say how far all is, when standard error is not a terminal.
+
+    Attributes:
+        totals: tells how many cells each phase has, where there are several.
     """
 
     def __init__(self, title: str, *, quiet: bool, every: float = 60.0) -> None:
         self.title = title
         self.quiet = quiet
         self.every = every
+        self.totals: Callable[[], Mapping[str, int]] = dict
         self.live: Any = None
         self._said = time.monotonic()
 
@@ -116,7 +120,8 @@ class Board:
             self.say(f"{name}: already done")
         else:
             took = f" after {duration(each.seconds)}" if each.seconds is not None else ""
-            self.say(f"{name}: {each.state}{took}")
+            why = f" ({each.reason})" if each.state == "done" and each.reason else ""
+            self.say(f"{name}: {each.state}{took}{why}")
 
     def show(self, states: Sequence[State], share: Mapping[str, float]) -> None:
         """All cells as they are now."""
@@ -127,7 +132,7 @@ class Board:
         elif time.monotonic() - self._said >= self.every:
             self._said = time.monotonic()
             running = [f"{s.job.name} ({s.where})" for s in states if s.state == "running" and s.where]
-            self.say("; ".join([summary(states, share), *running]))
+            self.say("; ".join([summary(states, share, self.totals()), *running]))
 
     def _table(self, states: Sequence[State], share: Mapping[str, float]) -> RenderableType:
         from rich.console import Group
@@ -135,7 +140,8 @@ class Board:
         from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for head in ("cell", "state", "", "time", "predicted"):
+        phased = bool(self.totals())
+        for head in (*(("phase",) if phased else ()), "cell", "state", "", "time", "predicted"):
             table.add_column(head, justify="right" if head in ("time", "predicted") else "left", no_wrap=True)
         shown = _most_telling(states, max(3, self.live.console.height - 4))
         for each in shown:
@@ -143,6 +149,7 @@ class Board:
             if seconds is None and each.since is not None:
                 seconds = time.monotonic() - each.since
             table.add_row(
+                *((Text(each.job.phase),) if phased else ()),
                 Text(clean(each.job.name)),
                 Text(each.state, style=STYLES.get(each.state, "dim")),
                 Text(clean(each.reason or each.where)[:60]),
@@ -151,13 +158,24 @@ class Board:
             )
         hidden = len(states) - len(shown)
         more = Text(f"... and {hidden} more", style="dim") if hidden else Text("")
-        return Group(Text(f"{self.title}: {summary(states, share)}"), table, more)
+        return Group(Text(f"{self.title}: {summary(states, share, self.totals())}"), table, more)
 
 
-def summary(states: Sequence[State], share: Mapping[str, float]) -> str:
-    """How many cells are in which state, and how long it will still take."""
+def progress_of(states: Sequence[State], totals: Mapping[str, int]) -> str:
+    """How many cells of each phase are done, of how many there will be."""
+    done = {phase: sum(s.job.phase == phase and s.state == "done" for s in states) for phase in totals}
+    return ", ".join(f"{phase} {done[phase]}/{n}" for phase, n in totals.items())
+
+
+def summary(states: Sequence[State], share: Mapping[str, float], totals: Mapping[str, int] | None = None) -> str:
+    """How many cells are in which state, and how long it will still take.
+
+    Args:
+        totals: phase -> its cells, where there are several phases; those that are not planned yet count at most.
+    """
     counts = {name: sum(s.state == name for s in states) for name in (*STYLES, "waiting")}
     text = f"{len(states)} cells: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n)
+    text = f"{named}; {text}" if (named := progress_of(states, totals or {})) else text
     if counts["running"] or counts["waiting"]:
         seconds, unknown = time_left(states, share)
         if unknown == counts["running"] + counts["waiting"]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import product
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,12 @@ from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
 from ..spec.preflight import check_drawable, data_of, locate_fault
 from ..splits import rates_of
-from .definition import load
 
 if TYPE_CHECKING:
     from ..plugins import Registry
     from ..spec.model import TaskSpec
-    from .definition import Block, Definition, TaskEntry
+    from ..spec.source import Source
+    from .definition import Block, Definition, ModelEntry, TaskEntry
 
 GIB = 1 << 30
 
@@ -52,6 +51,8 @@ class Job:
         twin: folder of the cell at noise rate 0 that is run before, as this one takes over its schedule, or as a
             diagnostic compares the two.
         others: more cells, which one process trains as one with this one.
+        round: of a tuning, the first or the second, of which the cell is a trial; 0 for any other.
+        below: the folder of its kind below that of all cells.
     """
 
     spec: TaskSpec
@@ -63,6 +64,8 @@ class Job:
     size: float | None = None
     twin: Path | None = None
     others: tuple[Job, ...] = ()
+    round: int = 0
+    below: str = ""
 
     @property
     def bound(self) -> bool:
@@ -82,7 +85,17 @@ class Job:
     @property
     def name(self) -> str:
         """The folder below that of all cells."""
-        return self.folder.relative_to(self.settings.output_path).as_posix()
+        return (Path(self.below) / self.folder.relative_to(self.settings.output_path)).as_posix()
+
+    @property
+    def task(self) -> str:
+        """The task with its profile, as folders have it."""
+        return self.folder.relative_to(self.settings.output_path).parts[0]
+
+    @property
+    def phase(self) -> str:
+        """What the cell is for."""
+        return ("cells", "first round", "second round")[self.round]
 
     @property
     def threads(self) -> int:
@@ -129,20 +142,23 @@ def plan(
     asked: dict[str, Asked] = {}
     jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int, bool]]] = {}
     for number, block in enumerate(definition.blocks):
-        models = [m for m in block.models if _holds(partial(_check_model, *m, registry), faults)]
+        models = [m for m in block.models if _holds(partial(_check_model, m, registry), faults)]
         for entry in block.tasks:
-            specs = _specs(entry, block, definition.file, registry, base.limit, faults, asked)
-            for (model, place), (turn, (spec, rates)) in product(models, enumerate(specs)):
-                for made in (job(spec, model, rate) for rate in rates):
-                    here = (entry.place, place)
-                    first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn, made.rate > 0)))
-                    if first is not made:
-                        fault = _twice(made, here, there)
-                        faults.setdefault(f"{fault.where} {fault.hint}", fault)
+            look = partial(_specs, entry, block, definition.file, registry, base.limit, faults, asked)
+            common = look() if not models or any(not model.overrides for model in models) else []
+            for model in models:
+                specs = look(model.overrides) if model.overrides else common
+                here = (entry.place, model.place)
+                for turn, (spec, rates) in enumerate(specs):
+                    for made in (job(spec, model.name, rate) for rate in rates):
+                        first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn, made.rate > 0)))
+                        if first is not made:
+                            fault = _twice(made, here, there)
+                            faults.setdefault(f"{fault.where} {fault.hint}", fault)
     for each in asked.values():
         _holds(partial(_check_drawable, each, registry), faults)
-    found = _paired([made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))], registry)
-    for made in found:
+    found = paired([made for made, _, _ in sorted(jobs.values(), key=itemgetter(2))], registry)
+    for made in [] if "tuning" in definition.source.data else found:  # which says when the rate falls
         if made.twin is None and made.rate and made.spec.training.schedule.settle == "twin":
             fault = _alone(made, jobs[made.folder][1][0])
             faults.setdefault(str(fault), fault)
@@ -151,14 +167,14 @@ def plan(
     return found
 
 
-def _paired(jobs: Sequence[Job], registry: Registry) -> list[Job]:
+def paired(jobs: Sequence[Job], registry: Registry) -> list[Job]:
     """The same cells, each that has a twin among them with its folder."""
     twins: dict[Hashable, list[Job]] = {}
     for job in jobs:
         if job.rate == 0:
             twins.setdefault(all_but_labels(job.spec, job.model), []).append(job)
 
-    def paired(job: Job) -> Job:
+    def with_twin(job: Job) -> Job:
         found = twins.get(all_but_labels(job.spec, job.model))
         wanted = waits(job.spec, job.rate, job.settings) or (job.rate > 0 and compares_twin(job.spec, registry))
         if not found or not wanted:
@@ -166,7 +182,7 @@ def _paired(jobs: Sequence[Job], registry: Registry) -> list[Job]:
         twin = next((each for each in found if each.spec.seeds == job.spec.seeds), found[0])
         return replace(job, twin=twin.folder)
 
-    return [paired(job) for job in jobs]
+    return [with_twin(job) for job in jobs]
 
 
 def _alone(job: Job, place: str) -> UserError:
@@ -175,17 +191,6 @@ def _alone(job: Job, place: str) -> UserError:
         where=place,
         hint="add 0 to noise_rates, or give training.schedule.settle another value",
     )
-
-
-def validate_file(path: Path, registry: Registry) -> list[UserError]:
-    """Every fault of a sweep file and of the tasks and models that it names; empty when there is none."""
-    try:
-        plan(load(path), registry, output=Path("runs"))
-    except Faults as error:
-        return list(error.faults)
-    except UserError as error:
-        return [error]
-    return []
 
 
 def _check_drawable(asked: Asked, registry: Registry) -> None:
@@ -208,8 +213,9 @@ def _holds(check: Callable[[], None], faults: dict[str, UserError]) -> bool:
     return True
 
 
-def _check_model(name: str, place: str, registry: Registry) -> None:
+def _check_model(entry: ModelEntry, registry: Registry) -> None:
     """Whether there is such a model, as far as that can be known without making it."""
+    name = entry.name
     try:
         provider = registry.provider(name)
         if registry.source_of("models", provider.name) == BUILT_IN:
@@ -217,7 +223,7 @@ def _check_model(name: str, place: str, registry: Registry) -> None:
             if name.startswith(("hf:.", "hf:/", "hf:~")) and not exists(path):
                 raise UserError(f"no folder or file {clipped(str(path))!r}")
     except UserError as error:
-        raise UserError(error.what, where=place, hint=error.hint) from None
+        raise UserError(error.what, where=entry.place, hint=error.hint) from None
 
 
 def _specs(
@@ -228,8 +234,13 @@ def _specs(
     limit: int | None,
     faults: dict[str, UserError],
     asked: dict[str, Asked],
+    overrides: tuple[Source, ...] = (),
 ) -> list[tuple[TaskSpec, tuple[float, ...]]]:
-    """A task with each of the block's seeds, and its noise rates; none when it has faults."""
+    """A task with each of the block's seeds, and its noise rates; none when it has faults.
+
+    Args:
+        overrides: of a model, stronger than the task's.
+    """
     found: list[tuple[TaskSpec, tuple[float, ...]]] = []
 
     def look() -> None:
@@ -239,7 +250,7 @@ def _specs(
         if beside.suffix not in (".yaml", ".yml") and not is_file(beside) and entry.reference in known:
             reference = entry.reference
         try:
-            spec = load_task(reference, registry, profile=entry.profile, overrides=entry.overrides)
+            spec = load_task(reference, registry, profile=entry.profile, overrides=(*entry.overrides, *overrides))
         except UserError as error:  # of the reference and not of what stands in the file
             if error.where == "TASK":
                 hint = did_you_mean(entry.reference, known)

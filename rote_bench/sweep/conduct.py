@@ -12,10 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..comparison.trials import DIVERGED
 from ..pipeline import interrupts, stages
 from ..pipeline.identity import code_of, other_code
 from .board import Board, State
-from .finished import Finished, Took, predict, report_of, took
+from .finished import Finished, Took, predict, report_of, took, usable
 from .stacks import gathered
 from .work import LOG, PROGRESS, Outcome
 
@@ -64,26 +65,38 @@ def conduct(
     record: Callable[[Sequence[State]], object],
     *,
     stack: int | None = 1,
+    further: Callable[[Sequence[State]], Sequence[Job]] | None = None,
 ) -> list[State]:
     """Run all cells that are not done yet.
 
     Args:
         open_pool: called when there is something to run.
         record: keeps the states, called whenever one changes.
+        further: more cells, planned by how those before have ended; asked whenever one has.
         stack: cells that one process trains as one at most; None leaves that to the pool.
 
     Raises:
         KeyboardInterrupt: after all workers have stopped; the same sweep goes on from there.
     """
-    states = [State(job) for job in jobs]
-    known, foreseen = look_back(states, board, registry), list[Took]()
-    waiting = [each for each in states if each.state == "waiting"]
+    states, waiting, by_folder = list[State](), list[State](), dict[Path, State]()
+    known, foreseen = list[Took](), list[Took]()
+
+    def add(new: Sequence[Job]) -> None:
+        """Take in cells, and those that can be planned as some of them are done already."""
+        while new:
+            added = [State(job) for job in new]
+            known.extend(look_back(added, board, registry, known))
+            states.extend(added)
+            by_folder.update((each.job.folder, each) for each in added)
+            waiting.extend(each for each in added if each.state == "waiting")
+            new = further(states) if further else ()
+
+    add(jobs or (further(states) if further else ()))
     record(states)
     if not waiting:
         return states
     pool = open_pool()
-    by_folder = {each.job.folder: each for each in states}
-    share = {job.name: pool.share(job) for job in jobs}
+    share: dict[str, float] = {}
 
     def following() -> Job | None:
         """The first cell that need not wait for its twin, with those that are trained as one with it."""
@@ -113,12 +126,15 @@ def conduct(
                     board.changed(each)
                     if each.state != "done" and not told:
                         _leave_out(each, waiting, board)
+                    if further and not told:
+                        add(further(states))
                     record(states)
                 for each in states:
                     if each.state == "running" and (seconds := _look(each)) is not None:
                         foreseen.append(Took.of(each.job, seconds))
                     if each.state in ("waiting", "running"):
                         each.predicted = predict(each.job, known) or predict(each.job, foreseen)
+                share.update((each.job.name, pool.share(each.job)) for each in states[len(share) :])
                 board.show(states, share)
             if heard:
                 raise KeyboardInterrupt(_kept(states))
@@ -128,25 +144,31 @@ def conduct(
     return states
 
 
-def look_back(states: Sequence[State], board: Board, registry: Registry) -> list[Took]:
-    """Find out which cells are done, and what they took."""
+def look_back(states: Sequence[State], board: Board, registry: Registry, earlier: Sequence[Took] = ()) -> list[Took]:
+    """Find out which cells are done, and what they took.
+
+    Args:
+        earlier: what others took, by which those that are not done are foretold too.
+    """
     finished, known = Finished(registry), list[Took]()
     done: dict[Path, Report] = {}
     for each in sorted(states, key=lambda each: each.job.twin is not None):
         report = report_of(each.job)
-        if report is None or report.status != "success":
+        if report is None or not usable(each.job, report):
             continue
-        known.append(took(each.job, report))
+        spent = took(each.job, report)
+        known += [spent] if report.status == "success" else []
         twin = done.get(each.job.twin) if each.job.twin is not None else None
         if finished(each.job, report, twin):
             done[each.job.folder] = report
-            each.state, each.skipped, each.seconds = "done", True, known[-1].seconds
+            each.state, each.skipped, each.seconds = "done", True, spent.seconds
+            each.reason = report.error
             board.changed(each)
             changed = other_code(code_of(each.job.spec, registry), report.identity.code)
             if changed:
                 board.say(f"{each.job.name}: made by other code of the same versions, in {', '.join(changed[:6])}")
     for each in states:
-        each.predicted = predict(each.job, known)
+        each.predicted = predict(each.job, [*earlier, *known])
     return known
 
 
@@ -209,13 +231,16 @@ def _end(each: State, outcome: Outcome, known: list[Took]) -> None:
     each.where = ""
     if each.since is not None:
         each.seconds = time.monotonic() - each.since
-    if outcome.state == "done":
+    if each.job.round and (outcome.reason or "").startswith(DIVERGED):
+        each.state = "done"  # which is what the trial came to
+    if each.state == "done":
         report = report_of(each.job)
         if report is None:
             each.state, each.reason = "failed", "it left no report"
         else:
-            known.append(took(each.job, report))
-            each.seconds = known[-1].seconds
+            spent = took(each.job, report)
+            each.seconds = spent.seconds
+            known += [spent] if report.status == "success" else []  # one that diverged says nothing of others
     if each.state == "failed":
         each.log = _last_lines(each.job.folder / LOG)
 

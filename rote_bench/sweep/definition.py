@@ -64,17 +64,25 @@ class TaskEntry:
 
 
 @dataclass(frozen=True)
+class ModelEntry:
+    """A model as a sweep names it; ``place`` is where."""
+
+    name: str
+    overrides: tuple[Source, ...]
+    place: str
+
+
+@dataclass(frozen=True)
 class Block:
     """Tasks times models times noise rates times seeds.
 
     Attributes:
-        models: names with their places.
         rates, seeds: each task's own when None.
         rates_at: where the rates stand.
     """
 
     tasks: tuple[TaskEntry, ...]
-    models: tuple[tuple[str, str], ...]
+    models: tuple[ModelEntry, ...]
     rates: tuple[float, ...] | None
     seeds: tuple[Seeds, ...] | None
     rates_at: str
@@ -82,7 +90,11 @@ class Block:
 
 @dataclass(frozen=True)
 class Definition:
-    """A sweep file, read and found to have the right shape."""
+    """A sweep file, read and found to have the right shape.
+
+    Attributes:
+        source: the file's data, in which ``tuning`` and ``contrasts`` stand.
+    """
 
     name: str
     title: str
@@ -90,6 +102,7 @@ class Definition:
     blocks: tuple[Block, ...]
     run: Run
     file: Path
+    source: Source
 
 
 @lru_cache(maxsize=1)
@@ -138,7 +151,7 @@ def load(path: Path) -> Definition:
     whole, wrong = {key: data[key] for key in data if key != "include"}, list[UserError]()
     blocks = [_block(source, whole, (), wrong)]
     blocks += [_block(source, part, ("include", i), wrong) for i, part in enumerate(data.get("include", ()))]
-    named = {name for block in blocks for name, _ in block.models}
+    named = {each.name for block in blocks for each in block.models}
     for at in (("noise_rates",), *(("include", i, "noise_rates") for i in range(len(data.get("include", ()))))):
         if close := too_close(_at(data, at) or ()):
             wrong += located(source, [Fault(at, close, "six digits count")])
@@ -157,12 +170,13 @@ def load(path: Path) -> Definition:
         blocks=tuple(blocks),
         run=run,
         file=path,
+        source=source,
     )
 
 
 def _faults(error: Any) -> list[Fault]:
     at = tuple(error.absolute_path)
-    if "propertyNames" in error.absolute_schema_path:
+    if "propertyNames" in error.absolute_schema_path and at[:1] != ("tuning",):
         return [Fault((*at, error.instance), f"{error.instance} can only stand in a task file")]
     if error.validator == "additionalProperties" and at[:1] == ("run",):
         return []  # the class that it builds says more
@@ -173,6 +187,10 @@ def _words(at: Path_, value: Any, rule: str) -> str | None:
     """One fault in a clause, where a sweep file has words of its own."""
     if len(at) > 1 and at[-2] == "noise_rates":
         return f"a noise rate must be at least 0 and below 1, not {shown(value)}"
+    if at == ("tuning", "configurations") and rule == "minProperties":
+        return "must be two or more, as of one there is nothing to choose"
+    if len(at) == 3 and at[0] == "contrasts" and rule in ("minItems", "maxItems"):
+        return f"must name two models, not {len(value)}"
     return None
 
 
@@ -190,12 +208,17 @@ def _block(source: Source, data: Mapping[str, Any], at: Path_, wrong: list[UserE
     for i, entry in enumerate(tasks):
         given = {"task": entry} if isinstance(entry, str) else entry
         overrides = [
-            each for path in (*shared, (*tasks_at, i, "overrides")) for each in _overrides(source, path, wrong)
+            each for path in (*shared, (*tasks_at, i, "overrides")) for each in overrides_at(source, path, wrong)
         ]
         entries.append(TaskEntry(given["task"], given.get("profile"), tuple(overrides), source.where((*tasks_at, i))))
+    named = []
+    for i, entry in enumerate(models):
+        name = entry if isinstance(entry, str) else entry["model"]
+        own = overrides_at(source, (*models_at, i, "overrides"), wrong)
+        named.append(ModelEntry(name, tuple(own), source.where((*models_at, i))))
     return Block(
         tasks=tuple(entries),
-        models=tuple((name, source.where((*models_at, i))) for i, name in enumerate(models)),
+        models=tuple(named),
         rates=None if rates is None else tuple(rate + 0.0 for rate in rates),
         seeds=None if seeds is None else _seeds(seeds),
         rates_at=source.where(rates_at),
@@ -210,6 +233,9 @@ def _too_many(data: Mapping[str, Any]) -> Fault | None:
         seeds, rates = merged.get("seeds") or [0], merged.get("noise_rates") or [0]
         lists = [seeds] if isinstance(seeds, list) else list(seeds.values())
         total += math.prod(map(len, (merged["tasks"], merged["models"], rates, *lists)))
+    tuning = data.get("tuning")
+    if isinstance(tuning, Mapping):
+        total += math.prod(map(len, (data["tasks"], data["models"], tuning["configurations"], tuning["seeds"])))
     if total <= MOST_CELLS:
         return None
     return Fault((), f"asks for {total:,} cells, and a sweep has {MOST_CELLS:,} at most", "write several sweeps")
@@ -223,7 +249,7 @@ def _at(data: Any, path: Path_) -> Any:
     return data
 
 
-def _overrides(source: Source, path: Path_, wrong: list[UserError]) -> list[Source]:
+def overrides_at(source: Source, path: Path_, wrong: list[UserError]) -> list[Source]:
     """The overrides at a path of the file, with the lines on which they stand."""
     value: Any = source.data
     for key in path:

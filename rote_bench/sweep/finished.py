@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from ..comparison.trials import diverged
 from ..errors import UserError
 from ..pipeline.identity import NOT_PLANNED, differing, planned_parts
 from ..pipeline.request import asked, made_by, surroundings
@@ -36,7 +37,7 @@ class Took:
     @classmethod
     def of(cls, job: Job, seconds: float) -> Took:
         """Of a cell that took so many seconds."""
-        return cls(job.name.partition("/")[0], job.model, job.size, seconds)
+        return cls(job.task, job.model, job.size, seconds)
 
 
 def report_of(job: Job) -> record.Report | None:
@@ -45,6 +46,11 @@ def report_of(job: Job) -> record.Report | None:
         return write.load_report(job.folder)
     except UserError:  # missing, or damaged: then the cell is run again
         return None
+
+
+def usable(job: Job, report: record.Report) -> bool:
+    """Whether a report tells what became of a cell; of a trial also one that says that its training diverged."""
+    return report.status == "success" or (job.round > 0 and diverged(report))
 
 
 def took(job: Job, report: record.Report) -> Took:
@@ -66,7 +72,7 @@ class Finished:
         self.fingerprints: dict[tuple[Any, ...], str] = {}
 
     def __call__(self, job: Job, report: record.Report, twin: record.Report | None = None) -> bool:
-        if job.settings.overwrite or report.status != "success":
+        if job.settings.overwrite or not usable(job, report):
             return False
         if job.bound and twin is None:  # what its schedule is to be, its twin will tell
             return False
@@ -99,7 +105,7 @@ def predict(job: Job, known: Sequence[Took]) -> float | None:
     Those of the same model say it best, else those of the nearest size, in proportion to the parameters; None when
     nothing is known.
     """
-    same = [each for each in known if each.task == Took.of(job, 0).task]
+    same = [each for each in known if each.task == job.task]
     own = [each.seconds for each in same if each.model == job.model]
     if own:
         return median(own)

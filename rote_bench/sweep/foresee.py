@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from ..plugins import Registry
     from .cells import Job
     from .conduct import Pool
+    from .phases import Phases
 
 
 def foresee_all(
-    jobs: Sequence[Job], pool: Pool, board: Board, registry: Registry
+    jobs: Sequence[Job], pool: Pool, board: Board, registry: Registry, *, phases: Phases | None = None
 ) -> tuple[dict[str, Expected | None], float]:
     """Time a few steps of one cell for every task and model, with wrong labels and without.
+
+    Args:
+        phases: what plans more cells; as far as it cannot yet, they count as they may be.
 
     Returns:
         The name of each cell -> what it will take, None where it is done; and the seconds until all of them are done,
@@ -30,8 +34,7 @@ def foresee_all(
     from ..pipeline.process import undisturbed
     from ..pipeline.runner import foresee
 
-    states = [State(job) for job in jobs]
-    look_back(states, board, registry)
+    states = planned(jobs, board, registry, phases)
     timed: dict[Hashable, Expected] = {}
     found: dict[str, Expected | None] = {}
     with undisturbed():
@@ -39,7 +42,7 @@ def foresee_all(
             job, found[each.job.name] = each.job, None
             if each.state == "done":
                 continue
-            key = (job.name.partition("/")[0], job.model, job.rate > 0)
+            key = (job.task, job.model, job.rate > 0)
             if key not in timed:
                 board.say(f"timing {job.name}")
                 expected = foresee(
@@ -55,6 +58,19 @@ def foresee_all(
             found[job.name], each.predicted = timed[key], timed[key].total
     seconds, _ = time_left(states, {job.name: pool.share(job) for job in jobs})
     return found, seconds
+
+
+def planned(jobs: Sequence[Job], board: Board, registry: Registry, phases: Phases | None) -> list[State]:
+    """The states of all cells, those that are done marked so."""
+    states: list[State] = []
+    new = jobs or (phases.peek(states) if phases else ())
+    while new:
+        added = [State(job) for job in new]
+        look_back(added, board, registry)
+        states += added
+        new = phases.peek(states) if phases else ()
+    later = [State(job) for job in (phases.later() if phases else ())]
+    return [*states, *later]
 
 
 def plain(found: dict[str, Expected | None], seconds: float) -> dict[str, Any]:

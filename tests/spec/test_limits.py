@@ -13,7 +13,7 @@ from rote_bench.pipeline.runner import expand
 from rote_bench.plugins import Registry
 from rote_bench.spec.loader import load_task
 from rote_bench.spec.preflight import check_drawable, examine_file
-from rote_bench.sweep.cells import validate_file
+from rote_bench.sweep.comparing import validate_file
 from tests.spec.test_loader import MINIMAL, faults, write
 
 SWEEP = "name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano]\n"
@@ -71,7 +71,7 @@ def test_too_much_is_refused_for_what_it_is(
 def test_sweeps_that_ask_for_too_much(registry: Registry, tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "tiny.yaml").write_text(MINIMAL)
     path = write(tmp_path, text, "sweep.yaml")
-    (fault,) = validate_file(path, registry)
+    (fault,), _ = validate_file(path, registry)
     assert says in str(fault) and str(fault).startswith(f"{path}:")
 
 
