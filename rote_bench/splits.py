@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .plugins import Registry
     from .spec.model import TaskSpec
 
+Question = tuple[str, Mapping[str, Span]]
 SPLIT_NAMES = (*SPLITS, *EXTRA, "facts")
 HELD_OUT = (*SPLITS[1:], *EXTRA)
 NOTHING = Labelled((), (), ())
@@ -130,7 +131,7 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
     indices = chosen(task, spec, limit)
     examples = {name: [task.example(i) for i in rows] for name, rows in indices.items()}
     facts = list(task.facts())
-    check_questions(task, indices, examples, facts)
+    check_questions(task, indices, {n: ((e.prompt, e.positions) for e in part) for n, part in examples.items()}, facts)
     seed = spec.seeds.noise
     train = label_train(task, kind, examples["train"], indices["train"], rate, seed)
     check_clean(train, rate)
@@ -144,12 +145,13 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
 
 
 def check_questions(
-    task: Task, rows: Mapping[str, Sequence[int]], examples: Mapping[str, Iterable[Example]], facts: Iterable[Example]
+    task: Task, rows: Mapping[str, Sequence[int]], questions: Mapping[str, Iterable[Question]], facts: Iterable[Example]
 ) -> None:
     """Whether every question stands once, in one split and not among the facts, and all name the same positions.
 
     Args:
         rows: split -> pool index of each of its examples.
+        questions: split -> what ``Task.question`` gives for each of them.
 
     Raises:
         UserError: naming the two places: a question that stood twice could have a wrong label and a true one, or be
@@ -157,18 +159,18 @@ def check_questions(
     """
     seen: dict[str, int] = {}
     positions: Mapping[str, Span] | None = None
-    for split, part in examples.items():
-        for index, example in zip(rows[split], part, strict=True):
-            if example.prompt in seen:
+    for split, part in questions.items():
+        for index, (prompt, named) in zip(rows[split], part, strict=True):
+            if prompt in seen:
                 raise UserError(
-                    f"{task.place(seen[example.prompt])} and {task.place(index)} ask the same: {example.prompt!r}",
+                    f"{task.place(seen[prompt])} and {task.place(index)} ask the same: {prompt!r}",
                     where="parameters",
                     hint="keep one of them: a question may stand once",
                 )
-            seen[example.prompt] = index
-            positions = example.positions if positions is None else positions
-            if example.positions or positions:
-                _check_positions(example, positions, task.place(index))
+            seen[prompt] = index
+            positions = named if positions is None else positions
+            if named or positions:
+                _check_positions(prompt, named, positions, task.place(index))
     for number, fact in enumerate(facts):
         if fact.prompt in seen:
             index = seen[fact.prompt]
@@ -181,17 +183,17 @@ def check_questions(
             )
 
 
-def _check_positions(example: Example, like: Mapping[str, Span], place: str) -> None:
-    different = sorted({*example.positions} ^ {*like})
+def _check_positions(prompt: str, named: Mapping[str, Span], like: Mapping[str, Span], place: str) -> None:
+    different = sorted({*named} ^ {*like})
     if different:
         raise UserError(
-            f"{place} {'has' if different[0] in example.positions else 'lacks'} the position {different[0]!r}, unlike"
+            f"{place} {'has' if different[0] in named else 'lacks'} the position {different[0]!r}, unlike"
             " the questions before it",
             where="parameters",
             hint="all questions name the same positions",
         )
-    for name, (start, stop) in example.positions.items():
-        if not 0 <= start < stop <= len(example.prompt):
+    for name, (start, stop) in named.items():
+        if not 0 <= start < stop <= len(prompt):
             raise UserError(
                 f"the position {name!r} of {place}, {start} to {stop}, is no part of its question",
                 where="parameters",

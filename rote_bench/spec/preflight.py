@@ -121,7 +121,7 @@ def _drawn(
         check_memory(task, spec)
         rows = task.split(spec.splits, spec.seeds.data)
         facts = task.facts()
-        check_questions(task, rows, {name: map(task.example, part) for name, part in rows.items()}, facts)
+        check_questions(task, rows, {name: map(task.question, part) for name, part in rows.items()}, facts)
         try:
             _draw(task, kind, spec, rates, {name: part[:SAMPLE] for name, part in rows.items()})
         except UserError:  # a sample may lack what the whole has

@@ -84,6 +84,11 @@ class Task(ABC):
     def example(self, index: int) -> Example:
         """The example at ``index`` of the pool, 0 <= index < len(self)."""
 
+    def question(self, index: int) -> tuple[str, Mapping[str, Span]]:
+        """The prompt and the positions at ``index``, for large pools of which no more is looked at."""
+        example = self.example(index)
+        return example.prompt, example.positions
+
     def place(self, index: int) -> str:
         """Where the example at ``index`` comes from, in words by which the user finds it."""
         return f"question {index}"

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any, ClassVar, Literal
 
 from ..errors import UserError, did_you_mean
@@ -195,6 +195,9 @@ class Table(Task):
             given=(self.given[row] or None) if self.given is not None else None,
         )
 
+    def question(self, index: int) -> tuple[str, Mapping[str, Span]]:
+        return (self.questions[self.kept[index]], {}) if self._bare else super().question(index)
+
     def _nested_spans(self, part: Part, number: int) -> dict[str, Span]:
         """Positions of a column that holds a mapping, as exported tasks have."""
         if "positions" not in self._nested or "positions" in self.parameters.positions:
@@ -297,9 +300,9 @@ class Table(Task):
         return found
 
     def words(self) -> Iterable[str]:
-        given = self.given or [""] * len(self.questions)
-        rows = (f"{self.questions[row]} {self.solutions[row]} {given[row]}" for row in self.kept)
-        found = dict.fromkeys(WORD.findall(" ".join(rows)))
+        columns = [self.questions, self.solutions, *([] if self.given is None else [self.given])]
+        rows = zip(*([column[row] for row in self.kept] for column in columns), strict=True)
+        found = dict.fromkeys(WORD.findall(" ".join(chain.from_iterable(rows))))
         for fact in self.facts():
             found.update(dict.fromkeys(WORD.findall(fact.text)))
         return found

@@ -53,6 +53,13 @@ def check_task(
     twice = next((p for p in prompts if prompts.count(p) > 1), None)
     found.rule(twice is None, "unique prompts", f"{twice!r} comes twice", "let each index give another prompt")
     found.attempt("split", _split_rules, task, seed)
+    other = next((i for i, e in made.items() if task.question(i) != (e.prompt, e.positions)), None)
+    found.rule(
+        other is None,
+        "question",
+        f"question({other}) is not that of example({other})",
+        "let `question` give the example's prompt and positions, or leave it out",
+    )
     for example in made.values():
         found.attempt("example", _example_rules, task, example, next(iter(made.values())))
         if rule is not None and (right := rule(example.prompt)) != example.answer:

@@ -52,6 +52,15 @@ def task(path: Path, **more: object) -> Table:
     return Table(TableParameters(str(path), **{**columns, **more}), 0)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("columns", [{}, {"intermediates": (), "positions": (), "group": ""}])
+def test_questions_alone_are_those_of_the_examples(tmp_path: Path, columns: dict[str, Any]) -> None:
+    """Also where some rows do not count, and where there is nothing but questions and answers."""
+    made = task(write(tmp_path / "rows.csv", [*ROWS[:10], *ROWS]), duplicates="first", **columns)
+    assert len(made) == 100
+    assert [made.question(i) for i in range(100)] == [(e.prompt, e.positions) for e in map(made.example, range(100))]
+    assert bool(made.question(0)[1]) is not bool(columns)
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".tsv", ".json", ".jsonl"])
 def test_every_format_gives_the_same_examples(tmp_path: Path, suffix: str) -> None:

@@ -162,6 +162,7 @@ def test_parameters_that_do_not_fit_are_named() -> None:
     ("methods", "message"),
     [
         ({"neighbours": lambda self, example: {"far": [10**9]}}, "within the pool"),
+        ({"question": lambda self, index: ("1 + 1 =", {})}, "is not that of example.*; let `question`"),
         ({"words": lambda self: [*"0123456789", "+"]}, "are missing; add them"),
         ({"answers": lambda self, example: [example.answer]}, "wrong answers exist"),
         ({"values": lambda self, name: 1 // 0}, "ZeroDivisionError"),
