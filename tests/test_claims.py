@@ -12,6 +12,8 @@ import rote_bench
 from rote_bench.findings import decide, decide_across, unmet
 from rote_bench.report.record import Report, Verdict
 
+from .releases import OLD_TRANSFORMERS
+
 REFERENCES = Path(__file__).parent.parent / "plugins" / "reference_models" / "reference_models.py"
 MEMORISED = """
 name: learned_by_heart
@@ -140,12 +142,15 @@ def check(report: Report, expected: dict[str, tuple[Verdict, str]]) -> None:
 
 def test_a_small_cell_of_addition_learns_first(fda_cell: Path) -> None:
     report = rote_bench.load_report(fda_cell).record
+    both: tuple[Verdict, str] = ("replicated", "true answer beats other possible answers from depth")
+    if OLD_TRANSFORMERS:  # which draws other weights, of which so few examples say less
+        both = ("inconclusive", "the interval of latent clean retention")
     check(
         report,
         {
             "generalize_then_memorize": ("replicated", "lies above 0"),
             "clean_label_first": ("replicated", "lies above 0.5"),
-            "both_computed": ("replicated", "true answer beats other possible answers from depth"),
+            "both_computed": both,
             "memorization_relies_on_reasoning": ("inconclusive", "the erasure did not remove the reasoning"),
             "outlier_heuristics": ("inconclusive", "the interval of patch specificity"),
         },

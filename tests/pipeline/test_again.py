@@ -18,6 +18,8 @@ from rote_bench.hashing import sha256
 from rote_bench.pipeline import again, diagnose
 from rote_bench.report.build import own_files
 
+from ..releases import OLD_TRANSFORMERS
+
 TASK = """
 name: pair
 generator: two_hop
@@ -111,7 +113,8 @@ def test_the_numbers_are_those_of_one_run_with_twin_and_seeds(
     assert run(task, tmp_path / "whole", *which, *WIDER) == 0
     assert run(task, tmp_path / "runs", *which) == 0
     before = {name: read(folder) for name, folder in cells(tmp_path / "runs").items()}
-    assert any("pre_memorization" in report["training"]["snapshots"] for report in before.values())
+    early = any("pre_memorization" in report["training"]["snapshots"] for report in before.values())
+    assert early or OLD_TRANSFORMERS, "of the weights that newer releases draw, some learn before they memorise"
     no_training(monkeypatch)
     assert run(task, tmp_path / "runs", *which, *WIDER, "--rediagnose") == 0
     same(tmp_path / "runs", tmp_path / "whole")
