@@ -30,34 +30,51 @@ def foresee_all(
         The name of each cell -> what it will take, None where it is done; and the seconds until all of them are done,
         as many at a time as the pool runs.
     """
-    from ..pipeline.expect import Expected
     from ..pipeline.process import undisturbed
-    from ..pipeline.runner import foresee
 
     states = planned(jobs, board, registry, phases)
-    timed: dict[Hashable, Expected] = {}
     found: dict[str, Expected | None] = {}
+    kinds: dict[Hashable, list[State]] = {}
+    for each in states:
+        found[each.job.name] = None
+        if each.state != "done":
+            kinds.setdefault((each.job.task, each.job.model, each.job.rate > 0), []).append(each)
     with undisturbed():
-        for each in states:
-            job, found[each.job.name] = each.job, None
-            if each.state == "done":
-                continue
-            key = (job.task, job.model, job.rate > 0)
-            if key not in timed:
-                board.say(f"timing {job.name}")
-                expected = foresee(
-                    job.spec,
-                    job.model,
-                    job.rate,
-                    settings=replace(job.settings, overwrite=True, forks=True),  # whether it is done is known
-                    registry=registry,
-                    progress=Progress(quiet=True),
-                )
-                assert isinstance(expected, Expected)
-                timed[key] = expected
-            found[job.name], each.predicted = timed[key], timed[key].total
-    seconds, _ = time_left(states, {job.name: pool.share(job) for job in jobs})
+        for members in kinds.values():
+            expected = _timed([each.job for each in members], board, registry)
+            for each in members:
+                found[each.job.name], each.predicted = expected, expected.total
+    seconds, _ = time_left(states, {job.name: pool.share(job) for job in (each.job for each in states)})
     return found, seconds
+
+
+def _timed(jobs: Sequence[Job], board: Board, registry: Registry) -> Expected:
+    """What cells of a kind take, by the first of them; a trial that diverges leaves that to the next.
+
+    Raises:
+        FloatingPointError: when there is no next.
+    """
+    from ..pipeline.expect import Expected
+    from ..pipeline.runner import foresee
+
+    for job in jobs:
+        board.say(f"timing {job.name}")
+        try:
+            expected = foresee(
+                job.spec,
+                job.model,
+                job.rate,
+                settings=replace(job.settings, overwrite=True, forks=True),  # whether it is done is known
+                registry=registry,
+                progress=Progress(quiet=True),
+            )
+        except FloatingPointError:
+            if job is jobs[-1] or not job.round:
+                raise
+            continue
+        assert isinstance(expected, Expected)
+        return expected
+    raise ValueError("no jobs")
 
 
 def planned(jobs: Sequence[Job], board: Board, registry: Registry, phases: Phases | None) -> list[State]:
