@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import UserError
@@ -56,12 +56,30 @@ def memorised_at(report: Report, level: float) -> int | None:
     Raises:
         UserError: when the report does not say.
     """
+    return reached(climb(report), level)
+
+
+def climb(report: Report) -> tuple[tuple[int, float], ...]:
+    """Every step at which a trial gave more of its wrong labels than at any before, with the part that it gave.
+
+    Raises:
+        UserError: when the report does not say.
+    """
     if diverged(report):
-        return None
-    curve = _curve(report)
+        return ()
+    curve, out = _curve(report), list[tuple[int, float]]()
     if curve[-1].memorization_rate is None:
         raise _untold("there were no wrong labels")
-    return next((point.step for point in curve if (point.memorization_rate or 0.0) >= level), None)
+    for point in curve:
+        part = point.memorization_rate or 0.0
+        if not out or part > out[-1][1]:
+            out.append((point.step, part))
+    return tuple(out)
+
+
+def reached(climbed: Iterable[tuple[int, float]], level: float) -> int | None:
+    """The first step of a climb at such a level or above."""
+    return next((step for step, part in climbed if part >= level), None)
 
 
 def _curve(report: Report) -> list[Evaluation]:
