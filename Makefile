@@ -9,7 +9,7 @@ LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.10
 LOWEST_TESTS := pytest hypothesis scikit-learn html5lib concept-erasure ruff
 
-.PHONY: help setup demo test test-full test-lowest bench lint docs clean
+.PHONY: help setup demo test test-full test-lowest bench leaderboard lint docs clean
 
 help:
 	@echo "make demo         train and diagnose a small model on two-hop reasoning (minutes, no GPU needed)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-full    all tests, the slow ones too"
 	@echo "make test-lowest  the quick tests with the oldest Python and packages that pyproject.toml allows"
 	@echo "make bench        measure speed beside other libraries (some 20 minutes); writes benchmarks/README.md"
+	@echo "make leaderboard  the board of leaderboards/, from its reports and its published comparisons"
 	@echo "make docs         the pages that are made from the code"
 	@echo "make clean        remove the environment and the demo's output"
 
@@ -92,6 +93,14 @@ $(VENV)/.peers: pyproject.toml constraints.txt | setup
 
 bench: $(VENV)/.peers
 	@$(BIN)/python -m benchmarks.report
+
+# every sweep file beside the board is a published comparison; equal reports give equal files, byte for byte
+BOARD := leaderboards
+COMPARISONS := $(sort $(wildcard $(BOARD)/*.yaml))
+
+leaderboard: setup
+	@test -d $(BOARD)/reports || { echo "there is no $(BOARD)/reports, and so no current board" >&2; exit 1; }
+	@$(BIN)/rote-bench leaderboard build $(BOARD)/reports $(COMPARISONS:%=--comparison %) -o $(BOARD) --quiet
 
 docs: setup
 	@$(BIN)/python docs/generate.py

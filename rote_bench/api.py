@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .drawing import plot
 from .errors import UserError
-from .paths import placed
+from .paths import of_user, placed
 from .planning import (
     Overrides,
     cells_of,
@@ -302,6 +302,7 @@ def build_leaderboard(
     reports: Sequence[str | Path],
     output_path: str | Path,
     *,
+    comparisons: Sequence[str | Path] = (),
     export: str | None = None,
     plugins: Sequence[str | Path] = (),
     workers: int = 1,
@@ -311,6 +312,8 @@ def build_leaderboard(
 
     Args:
         reports: ``report.json`` files, and folders that hold some.
+        comparisons: sweep files of published ones. Each becomes one table, every model by the recipe that its trials
+            chose, once all of its trials and cells are found among the reports.
         export: ``every-eval-ever`` writes each counted report in that interchange schema too.
         workers: processes that read reports; more than one needs a main module that can be imported.
 
@@ -318,16 +321,20 @@ def build_leaderboard(
         The content of ``leaderboard.json``; what was left out, and why, stands under ``refused``.
 
     Raises:
-        UserError: when there is no report, or the output cannot be written.
+        UserError: when there is no report, a comparison is not what its rules make of the reports, or the output cannot
+            be written.
     """
     from .leaderboard.build import build
+    from .sweep.comparing import comparison_of
 
+    registry = load_plugins(plugins)
     progress = progress or Progress()
     return build(
         reports,
         placed(output_path),
-        registry=load_plugins(plugins),
+        registry=registry,
         plugins=plugins,
+        comparisons=[comparison_of(of_user(file), registry) for file in comparisons],
         export=export,
         workers=workers,
         say=progress.say,

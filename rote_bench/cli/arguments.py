@@ -246,6 +246,13 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     board.add_argument("-o", "--output-path", metavar="DIR", help="build: folder of the leaderboard's files")
     board.add_argument("--format", default="simple", metavar="F", help="of printed tables: simple, github, latex, ...")
     board.add_argument("--export", metavar="SCHEMA", help="build: also write each report as every-eval-ever has it")
+    board.add_argument(
+        "--comparison",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="build: a published comparison, the sweep file that planned it; its models are one table",
+    )
     board.add_argument("--rerun", action="store_true", help="check: train and diagnose the cell again and compare")
     board.add_argument("--quiet", action="store_true", help="print nothing but warnings")
     board.add_argument("--json", action="store_true", help="print as JSON")

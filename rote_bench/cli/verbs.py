@@ -276,7 +276,8 @@ def _schema(options: argparse.Namespace) -> int:
 
 def _leaderboard(options: argparse.Namespace) -> int:
     building = options.action == "build"
-    foreign = {"--rerun": options.rerun} if building else {"-o": options.output_path, "--export": options.export}
+    for_building = {"-o": options.output_path, "--export": options.export, "--comparison": options.comparison}
+    foreign = {"--rerun": options.rerun} if building else for_building
     for flag in (flag for flag, given in foreign.items() if given):
         raise UserError(f"does not go with `leaderboard {options.action}`", where=flag)
     if building and options.output_path is None:
@@ -290,8 +291,15 @@ def _build_leaderboard(options: argparse.Namespace) -> int:
     from ..progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
-    given = {"export": options.export, "plugins": options.plugin, "workers": build.cores(), "progress": progress}
-    board = api.build_leaderboard(options.reports, options.output_path, **given)
+    board = api.build_leaderboard(
+        options.reports,
+        options.output_path,
+        comparisons=options.comparison,
+        export=options.export,
+        plugins=options.plugin,
+        workers=build.cores(),
+        progress=progress,
+    )
     if options.json:
         dump(board)
     elif not options.quiet:

@@ -14,16 +14,21 @@ from typing import Any
 from ..findings import VERDICTS, AcrossFinding, decide_across
 from ..hashing import digest
 from ..measures import Measure, in_columns
+from ..plain import JsonObject
+from ..report import escape
 from ..report.conditions import differing, flat, told
 from ..report.provenance import DISTRIBUTION, installed
 from ..report.record import Report
 from .collect import Collection
+from .disclose import disclosed, indexed
 from .entry import SHORT, Cell, Checked, Entry
-from .rank import GATES, RANKING, RULE, Row, measure, rank, rounded
+from .planned import contrasts
+from .published import Accepted
+from .rank import GATES, RANKING, RULE, Comparison, Row, measure, rank, rounded
 from .select import BARRED, CONFLICT, DUPLICATE, REFUSED, failures, row_of, select
 from .shipped import Known, Shipped, recipe_hash
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MAIN_RATE = 0.05
 MOST_SERIES = 5  # cells of a row whose curves are kept
 Measures = Mapping[str, Measure]
@@ -38,6 +43,9 @@ class Group:
         main: whether they are.
         title: as the shipped task file has it; the label of any other task.
         recipe: in what the recipe differs from the shipped one, in words; None where it does not.
+        published: the comparison whose cells these are, each model by its own recipe; None for all others.
+        rows: once they are measured and ranked.
+        pairs: every two models that are ranked.
     """
 
     label: str
@@ -45,22 +53,41 @@ class Group:
     title: str
     recipe: str | None
     entries: list[Entry]
+    published: Accepted | None = None
+    rows: list[Row] = dataclasses.field(default_factory=list)
+    pairs: list[Comparison] = dataclasses.field(default_factory=list)
 
 
-def assemble(collection: Collection, known: Known, measures: Measures, published: Several[str] = ()) -> dict[str, Any]:
+def assemble(
+    collection: Collection,
+    known: Known,
+    measures: Measures,
+    published: Several[str] = (),
+    accepted: Sequence[Accepted] = (),
+) -> dict[str, Any]:
     """The whole board.
 
     Args:
         known: label of each shipped task -> what its file says.
         measures: name -> declaration of every metric that is known.
         published: hashes of the reports that stood on the board before.
+        accepted: comparisons, made of the reports that count.
     """
-    refused = [{"path": r.path, "reason": r.reason, "kind": REFUSED} for r in collection.refusals]
+    taken = {path for one in accepted for path in one.paths}
+    refusals = [r for r in collection.refusals if r.path not in taken]
+    refused = [{"path": r.path, "reason": r.reason, "kind": REFUSED} for r in refusals]
     chosen = select(collection.entries, known, published)
-    groups = group(chosen.counted, known)
-    failed = failures(((r.path, r.cell) for r in collection.refusals if r.cell is not None), chosen.counted)
-    findings = _findings(groups)
-    tasks = [_task(one, failed, chosen.marks, found, measures) for one, found in zip(groups, findings, strict=True)]
+    groups = [*map(_published, accepted), *group([e for e in chosen.counted if e.path not in taken], known)]
+    groups.sort(key=lambda one: (one.published is None, not one.main, one.label))
+    failed = failures(((r.path, r.cell) for r in refusals if r.cell is not None), chosen.counted)
+    for one in groups:
+        one.rows = rows_of(one, failed)
+        for row in one.rows:
+            row.marks += [*_marks(row), *(mark for cell in row.cells for mark in chosen.marks.get(cell.path, ()))]
+            measure(row, measures)
+        one.pairs = rank(one.rows)
+    decided = _contrasts(groups)
+    tasks = [_task(one, found, decided) for one, found in zip(groups, _findings(groups), strict=True)]
     aside = Counter(one["kind"] for one in chosen.aside)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -70,8 +97,8 @@ def assemble(collection: Collection, known: Known, measures: Measures, published
         "columns": [one.name for one in in_columns(measures.values())],
         "metrics": _declared(tasks, measures),
         "reports": {
-            "found": len(collection.entries) + len(refused),
-            "counted": len(chosen.counted),
+            "found": len(collection.entries) + len(collection.refusals),
+            "counted": len(chosen.counted) + len(collection.refusals) - len(refusals),
             "refused": len(refused) + aside[REFUSED],
             "barred": aside[BARRED],
             "conflicts": aside[CONFLICT],
@@ -138,18 +165,33 @@ def rows_of(one: Group, failed: Mapping[Cell, int]) -> list[Row]:
     ]
 
 
+def _published(found: Accepted) -> Group:
+    """The cells of one task of a comparison, whatever recipe each model has."""
+    comparison = found.comparison
+    several = len({each.task for each in comparison.entrants}) > 1
+    title = escape.plain(f"{comparison.title}: {found.task}" if several else comparison.title)
+    return Group(f"{found.task} [comparison {comparison.name}]", False, title, None, found.entries, found)
+
+
+def _contrasts(groups: Sequence[Group]) -> dict[str, dict[str, list[JsonObject]]]:
+    """Comparison -> task -> its planned contrasts, corrected over all tasks of the comparison together."""
+    rows: dict[str, dict[tuple[str, str, float], Row]] = {}
+    published = {one.published.comparison.name: one.published.comparison for one in groups if one.published}
+    for one in groups:
+        if one.published is not None:
+            rows.setdefault(one.published.comparison.name, {}).update(indexed(one.published, one.rows))
+    out: dict[str, dict[str, list[JsonObject]]] = {}
+    for name, comparison in published.items():
+        by_task = out.setdefault(name, {})
+        for contrast, found in zip(comparison.contrasts, contrasts(comparison.contrasts, rows[name]), strict=True):
+            by_task.setdefault(contrast.task, []).append(found)
+    return out
+
+
 def _task(
-    one: Group,
-    failed: Mapping[Cell, int],
-    marks: Mapping[str, Sequence[str]],
-    findings: list[dict[str, Any]],
-    measures: Measures,
+    one: Group, findings: list[dict[str, Any]], decided: Mapping[str, Mapping[str, list[JsonObject]]]
 ) -> dict[str, Any]:
-    rows = rows_of(one, failed)
-    for row in rows:
-        row.marks += [*_marks(row), *(mark for cell in row.cells for mark in marks.get(cell.path, ()))]
-        measure(row, measures)
-    comparisons = rank(rows)
+    rows = one.rows
     rates = sorted({row.rate for row in rows})
     noisy = [rate for rate in rates if rate > 0]
     main = MAIN_RATE if MAIN_RATE in noisy else noisy[0] if noisy else None
@@ -157,21 +199,35 @@ def _task(
     def order(row: Row) -> tuple[Any, ...]:
         return (row.rate != main, row.rate == 0, row.rate, row.ranks is None, row.value(RANKING) or 0.0, row.model)
 
-    task = one.entries[0].report.task
+    said, found = None, one.published
+    if found is not None:
+        said = disclosed(found, rows, one.pairs, decided[found.comparison.name].get(found.task, []), main)
+    name, profile, version, content = _examples(one)
     return {
         "task": one.label,
-        "name": task.name,
-        "profile": task.profile,
+        "name": name,
+        "profile": profile,
         "title": one.title,
         "recipe": one.recipe,
-        "version": task.version,
-        "content_hash": task.content_hash,
+        "version": version,
+        "content_hash": content,
         "main_rate": main,
         "noise_rates": rates,
         "rows": [_row(row) for row in sorted(rows, key=order)],
-        "comparisons": [comparison.entry() for comparison in comparisons],
+        "comparisons": [comparison.entry() for comparison in one.pairs],
         "findings": findings,
+        "comparison": said,
     }
+
+
+def _examples(one: Group) -> tuple[str, str | None, int, str]:
+    """Name, profile, version and content of the task; of a comparison of which no model has cells, as it is planned."""
+    if one.entries:
+        task = one.entries[0].report.task
+        return task.name, task.profile, task.version, task.content_hash
+    assert one.published is not None
+    spec = one.published.entrants[0].spec
+    return spec.name, spec.profile, spec.version, spec.content_hash()
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -191,6 +247,7 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": [cell.seed for cell in cells],
         "cells": len(cells),
         "failed": row.failed,
+        "values": [{"seed": seed, "value": rounded(value)} for seed, value in row.by_seed(RANKING).items()],
         "metrics": {name: dataclasses.asdict(number) for name, number in sorted(row.metrics.items())},
         "findings": _counts(cells),
         "series": _series(cells[:MOST_SERIES]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,17 @@ from . import tables
 from .assemble import assemble
 from .collect import collect, find
 from .export import file_name, record
+from .published import accept
 from .schema import check
 from .select import select
 from .shipped import known_tasks
 
 if TYPE_CHECKING:
+    from ..comparison.rules import Comparison
     from ..plugins import Registry
     from .assemble import Measures
     from .collect import Collection
+    from .published import Accepted
     from .shipped import Known
 
 FILES = ("leaderboard.json", "leaderboard.md", "leaderboard.tex", "index.html")
@@ -44,6 +47,7 @@ def build(
     *,
     registry: Registry,
     plugins: Sequence[str | Path] = (),
+    comparisons: Sequence[Comparison] = (),
     export: str | None = None,
     workers: int = 1,
     say: Callable[[str], None] = lambda text: None,
@@ -53,6 +57,7 @@ def build(
 
     Args:
         places: ``report.json`` files, and folders that hold some.
+        comparisons: planned anew from the files of published ones; each becomes one table across recipes.
         plugins: the single files among the plugins of the registry, which other processes load too.
         export: ``every-eval-ever`` also writes one record for each counted report.
         workers: processes that read reports.
@@ -65,7 +70,8 @@ def build(
         The content of ``leaderboard.json``.
 
     Raises:
-        UserError: when there is no report, or the output cannot be written.
+        UserError: when there is no report, a comparison is not what its rules make of the reports, or the output cannot
+            be written.
     """
     if export is not None and export not in EXPORTS:
         raise UserError(f"cannot export {export!r}", where="--export", hint=f"known: {', '.join(EXPORTS)}")
@@ -75,28 +81,44 @@ def build(
     collection = collect(root, paths, registry, files=plugins, workers=workers)
     known, measures = known_tasks(registry), known_measures(registry)
     published = stood(output / FILES[0])
-    board = assemble(collection, known, measures, published)
+    accepted = _accepted(comparisons, collection, known, root, published)
+    board = assemble(collection, known, measures, published, accepted)
     for one in board["refused"]:
         warn(f"left out: {one['path']}: {one['reason']}")
     check(board)
     try:
         write(board, output)
         if export is not None:
-            for path, content in records(collection, known, measures, board["rote_bench"], published):
+            aside = {each.source.path for one in accepted for each in one.tried}
+            for path, content in records(collection, known, measures, board["rote_bench"], published, aside):
                 write_text(output / EXPORT_FOLDER / path, content)
     except OSError as error:
         raise UserError(f"cannot be written: {error.strerror}", where=str(output)) from None
     return board
 
 
+def _accepted(
+    comparisons: Sequence[Comparison], collection: Collection, known: Known, root: Path, published: frozenset[str]
+) -> list[Accepted]:
+    """Every task of every comparison."""
+    named = [each.name for each in comparisons]
+    twice = next((name for name in named if named.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"two comparisons are called {twice}", where="--comparison", hint="give each file once")
+    counted = select(collection.entries, known, published).counted if comparisons else []
+    ordered = sorted(comparisons, key=lambda each: each.name)
+    return [one for each in ordered for one in accept(each, counted, collection.refusals, root, published)]
+
+
 def stood(file: Path) -> frozenset[str]:
-    """Hashes of the reports that count on a board; none where there is no board that can be read."""
+    """Hashes of the reports that count on a board, trials among them; none where there is no board that can be read."""
     try:
         board = json.loads(file.read_text(encoding="utf-8"))
-        return frozenset(
-            str(report["sha256"]) for task in board["tasks"] for row in task["rows"] for report in row["reports"]
-        )
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        counted = [report for task in board["tasks"] for row in task["rows"] for report in row["reports"]]
+        for task in board["tasks"]:
+            counted += ((task.get("comparison") or {}).get("tuning") or {}).get("trials", ())
+        return frozenset(str(report["sha256"]) for report in counted)
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return frozenset()
 
 
@@ -119,10 +141,16 @@ def lines(value: Any, depth: int = DEPTH) -> str:
 
 
 def records(
-    collection: Collection, known: Known, measures: Measures, version: str, published: frozenset[str]
+    collection: Collection,
+    known: Known,
+    measures: Measures,
+    version: str,
+    published: frozenset[str],
+    aside: Set[str] = frozenset(),
 ) -> Iterator[tuple[str, str]]:
-    """Path and content of the interchange record of every counted report."""
-    for entry in select(collection.entries, known, published).counted:
+    """Path and content of the interchange record of every counted report that does not lie aside, as trials do."""
+    counted = select(collection.entries, known, published).counted
+    for entry in (each for each in counted if each.path not in aside):
         made = record(entry, measures, version)
         yield file_name(entry), json.dumps(made, indent=1, sort_keys=True, allow_nan=False) + "\n"
 

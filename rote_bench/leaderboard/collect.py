@@ -11,18 +11,39 @@ from functools import lru_cache
 from pathlib import Path
 
 from .. import plugins
+from ..comparison.trials import diverged
 from ..errors import UserError
 from ..plugins import Registry
 from ..report import escape
+from ..report.conditions import at
 from ..report.record import Report
 from ..report.write import find_reports
-from .entry import Cell, Entry, cell_of, make
+from .entry import Cell, Entry, Trial, cell_of, make, trial_of
+from .implied import listed
+from .traces import DYNAMICS
+from .untrusted import Unreadable, lines
 from .verify import Refused, check_identity, check_names, read, verify
 
 # Of a report, before anything of it is read into memory: far beyond what a run writes.
 LARGEST, MOST_PARTS = 12 * 2**20, 1_000_000  # bytes, and objects and lists
 CHUNK = 64  # reports that a process takes at a time
 WORTH_PROCESSES = 200
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """A training whose loss was no longer finite.
+
+    Attributes:
+        path: relative to the common root.
+        sha256: of its report.
+        identity: hash of it.
+    """
+
+    path: str
+    sha256: str
+    identity: str
+    trial: Trial
 
 
 @dataclass(frozen=True)
@@ -33,11 +54,13 @@ class Refusal:
         path: relative to the common root.
         reason: one line.
         cell: of a run that failed and whose identity is its own, which its row may count; None for every other.
+        diverged: of such a run whose loss was no longer finite, which is what a trial may come to.
     """
 
     path: str
     reason: str
     cell: Cell | None = None
+    diverged: Diverged | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +150,7 @@ def admit(root: Path, path: str, registry: Registry) -> Entry | Refusal:
     except Refused as error:
         return Refusal(shown, escape.plain(str(error)))
     except _Ended as error:
-        return Refusal(shown, escape.plain(str(error)), error.cell)
+        return Refusal(shown, escape.plain(str(error)), *error.known)
     except Exception as error:  # of a file that a stranger wrote anything can be expected
         said = escape.plain(" ".join(f"{type(error).__name__}: {error}".split()))
         return Refusal(shown, f"cannot be checked ({said[:200]})")
@@ -136,9 +159,9 @@ def admit(root: Path, path: str, registry: Registry) -> Entry | Refusal:
 class _Ended(Exception):
     """A run that did not come to its end."""
 
-    def __init__(self, reason: str, cell: Cell | None) -> None:
+    def __init__(self, reason: str, cell: Cell | None, of_trial: Diverged | None) -> None:
         super().__init__(reason)
-        self.cell = cell
+        self.known = cell, of_trial
 
 
 def _admitted(root: Path, path: str, registry: Registry) -> Entry:
@@ -152,8 +175,25 @@ def _admitted(root: Path, path: str, registry: Registry) -> Entry:
     except Refused as error:
         if report.status == "success":
             raise
-        raise _Ended(str(error), _cell(report)) from None
+        cell, shown = _cell(report), escape.plain(path)
+        trial = trial_of(report) if cell is not None and diverged(report) else None
+        of_trial = None if trial is None else Diverged(shown, content, report.identity.hash, trial)
+        raise _Ended(str(error), cell, of_trial) from None
+    _check_curve(report, file.parent)
     return make(report, registry, file.parent, path=escape.plain(path), sha256=content, artifacts=artifacts)
+
+
+def _check_curve(report: Report, folder: Path) -> None:
+    """The learning curve in the details is that of ``dynamics.jsonl``, where it is there: recipes are chosen by it."""
+    if not listed(report, DYNAMICS) or not (folder / DYNAMICS).is_file():
+        return
+    try:
+        kept = lines(folder / DYNAMICS)
+    except Unreadable as error:
+        raise Refused(f"{DYNAMICS} {error}") from None
+    for name, entry in report.diagnostics.items():
+        if at(entry.details, "curve") not in (None, kept):
+            raise Refused(f"{DYNAMICS} is not the curve in the details of {name[:80]!a}")
 
 
 def _check_size(file: Path) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from ..comparison.choice import Learned
+from ..comparison.trials import climb, key_of_report, learned
+from ..errors import UserError
 from ..findings import decide
 from ..hashing import canonical, digest
 from ..pipeline.cell import folder_name
@@ -74,6 +77,22 @@ class Checked(NamedTuple):
     trusted: int
 
 
+class Trial(NamedTuple):
+    """What a report says where it is a trial of a comparison, or one of its cells.
+
+    Attributes:
+        key: what a planned trial or cell shares with its reports.
+        under: hash of the versions and the type of numbers that it was trained with, which a comparison never mixes.
+        learned: what it came to without wrong labels; None where it does not say.
+        climb: the steps at which it gave more wrong labels than before, with the part; None where it does not say.
+    """
+
+    key: str
+    under: str
+    learned: Learned | None
+    climb: tuple[tuple[int, float], ...] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One admitted report.
@@ -86,6 +105,7 @@ class Entry:
         setup: hash of what decides a model's result apart from task, noise rate and seeds.
         recipe: how it was trained, as JSON.
         apart: what another run of the cell may differ in, each as a short hash.
+        trial: what it says where it belongs to a comparison; None where it cannot.
         drawn: ``series`` as JSON, which takes a tenth of the memory.
         artifacts: how many of the files beside the report are there, and how many are not.
         answers: whether the answers that its headline numbers count are among them.
@@ -100,6 +120,7 @@ class Entry:
     setup: str
     recipe: str
     apart: tuple[str, ...]
+    trial: Trial | None
     drawn: str
     artifacts: tuple[int, int]
     answers: bool
@@ -154,6 +175,7 @@ def make(
         setup(report),
         sys.intern(canonical(recipe_of(report))),
         tuple(sys.intern(digest(at(report.identity.parts, *keys))[:SHORT]) for _, *keys in APART),
+        trial_of(report),
         json.dumps(series(report, registry)),
         artifacts,
         SAMPLES in here,
@@ -174,6 +196,25 @@ def cell_of(report: Report) -> Cell:
         float(report.data.noise_rate),
         astuple(report.seeds)[:-1],  # the last is that of resampling
     )
+
+
+def trial_of(report: Report) -> Trial | None:
+    """What a report says of itself as a trial; None where it was not trained here from its first weights."""
+    recipe = recipe_of(report)
+    if recipe["training"] is None or recipe["snapshots"]:
+        return None
+    under = digest({key: recipe[key] for key in ("dtype", "versions")})
+    return Trial(key_of_report(report), sys.intern(under), _told(learned, report), _told(climb, report))
+
+
+Told = TypeVar("Told")
+
+
+def _told(tell: Callable[[Report], Told], report: Report) -> Told | None:
+    try:
+        return tell(report)
+    except (UserError, TypeError):  # of a curve that is none, or lacks what is asked of it
+        return None
 
 
 def called(report: Report) -> str:

@@ -17,7 +17,8 @@ from markupsafe import Markup
 from ..findings import VERDICTS
 from ..report import markup
 from .rank import RANKING
-from .tables import checked, ranks
+from .sections import ranks
+from .tables import checked
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the page's script calls a series, and the diagnostic that it comes from.

@@ -80,7 +80,7 @@ class Row:
         cells: its reports, one for each set of seeds.
         twins: the same model's reports at noise rate 0.
         metrics: name -> estimate and everything that is said about it.
-        transfers: of each pair of a run and its twin.
+        transfers: seed -> that of the pair of a run and its twin.
         ranks: the lowest and the highest rank that it may have, None where it is not ranked.
         reason: why it is not ranked.
     """
@@ -91,7 +91,7 @@ class Row:
     twins: Sequence[Entry]
     failed: int = 0
     metrics: dict[str, Number] = field(default_factory=dict)
-    transfers: list[float] = field(default_factory=list)
+    transfers: dict[str, float] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
     ranks: tuple[int, int] | None = None
     reason: str | None = None
@@ -100,6 +100,15 @@ class Row:
         """The value of a metric, None where there is none."""
         found = self.metrics.get(metric)
         return None if found is None else found.value
+
+    def by_seed(self, metric: str) -> dict[str, float]:
+        """Seed -> the value of a metric, of the seeds that have one; none of a metric that the row has no value of."""
+        if self.value(metric) is None:
+            return {}
+        if metric == RANKING:
+            return self.transfers
+        found = {cell.seed: cell.report.value(metric) for cell in self.cells}
+        return {seed: value for seed, value in found.items() if value is not None}
 
 
 def half_width(metric: Known | None) -> float | None:
@@ -128,7 +137,7 @@ def _transfer(row: Row) -> None:
     pairs = with_twins(cells, [twin.report for twin in row.twins])
     matched = list({id(twin): twin for _, twin in pairs}.values())
     costs = [times(minus(twin.metrics[accuracy], cell.metrics[accuracy]), 1 / row.rate) for cell, twin in pairs]
-    row.transfers = [transfer(cell, twin) for cell, twin in pairs]
+    row.transfers = {cell.seeds.label: transfer(cell, twin) for cell, twin in pairs}
     row.metrics[RANKING] = Number.of(
         noise_transfer(cells, matched), list(map(half_width, costs)), TRANSFER.higher_is_better
     )
@@ -206,7 +215,7 @@ def rank(rows: Sequence[Row]) -> list[Comparison]:
     for rate in sorted({row.rate for row in rows}):
         members = [row for row in rows if row.rate == rate and row.reason is None]
         members.sort(key=lambda row: (row.value(RANKING) or 0.0, row.model))
-        values = [row.transfers for row in members]
+        values = [list(row.transfers.values()) for row in members]
         p = family(values)
         for row, ranks in zip(members, rank_intervals([float(np.mean(each)) for each in values], p), strict=True):
             row.ranks = ranks

@@ -52,11 +52,7 @@ def select(entries: Iterable[Entry], known: Known, published: Collection[str] = 
     by_trace: dict[tuple[str, str], Entry] = {}
     by_look: dict[str, Entry] = {}
 
-    def standing(entry: Entry) -> tuple[object, ...]:
-        dirty = bool(entry.report.environment.git_dirty)
-        return not entry.answers, entry.sha256 not in published, -entry.files, entry.place, dirty, entry.path
-
-    for entry in sorted(entries, key=standing):
+    for entry in sorted(entries, key=lambda each: standing(each, published)):
         barred = entry.barred or _outdated(entry.report, versions)
         first = by_cell.get(entry.cell)
         look = skeleton(entry.report.model.name)
@@ -84,6 +80,12 @@ def select(entries: Iterable[Entry], known: Known, published: Collection[str] = 
     _copied_answers(found)
     found.counted.sort(key=lambda entry: entry.path)
     return found
+
+
+def standing(entry: Entry, published: Collection[str]) -> tuple[object, ...]:
+    """What reports that cannot all stand are ordered by, the strongest first."""
+    dirty = bool(entry.report.environment.git_dirty)
+    return not entry.answers, entry.sha256 not in published, -entry.files, entry.place, dirty, entry.path
 
 
 def _outdated(report: Report, versions: Mapping[str, int]) -> str | None:

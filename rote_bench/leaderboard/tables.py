@@ -7,6 +7,7 @@ from typing import Any
 
 from ..report import escape
 from ..report.table import fitted, text
+from .sections import ranks, said, sections
 
 CHECKED = (
     "*checked* gives, in per cent, the shares of a row's numbers that were recomputed from files beside its reports,"
@@ -20,12 +21,6 @@ def number(entry: Mapping[str, Any] | None) -> str:
         return "-"
     said = f"{entry['value']:.3f}"
     return said if entry["ci_low"] is None else f"{said} [{entry['ci_low']:.2f}, {entry['ci_high']:.2f}]"
-
-
-def ranks(row: Mapping[str, Any], to: str) -> str:
-    """The ranks that a row may have, one where it is settled."""
-    low, high = row["rank_low"], row["rank_high"]
-    return "-" if low is None else f"{low}" if low == high else f"{low}{to}{high}"
 
 
 def checked(row: Mapping[str, Any]) -> str:
@@ -103,6 +98,9 @@ def plain(board: Mapping[str, Any], style: str = "simple", width: int | None = N
     parts = []
     for task in board["tasks"]:
         parts.append(f"{shown(task['task'])}: {shown(_titled(task))}")
+        if task["comparison"]:
+            parts += map(shown, said(task["comparison"]))
+            parts += [f"{one.title}\n{fitted(one.heads, one.rows, style, width)}" for one in sections(task)]
         parts.append(fitted(header(board), body(board, task["rows"]), style, width))
         heads, rows = _compared(task)
         if rows:
@@ -128,6 +126,8 @@ def markdown(board: Mapping[str, Any]) -> str:
     for task in board["tasks"]:
         lines += [f"## {escape.markdown(task['task'])}", ""]
         lines += [f"{escape.markdown(_titled(task))}.", ""]
+        if task["comparison"]:
+            lines += _compared_in_markdown(task)
         lines += [text(header(board), body(board, task["rows"]), "pipe"), ""]
         heads, rows = _compared(task)
         if rows:
@@ -141,6 +141,14 @@ def markdown(board: Mapping[str, Any]) -> str:
         rows = [[one["path"], one["kind"], one["reason"]] for one in board["refused"]]
         lines += [text(("report", "", "because"), rows, "pipe"), ""]
     return "\n".join(lines)
+
+
+def _compared_in_markdown(task: Mapping[str, Any]) -> list[str]:
+    lines = [line for sentence in said(task["comparison"]) for line in (escape.markdown(sentence), "")]
+    for one in sections(task):
+        lines += [f"### {escape.markdown(one.title)}", "", escape.markdown(one.note), ""]
+        lines += [text(one.heads, one.rows, "pipe"), ""]
+    return [*lines, "### All metrics", ""]
 
 
 def latex(board: Mapping[str, Any]) -> str:
@@ -159,4 +167,16 @@ def latex(board: Mapping[str, Any]) -> str:
             text(header(board)[:-1], rows, "latex_raw"),
             r"\end{table}",
         ]
+        if task["comparison"]:
+            lines += _compared_in_latex(task)
     return "\n".join(lines) + "\n"
+
+
+def _compared_in_latex(task: Mapping[str, Any]) -> list[str]:
+    lines = []
+    first, *others = sections(task)
+    told = " ".join([task["comparison"]["title"] + ".", *said(task["comparison"]), first.note])
+    for one, caption in ((first, told), *((each, f"{each.title}. {each.note}") for each in others)):
+        lines += [r"\begin{table}", r"\centering", f"\\caption{{{escape.latex(caption)}}}"]
+        lines += [text(one.heads, one.rows, "latex_raw"), r"\end{table}"]
+    return lines

@@ -284,6 +284,21 @@ def _rated(job: Job, rate: float, registry: Registry, at: str, faults: dict[str,
         faults.setdefault(str(fault), fault)
 
 
+def comparison_of(path: Path, registry: Registry) -> Comparison:
+    """The comparison that a sweep file plans, without anything to run it with.
+
+    Raises:
+        UserError: when the file is none, or plans none.
+        Faults: everything that is wrong with it.
+    """
+    definition = load(path)
+    planned = compare(definition, plan(definition, registry, output=Path("runs")), registry)
+    if planned is None:
+        hint = "a comparison has a `tuning`, `contrasts`, or both"
+        raise UserError("plans no comparison", where=str(path), hint=hint)
+    return planned.comparison
+
+
 def validate_file(path: Path, registry: Registry) -> tuple[list[UserError], list[str]]:
     """Every fault of a sweep file and of all that it names, and what is to be known of one that has none."""
     try:

@@ -133,6 +133,7 @@ def row(rng: random.Random, task: str, model: tuple[str, str, float, float], rat
         "seeds": seeds,
         "cells": 3,
         "failed": 1 if name == "mamba-nano" else 0,
+        "values": [{"seed": seed, "value": rng.random()} for seed in seeds] if noisy else [],
         "metrics": {k: estimate(rng, v, s, "needs wrong labels") for k, (v, s) in values.items()},
         "findings": {
             id_: {"claim": claim, "replicated": 2, "not_replicated": 0, "inconclusive": 1, "not_applicable": 0}
@@ -221,10 +222,11 @@ def board(rates: tuple[float, ...] = (0.0, 0.02, 0.05, 0.1, 0.2), models: int = 
                     }
                     for model in pool
                 ],
+                "comparison": None,
             }
         )
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "rote_bench": "0.1.0",
         "rule": "By noise transfer at the main noise rate, lowest first; ties by early clean peak, highest first.",
         "gates": {"twin_validation_accuracy": 0.99, "counterfactual_memorization": 0.95},
