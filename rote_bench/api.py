@@ -18,6 +18,7 @@ from .planning import (
     expect_cells,
     expect_sweep,
     load_task,
+    name_of,
     require_drawable,
     sweep_of,
 )
@@ -26,6 +27,8 @@ from .progress import Progress
 from .reading import Report, compare, load_report, show, show_data, show_html
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .leaderboard.outcome import Check
     from .pipeline.settings import Settings
     from .report import record
@@ -67,13 +70,15 @@ __all__ = [
 def run(
     task: str | Path,
     *,
-    model: str,
+    model: str | nn.Module | Callable[..., nn.Module],
     noise_rate: float | None = None,
     seed: int | None = None,
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     twin: bool = False,
+    tokenizer: Any = None,
+    model_name: str | None = None,
     quiet: bool = False,
     settings: Settings | None = None,
     **options: Any,
@@ -84,13 +89,15 @@ def run(
 def run(
     task: str | Path,
     *,
-    model: str,
+    model: str | nn.Module | Callable[..., nn.Module],
     noise_rate: float | Sequence[float] | None = None,
     seed: int | Sequence[int] | None = None,
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     twin: bool = False,
+    tokenizer: Any = None,
+    model_name: str | None = None,
     quiet: bool = False,
     settings: Settings | None = None,
     **options: Any,
@@ -100,13 +107,15 @@ def run(
 def run(
     task: str | Path,
     *,
-    model: str,
+    model: str | nn.Module | Callable[..., nn.Module],
     noise_rate: float | Sequence[float] | None = None,
     seed: int | Sequence[int] | None = None,
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     twin: bool = False,
+    tokenizer: Any = None,
+    model_name: str | None = None,
     quiet: bool = False,
     settings: Settings | None = None,
     **options: Any,
@@ -117,11 +126,17 @@ def run(
 
     Args:
         task: a task file or the name of a shipped task.
-        model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``.
+        model: ``<model_type>-<size>`` or ``hf:NAME_OR_PATH[@REVISION]``; or a ``torch.nn.Module``, one of
+            transformers or any whose forward takes token ids and gives logits, which is copied and whose weights are
+            the start of every seed; or a function of ``vocab_size`` that builds one, which is asked anew for each cell
+            (see ``docs/models.md``).
         noise_rate, seed: the task file's own when None; a list of either runs one cell after the other.
         overrides: of keys of the task file, ``["training.max_steps=60"]`` or ``{"training.max_steps": 60}``.
         twin: train the same cell without wrong labels first, whose schedule it then takes over; the report's
             ``noise_transfer`` says what the wrong labels cost against it.
+        tokenizer: of the inputs of a model that is no name; None reads the task's words one by one.
+        model_name: what a model that is no name is called, in reports and folders; None takes that of its class or
+            function, with a part of its hash.
         settings: how to run it; ``options`` are fields of ``Settings`` that differ: ``output_path``, ``device``,
             ``dtype``, ``batch_size``, ``limit``, ``overwrite``, ``rediagnose``, ``train``, ``snapshots`` and more.
 
@@ -142,6 +157,8 @@ def run(
         overrides=overrides,
         plugins=plugins,
         twin=twin,
+        tokenizer=tokenizer,
+        model_name=model_name,
         progress=Progress(quiet=quiet),
         single=not several,
         settings=settings,
@@ -159,13 +176,15 @@ def _listed(given: T | Sequence[T] | None) -> list[T]:
 def run_cells(
     task: str | Path,
     *,
-    model: str,
+    model: str | nn.Module | Callable[..., nn.Module],
     noise_rates: Sequence[float] = (),
     seeds: Sequence[int] = (),
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     twin: bool = False,
+    tokenizer: Any = None,
+    model_name: str | None = None,
     progress: Progress | None = None,
     single: bool = False,
     settings: Settings | None = None,
@@ -185,8 +204,9 @@ def run_cells(
     settings = replace(settings or Settings(), **options)
     progress = progress or Progress()
     registry = load_plugins(plugins)
+    named = name_of(model, registry, tokenizer=tokenizer, model_name=model_name)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
-    asked, cells = cells_of(spec, model, noise_rates, seeds, registry, settings, twin=twin)
+    asked, cells = cells_of(spec, named, noise_rates, seeds, registry, settings, twin=twin)
     if single and len(asked) > 1:
         raise UserError(
             f"{task} names {len(asked)} noise rates", where="run()", hint="give one, or a list, as noise_rate"
@@ -195,7 +215,7 @@ def run_cells(
 
     def known(run: Callable[..., record.Report | None], cell: TaskSpec, rate: float) -> bool:
         first = done.get((cell.seeds, 0.0)) if rate else None
-        found = run(cell, model, rate, settings=settings, registry=registry, progress=progress, twin=first)
+        found = run(cell, named, rate, settings=settings, registry=registry, progress=progress, twin=first)
         if found is not None:
             done[cell.seeds, rate] = found
         return found is not None
@@ -220,7 +240,7 @@ def run_cells(
             finally:
                 leave()
     return [
-        Report(done[cell.seeds, rate], cell_folder(settings.output_path, cell, model, rate))
+        Report(done[cell.seeds, rate], cell_folder(settings.output_path, cell, named, rate))
         for cell, rate in asked
         if (cell.seeds, rate) in done
     ]

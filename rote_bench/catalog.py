@@ -264,18 +264,23 @@ def schema(which: str) -> dict[str, Any]:
 
 
 def check_model(
-    name: str, *, plugins: Sequence[str | Path] = (), device: str = "cpu", trust_remote_code: bool = False
+    model: Any, *, plugins: Sequence[str | Path] = (), device: str = "cpu", trust_remote_code: bool = False
 ) -> dict[str, Any]:
     """What the anatomy finds in a model and whether every proof holds.
 
+    Args:
+        model: a name, or as ``run`` takes it a module, which is copied, or a function that builds one.
+
     Returns:
-        ``model_type``, ``name``, ``status`` (proved, refused or failed), ``reason``, ``parameters``, ``checks``.
+        ``model_type``, ``name``, ``status`` (proved, partial, refused or failed), ``reason``, ``parameters``,
+        ``checks``.
     """
     from .models.survey import check
+    from .planning import name_of
 
-    return check(
-        name, load_plugins(plugins).table("models").values(), device=device, trust_remote_code=trust_remote_code
-    )
+    registry = load_plugins(plugins)
+    name = name_of(model, registry)
+    return check(name, registry.table("models").values(), device=device, trust_remote_code=trust_remote_code)
 
 
 def check_models(

@@ -15,7 +15,7 @@ from .encoding import Encoded
 from .evaluation import forward
 from .models.anatomy import Anatomy
 from .models.prefix import Recording
-from .models.probe import hidden_state, in_rows, with_hidden_state
+from .models.probe import Turns, hidden_state, in_rows, with_hidden_state
 
 Edit = Callable[[Tensor], Tensor]
 OUTPUTS = ("block", "mixer", "mlp")
@@ -90,7 +90,7 @@ def _visited(
 ) -> Iterator[None]:
     """Pass the tensor at each site through a function while the model runs; hooks go whatever happens."""
 
-    def on_output(edit: Edit) -> Callable[[nn.Module, Any, Any], Any]:
+    def on_output(edit: Edit) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
             before = hidden_state(output)
             after = edit(in_rows(before, rows))
@@ -98,20 +98,29 @@ def _visited(
 
         return hook
 
-    def on_input(edit: Edit) -> Callable[[nn.Module, Any], Any]:
+    def on_input(edit: Edit) -> Callable[..., Any]:
         def hook(module: nn.Module, args: Any) -> Any:
             return (edit(in_rows(args[0], rows)).reshape(args[0].shape), *args[1:])
 
         return hook
 
-    handles = []
+    handles: list[Any] = []
+    shared: dict[tuple[nn.Module, bool], dict[int, Callable[..., Any]]] = {}
     try:
         for site, edit in visits.items():
-            module = anatomy.module(site.layer, site.part)
-            if site.part in OUTPUTS:
-                handles.append(module.register_forward_hook(on_output(edit)))
+            module, turn = anatomy.module(site.layer, site.part), anatomy.turn(site.layer)
+            after = site.part in OUTPUTS
+            hook = on_output(edit) if after else on_input(edit)
+            if turn is not None:
+                shared.setdefault((module, after), {})[turn] = hook
+            elif after:
+                handles.append(module.register_forward_hook(hook))
             else:
-                handles.append(module.register_forward_pre_hook(on_input(edit)))
+                handles.append(module.register_forward_pre_hook(hook))
+        if shared:
+            handles.append(turns := Turns(anatomy.model))
+            for (module, after), hooks in shared.items():
+                (turns.on_output if after else turns.on_input)(module, hooks)
         with nullcontext() if intact is None else intact.before(visits):
             yield
     finally:

@@ -80,6 +80,32 @@ def _as_texts(overrides: Overrides) -> list[str]:
     return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
 
 
+def name_of(model: Any, registry: Registry, *, tokenizer: Any = None, model_name: str | None = None) -> str:
+    """The name under which a registry knows a model from here on: its own, or that of one that Python gives.
+
+    Args:
+        model: a name, a module, or a function of ``vocab_size`` that builds one.
+        tokenizer: of the inputs of a model that has no name.
+        model_name: what such a model is to be called.
+
+    Raises:
+        UserError: when it is none of these, or another model has its name.
+    """
+    if isinstance(model, str):
+        if tokenizer is not None or model_name is not None:
+            raise UserError(
+                f"{model!r} brings its own",
+                where="tokenizer" if tokenizer is not None else "model_name",
+                hint="it is for models that are no names",
+            )
+        return model
+    from .models.objects import FromPython
+
+    provider = FromPython(model_name, model, tokenizer=tokenizer, source="object")
+    registry.adopt(provider, "Python")
+    return provider.name
+
+
 def cells_of(
     spec: TaskSpec,
     model: str,
@@ -118,13 +144,15 @@ def require_drawable(spec: TaskSpec, rates: Sequence[float], registry: Registry,
 def expect_cells(
     task: str | Path,
     *,
-    model: str,
+    model: Any,
     noise_rates: Sequence[float] = (),
     seeds: Sequence[int] = (),
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     twin: bool = False,
+    tokenizer: Any = None,
+    model_name: str | None = None,
     progress: Progress | None = None,
     settings: Settings | None = None,
     **options: Any,
@@ -145,6 +173,7 @@ def expect_cells(
 
     settings = replace(settings or Settings(), **options)
     registry = load_plugins(plugins)
+    model = name_of(model, registry, tokenizer=tokenizer, model_name=model_name)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     _, cells = cells_of(spec, model, noise_rates, seeds, registry, settings, twin=twin)
     require_drawable(spec, [rate for _, rate in cells], registry, asked=bool(noise_rates))

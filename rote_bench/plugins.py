@@ -106,6 +106,20 @@ class Registry:
             )
         return self.table("models")[found[0]]
 
+    def adopt(self, provider: Any, source: str) -> None:
+        """Register one provider of a model that the caller gives.
+
+        Raises:
+            UserError: when another one knows its name.
+        """
+        name = provider.name
+        known = next((other for other, each in self.table("models").items() if each.matches(name)), None)
+        if known is not None:
+            raise UserError(
+                f"the name {name!r} is that of a model of {known!r}", where="model_name", hint="choose another one"
+            )
+        self.accept({("models", name): provider}, PluginInfo(name, source))
+
     def task_files(self) -> dict[str, Path]:
         """Task files that plugins bring along, by the name of the file."""
         files = (getattr(task, "spec_file", None) for task in self.tables["tasks"].values())

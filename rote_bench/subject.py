@@ -15,6 +15,7 @@ from .encoding import IGNORED, Encoded, encode
 from .evaluation import decode
 from .interventions import BlockStates
 from .models.anatomy import Anatomy
+from .models.keeping import unlearned
 from .noise import Labelled
 from .splits import Data
 from .statistics import cluster_codes, generator
@@ -195,11 +196,7 @@ class Subject:
     def random_anatomy(self) -> Anatomy:
         """The same architecture with weights that never learned anything: the floor of every probe."""
         anatomy = self.anatomy()
-        config = anatomy.model.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.spec.seeds.init + 1)
-            fresh = type(anatomy.model)(config)
-        return anatomy.on(fresh.to(self.device).eval())
+        return anatomy.on(unlearned(anatomy.model, self.spec.seeds.init + 1))
 
     @cached_property
     def validation(self) -> View:

@@ -88,7 +88,7 @@ class Ablation(Diagnostic[AblationOptions]):
         anatomy = subject.anatomy()
         kinds = [kind for kind in KINDS if anatomy.supports(kind).ok]
         if not kinds:
-            raise NotApplicable("neither heads nor MLP units could be proved")
+            raise NotApplicable(f"neither heads nor MLP units could be proved: {anatomy.supports('heads').detail}")
         most, control = self.options.examples, self.options.control_examples
         parts = {"noisy": noisy.taught.rows(slice(most)), "validation": held.true.rows(slice(most))}
         parts["others"] = noisy.taught.rows(slice(most, most + control))

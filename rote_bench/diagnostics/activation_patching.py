@@ -103,10 +103,11 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
         components = [c for c in self.options.components if subject.anatomy().supports(c).ok]
+        if not components:
+            why = subject.anatomy().supports(self.options.components[0]).detail
+            raise NotApplicable(f"no component of the blocks could be proved: {why}")
         for component in set(self.options.components) - set(components):
             subject.warn(f"{self.name}: {component} left out: {subject.anatomy().supports(component).detail}")
-        if not components:
-            raise NotApplicable("no component of the blocks could be proved")
         details: dict[str, Any] = {"layers": list(range(1, subject.anatomy().n_layers + 1)), "intact": {}}
         outcomes = _patched(subject, self.options, components)
         for (_, recipient), outcome in zip(DIRECTIONS.values(), outcomes.values(), strict=True):

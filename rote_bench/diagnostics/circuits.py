@@ -99,9 +99,10 @@ class Circuits(Diagnostic[CircuitsOptions]):
 
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        kinds = [kind for kind in ("heads", "units") if subject.anatomy().supports(kind).ok]
+        anatomy = subject.anatomy()
+        kinds = [kind for kind in ("heads", "units") if anatomy.supports(kind).ok]
         if not kinds:
-            raise NotApplicable("neither heads nor MLP units could be proved")
+            raise NotApplicable(f"neither heads nor MLP units could be proved: {anatomy.supports('heads').detail}")
         problems = {"clean": problem_of(subject.validation), "memorization": problem_of(subject.noisy)}
         half = min(self.options.examples, *(len(problem.ids) // 2 for problem in problems.values()))
         if half < 2:

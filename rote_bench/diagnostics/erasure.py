@@ -109,8 +109,9 @@ class Erasure(Diagnostic[ErasureOptions]):
 
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        if not subject.anatomy().supports("block").ok:
-            raise NotApplicable("the model's blocks could not be proved")
+        support = subject.anatomy().supports("block")
+        if not support.ok:
+            raise NotApplicable(f"the model's blocks could not be proved: {support.detail}")
         fit = subject.more_clean(self.options.fit_examples)
         names = concept_names(fit, self.options.intermediates)
         counts = [len(subject.task.values(name)) for name in names]

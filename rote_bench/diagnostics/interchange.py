@@ -96,8 +96,9 @@ class Interchange(Diagnostic[InterchangeOptions]):
     def run(self, subject: Subject) -> Result:
         import torch
 
-        if not subject.anatomy().supports("block").ok:
-            raise NotApplicable("the model's blocks could not be proved")
+        support = subject.anatomy().supports("block")
+        if not support.ok:
+            raise NotApplicable(f"the model's blocks could not be proved: {support.detail}")
         fit = subject.more_clean(self.options.fit_examples)
         known = list(fit.labelled.examples[0].intermediates)
         name = self.options.intermediate or (known[0] if known else "")

@@ -158,8 +158,9 @@ class LeakageKernel(Diagnostic[LeakageKernelOptions]):
 
         if anatomy is None:
             return "the twin's model was not kept"
-        if not anatomy.supports("block").ok:
-            return "the model's blocks could not be proved"
+        support = anatomy.supports("block")
+        if not support.ok:
+            return f"the model's blocks could not be proved: {support.detail}"
         noisy = subject.noisy.true.rows(slice(min(self.options.noisy, len(subject.noisy))))
         clean = subject.more_clean(max(1, self.options.pool - len(noisy))).true
         site = [Site(max(0, anatomy.n_layers // 2 - 1), "block")]

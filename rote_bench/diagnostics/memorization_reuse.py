@@ -68,6 +68,7 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
 
     def run(self, subject: Subject) -> Result:
         from ..encoding import encode
+        from ..models.keeping import unlearned
 
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
@@ -80,7 +81,7 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
         before = subject.anatomy("pre_memorization").model
         other, accuracy = self._other(subject, before)
         starts: dict[str, Callable[[int], nn.Module]] = {
-            "random": lambda seed: _random(subject, seed),
+            "random": lambda seed: unlearned(subject.anatomy().model, seed),
             "before": lambda seed: copy.deepcopy(before),
             "other": lambda seed: copy.deepcopy(other),
         }
@@ -133,6 +134,7 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
         """
         from ..encoding import concatenate, encode
         from ..evaluation import matches
+        from ..models.keeping import unlearned
         from ..training.curve import Levels
 
         spec, seed = subject.spec, subject.spec.seeds.data + self.options.other_seed
@@ -149,7 +151,7 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
             index += list(range(len(index), len(data))) * spec.training.facts_repeat
         held = encode(subject.tokenizer, examples["selection"], named=False).to(subject.device)
         (own,) = matches(before, [subject.selection.true], batch_size=subject.batch_size)
-        wanted, model = float(own.double().mean()), _random(subject, spec.seeds.init)
+        wanted, model = float(own.double().mean()), unlearned(subject.anatomy().model, spec.seeds.init)
 
         def levels() -> Levels:
             (hits,) = matches(model, [held], batch_size=subject.batch_size)
@@ -237,14 +239,3 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
             told = ", ".join(f"{value:.0f} from {STARTS[name]}" for name, value in means.items())
             figures.title(figure, f"Steps to memorise the wrong labels alone: {told or 'never'}")
         return True
-
-
-def _random(subject: Subject, seed: int) -> nn.Module:
-    """The same architecture with random weights."""
-    import torch
-
-    model = subject.anatomy().model
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh: nn.Module = type(model)(model.config)
-    return fresh.to(subject.device).eval()

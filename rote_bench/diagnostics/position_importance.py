@@ -59,8 +59,9 @@ class PositionImportance(Diagnostic[PositionImportanceOptions]):
     def run(self, subject: Subject) -> Result:
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        if not subject.anatomy().supports("block").ok:
-            raise NotApplicable("the model's blocks could not be proved")
+        support = subject.anatomy().supports("block")
+        if not support.ok:
+            raise NotApplicable(f"the model's blocks could not be proved: {support.detail}")
         names = [n for n in subject.noisy.true.positions if n != "last"]
         if not names:
             raise NotApplicable("the task names no positions")

@@ -105,8 +105,9 @@ class Probe(Diagnostic[ProbeOptions]):
 
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        if not subject.anatomy().supports("block").ok:
-            raise NotApplicable("the model's blocks could not be proved")
+        support = subject.anatomy().supports("block")
+        if not support.ok:
+            raise NotApplicable(f"the model's blocks could not be proved: {support.detail}")
         views = {
             "fit": subject.more_clean(self.options.fit_examples),
             "selection": subject.selection,

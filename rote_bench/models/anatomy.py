@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from . import columns
-from .parts import BlockParts, find_parts
+from .blocks import find_blocks
+from .parts import BlockParts, count_heads, find_parts
 from .prefix import Recording, check_prefix, recording
 from .probe import Call, Check, Probe, edited, recorded
+from .wrapped import words_of
 
 PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
+INSIDE = ("no_op", "last_block", "parts_sum", "mlp", "heads", "units", "lens", "prefix")  # checks of what is inside
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Structure:
         scale, soft_cap: what follows it: logits * scale, then cap * tanh(logits / cap).
         checks: name -> proof.
         input_widths: path of each projection that reads heads or units -> number of its inputs.
+        turns: of each block, which of its module's calls it is, from 0; empty where each module is called once.
     """
 
     blocks: tuple[str, ...]
@@ -50,6 +54,7 @@ class Structure:
     soft_cap: float | None
     checks: Mapping[str, Check]
     input_widths: Mapping[str, int]
+    turns: tuple[int, ...] = ()
 
 
 class Anatomy:
@@ -68,8 +73,10 @@ class Anatomy:
     def of(cls, model: Any) -> Anatomy:
         """Find the structure of a model by running it on short random inputs.
 
+        What cannot be proved is switched off: ``checks`` says why.
+
         Raises:
-            UserError: when no list of decoder blocks can be proved, or the model sees later tokens.
+            UserError: when the model sees later tokens, or cannot be asked at all.
         """
         was_training = model.training
         model.eval()
@@ -82,20 +89,7 @@ class Anatomy:
     @classmethod
     def opaque(cls, model: Any, reason: str) -> Anatomy:
         """A model into which nothing can look: answers only."""
-        names = (
-            "causal",
-            "right_padding",
-            "no_op",
-            "last_block",
-            "parts_sum",
-            "mlp",
-            "heads",
-            "units",
-            "lens",
-            "prefix",
-        )
-        checks = {name: Check(False, reason) for name in names}
-        return cls(model, Structure((), (), 0, None, None, None, 1.0, None, checks, {}))
+        return cls(model, _closed(reason, {name: Check(False, reason) for name in ("causal", "right_padding")}))
 
     def on(self, model: Any) -> Anatomy:
         """The same structure on other weights."""
@@ -127,6 +121,10 @@ class Anatomy:
             raise ValueError(f"layer {layer + 1} has no {part}")
         module: nn.Module = self._modules[path]
         return module
+
+    def turn(self, layer: int) -> int | None:
+        """Which call of its modules a layer is, from 0; None where they are called once."""
+        return self.structure.turns[layer] if self.structure.turns else None
 
     def recording(self) -> AbstractContextManager[Recording]:
         """Record what blocks and parts return in the next run, to be lent where the proof ``prefix`` holds."""
@@ -167,7 +165,12 @@ def _awake(model: nn.Module) -> Iterator[None]:
 
 
 def _find(model: Any) -> Structure:
-    probe = Probe(model, int(model.get_input_embeddings().weight.shape[0]))
+    """What can be proved of a model: how it answers first, then what is inside.
+
+    Raises:
+        UserError: when it cannot be asked as models are here.
+    """
+    probe = Probe(model, words_of(model))
     checks: dict[str, Check] = {}
     changed = probe.ids.clone()
     changed[:, -1] = probe.other[:, -1]
@@ -179,89 +182,79 @@ def _find(model: Any) -> Structure:
     longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
     padded = probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits)
     checks["right_padding"] = Check(padded, "tokens appended on the right change no logit")
+    try:
+        return _inside(model, probe, checks)
+    except UserError as error:
+        return _closed(error.what, checks)
+    except Exception as error:  # what an architecture's own code makes of being looked into
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return _closed(f"it fails when it is looked into: {reason}", checks)
+
+
+def _closed(reason: str, checks: Mapping[str, Check]) -> Structure:
+    """A model of which nothing inside is known."""
+    inside = {name: Check(False, reason) for name in INSIDE}
+    return Structure((), (), 0, None, None, None, 1.0, None, {**checks, **inside}, {})
+
+
+def _inside(model: Any, probe: Probe, checks: dict[str, Check]) -> Structure:
+    """Blocks and their parts, with the proofs of them beside those that there are.
+
+    Raises:
+        NotProved: when no blocks can be proved.
+    """
+    checks = dict(checks)
     with recorded(model, probe.ids.shape) as calls:
         probe.run(probe.ids)
-    blocks, width = _blocks(model, probe, calls)
+    blocks = find_blocks(model, probe, calls)
     modules = dict(model.named_modules())
-    with edited({modules[b]: lambda x: x.clone() for b in blocks}):
+    with edited({modules[b]: lambda x: x.clone() for b in blocks.distinct}):
         checks["no_op"] = Check(
             probe.near(probe.run(probe.ids), probe.logits), "putting every block's output back changes nothing"
         )
     checks["last_block"] = Check(True, "the last block's output of another input gives that input's logits")
-    parts, checks["parts_sum"] = find_parts(probe, calls, blocks)
-    config = model.config.get_text_config()
-    n_heads = config.to_dict().get(config.attribute_map.get("num_attention_heads", "num_attention_heads"))
+    found, checks["parts_sum"] = find_parts(probe, blocks.first_turns(calls), blocks.distinct)
+    of_each = dict(zip(blocks.distinct, found, strict=True))
+    parts = [of_each[path] for path in blocks.paths]
+    if blocks.turns:
+        turns = f" ({len(blocks.paths)} turns of {len(blocks.distinct)} modules, looked into at the first)"
+        for name in ("no_op", "last_block", "parts_sum"):
+            checks[name] = Check(checks[name].ok, checks[name].detail + turns)
     for part, what in (("mlp", "MLP"), ("heads", "head"), ("units", "MLP unit")):
-        found = sum(getattr(p, part) is not None for p in parts)
-        ok = found == len(blocks)
-        checks[part] = Check(ok, f"found in {found} of {len(blocks)} blocks" if found else f"no {what}s found")
-    norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks)
-    checks["prefix"] = check_prefix(probe, modules, blocks, parts)
+        there = sum(getattr(p, part) is not None for p in parts)
+        ok = there == len(parts)
+        checks[part] = Check(ok, f"found in {there} of {len(parts)} blocks" if there else f"no {what}s found")
+    norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks.calls[-1])
+    if blocks.turns:
+        checks["prefix"] = Check(False, "its blocks run several times on one input")
+    else:
+        checks["prefix"] = check_prefix(probe, modules, blocks.paths, parts)
     read = {path for p in parts for path in (p.heads, p.units) if path is not None}
+    widths = {c.path: int(c.inputs.shape[-1]) for c in calls if c.path in read and c.inputs is not None}
     return Structure(
-        tuple(blocks),
+        blocks.paths,
         tuple(parts),
-        width,
-        n_heads if checks["heads"].ok else None,
+        blocks.width,
+        count_heads(model, parts, widths) if checks["heads"].ok else None,
         norm,
         unembedding,
         scale,
         cap,
         checks,
-        {c.path: int(c.inputs.shape[-1]) for c in calls if c.path in read and c.inputs is not None},
+        widths,
+        blocks.turns,
     )
 
 
-def _blocks(model: Any, probe: Probe, calls: Sequence[Call]) -> tuple[list[str], int]:
-    """The list of decoder blocks, proved by patching the last one."""
-    by_path: dict[str, list[Call]] = {}
-    for call in calls:
-        by_path.setdefault(call.path, []).append(call)
-    candidates: list[tuple[bool, int, int, list[str]]] = []
-    looped = False
-    depth = model.config.get_text_config().to_dict().get("num_hidden_layers")
-    for path, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList | nn.Sequential) or len(module) == 0:
-            continue
-        children = [f"{path}.{name}" if path else name for name, _ in module.named_children()]
-        called = [child for child in children if child in by_path]  # blocks for another kind of input stay silent
-        if called and all(_maps_stream(call, probe.ids) for child in called for call in by_path[child]):
-            if any(len(by_path[child]) > 1 for child in called):
-                looped = True
-                continue
-            size = sum(p.numel() for p in module.parameters())
-            candidates.append((len(children) == depth, size, by_path[called[-1]][0].order, called))
-    modules = dict(model.named_modules())
-    for *_, children in sorted(candidates, key=lambda c: c[:3], reverse=True):
-        last = modules[children[-1]]
-        with recorded(model, probe.ids.shape) as other_calls:
-            probe.run(probe.other)
-        donor = next(c.output for c in other_calls if c.path == children[-1])
-        assert donor is not None
-        with edited({last: lambda _, donor=donor: donor}):  # type: ignore[misc]
-            patched = probe.run(probe.ids)
-        if probe.near(patched, probe.other_logits) and not probe.near(probe.logits, probe.other_logits):
-            return children, int(donor.shape[-1])
-    if candidates:
-        reason = "the logits depend on more than the last block's output"
-    elif looped:
-        reason = "its blocks run several times on one input"
-    else:
-        reason = "no list of its modules maps one residual stream (batch, length, width) to itself"
-    raise UserError(f"no stack of decoder blocks can be proved in {type(model).__name__}: {reason}", where="--model")
-
-
-def _maps_stream(call: Call, ids: Tensor) -> bool:
-    x, y = call.inputs, call.output
-    return x is not None and y is not None and x.shape == y.shape and y.ndim == 3 and y.shape[:2] == ids.shape
-
-
 def _lens(
-    model: Any, probe: Probe, calls: Sequence[Call], blocks: Sequence[str]
+    model: Any, probe: Probe, calls: Sequence[Call], last: Call
 ) -> tuple[str | None, str | None, float, float | None, Check]:
-    """Final norm, unembedding and what follows it; by replay when no such modules reproduce the logits."""
+    """Final norm, unembedding and what follows it; by replay when no such modules reproduce the logits.
+
+    Args:
+        last: of the last block.
+    """
     head = model.get_output_embeddings()
-    last = next(c for c in calls if c.path == blocks[-1])
     unembedding = next((c for c in calls if c.module is head), None)
     assert last.output is not None
     if unembedding is not None and unembedding.inputs is not None and unembedding.output is not None:
@@ -281,7 +274,7 @@ def _lens(
                     return norm.path, unembedding.path, scale, cap, Check(True, f"equals the logits within {error:.1e}")
     modules = dict(model.named_modules())
     state = last.output.reshape(-1, 1, last.output.shape[-1])
-    with edited({modules[blocks[-1]]: lambda _: state}):
+    with edited({modules[last.path]: lambda _: state}):
         replayed = probe.run(probe.ids.reshape(-1, 1))
     if probe.near(replayed.reshape(probe.logits.shape), probe.logits):
         return None, None, 1.0, None, Check(True, "by replay of what follows the last block")

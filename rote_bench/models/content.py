@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..hashing import digest, sha256
 from ..paths import of_user
@@ -31,10 +32,15 @@ def of_snapshot(folder: str) -> str:
 
 def of_state(model: nn.Module) -> str:
     """The hash of all parameters and buffers in memory, by name, type and shape."""
+    return of_tensors(model.state_dict())
+
+
+def of_tensors(state: Mapping[str, Any]) -> str:
+    """The hash of tensors by name, type and shape; what is none is left out."""
     import torch
 
     hasher = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
+    for name, value in sorted(state.items()):
         if not isinstance(value, torch.Tensor):
             continue
         hasher.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())

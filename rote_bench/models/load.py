@@ -30,6 +30,7 @@ class ModelRequest:
         device, dtype: where and how the weights are kept.
         overrides: architecture-neutral settings from the task file.
         trust_remote_code: whether code that comes with weights may run.
+        needs_tokenizer: whether pretrained weights without one are refused.
         task, data, tokenizer: what the model will be asked, for models that are built for it; None in ``check-model``.
     """
 
@@ -43,6 +44,7 @@ class ModelRequest:
     dtype: str = "float32"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    needs_tokenizer: bool = True
     task: Any = None
     data: Any = None
     tokenizer: Any = None
@@ -163,9 +165,10 @@ class FromPretrained:
             "attn_implementation": request.overrides.get("attention", "eager"),
             **({"quantization_config": quantized} if quantized else {} if gguf else {"use_safetensors": True}),
         }
-        tokenizer, model = _fetch(name, place, options, common, local=local)
-        _check_pad(tokenizer, model)
-        tokenizer.padding_side = "right"
+        tokenizer, model = _fetch(name, place, options, common, local=local, bare=not request.needs_tokenizer)
+        if tokenizer is not None:
+            check_pad(tokenizer, model)
+            tokenizer.padding_side = "right"
         if gguf:
             model = _unquantized(model).to(getattr(torch, request.dtype))
         model.config.use_cache = False
@@ -181,7 +184,7 @@ class FromPretrained:
             content or name.revision,
             trainable=kept,
             weights=content or of_state(model),
-            tokenizer_content=of_tokenizer(tokenizer),
+            tokenizer_content=None if tokenizer is None else of_tokenizer(tokenizer),
             code=of_code(place if local else None, model, tokenizer) if request.trust_remote_code else None,
         )
 
@@ -211,27 +214,44 @@ def _located(request: ModelRequest) -> tuple[ModelName, Path, bool, dict[str, An
 
 
 def _fetch(
-    name: ModelName, place: Path, options: dict[str, Any] | None, common: dict[str, Any], *, local: bool
+    name: ModelName,
+    place: Path,
+    options: dict[str, Any] | None,
+    common: dict[str, Any],
+    *,
+    local: bool,
+    bare: bool = False,
 ) -> tuple[Any, Any]:
-    """Tokenizer and model from a folder, the cache or the hub; without ``options`` the tokenizer alone."""
+    """Tokenizer and model from a folder, the cache or the hub; without ``options`` the tokenizer alone.
+
+    Args:
+        bare: the model alone.
+    """
     path = name.path
     if local:
         check_files(place, name=path, where="--model")
         gguf = "gguf_file" in common
         source = str(place.parent if gguf else place)
-        return _fetched(source, path, None if gguf else place, options, common, offline=True)
+        return _fetched(source, path, None if gguf else place, options, common, offline=True, bare=bare)
     try:
-        return _fetched(path, path, cached(path, name.revision), options, common, offline=True)
+        return _fetched(path, path, cached(path, name.revision), options, common, offline=True, bare=bare)
     except (OSError, ValueError):  # not all of it is in the cache
         check_hub(path, name.revision)
     try:
-        return _fetched(path, path, None, options, common, offline=False)
+        return _fetched(path, path, None, options, common, offline=False, bare=bare)
     except (OSError, ValueError) as error:
         raise _unloadable(path, error) from error
 
 
 def _fetched(
-    source: str, path: str, place: Path | None, options: dict[str, Any] | None, common: dict[str, Any], *, offline: bool
+    source: str,
+    path: str,
+    place: Path | None,
+    options: dict[str, Any] | None,
+    common: dict[str, Any],
+    *,
+    offline: bool,
+    bare: bool,
 ) -> tuple[Any, Any]:
     """Tokenizer and model.
 
@@ -239,22 +259,12 @@ def _fetched(
         path: what the user calls them.
         place: the folder that they are read from, where it is known.
         offline: ask nobody.
+        bare: the model alone.
 
     Raises:
         UserError: when they cannot be read. Offline, what is no fault of a folder's goes through as it is.
     """
-    from transformers import AutoTokenizer
-
-    if place is not None and not common["trust_remote_code"]:
-        _check_tokenizer(place, path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, **common)
-    except Exception as error:  # whatever the libraries below make of files that are not as they expect
-        if place is None and offline and isinstance(error, OSError | ValueError):
-            raise
-        raise _unloadable(path, error, "its tokenizer cannot be read: ") from error
-    if not {*tokenizer.get_vocab()} - {*map(str, tokenizer.get_added_vocab())}:
-        raise _without_tokenizer(path)
+    tokenizer = None if bare else _read_tokenizer(source, path, place, common, offline=offline)
     if options is None:
         return tokenizer, None
     try:
@@ -268,6 +278,23 @@ def _fetched(
             raise
         raise _unloadable(path, error) from error
     return tokenizer, model
+
+
+def _read_tokenizer(source: str, path: str, place: Path | None, common: dict[str, Any], *, offline: bool) -> Any:
+    """The tokenizer; as for ``_fetched``."""
+    from transformers import AutoTokenizer
+
+    if place is not None and not common["trust_remote_code"]:
+        _check_tokenizer(place, path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, **common)
+    except Exception as error:  # whatever the libraries below make of files that are not as they expect
+        if place is None and offline and isinstance(error, OSError | ValueError):
+            raise
+        raise _unloadable(path, error, "its tokenizer cannot be read: ") from error
+    if not {*tokenizer.get_vocab()} - {*map(str, tokenizer.get_added_vocab())}:
+        raise _without_tokenizer(path)
+    return tokenizer
 
 
 def _check_size(source: str, path: str, place: Path | None, common: dict[str, Any], *, offline: bool) -> None:
@@ -289,9 +316,11 @@ def _check_size(source: str, path: str, place: Path | None, common: dict[str, An
     check_weight(empty, None if place is None else elements_of(place), name=path, where="--model")
 
 
-def _check_pad(tokenizer: Any, model: Any) -> None:
+def check_pad(tokenizer: Any, model: Any) -> None:
     """Pad with a token that the model has: padding is never read, but it is looked up."""
-    rows = model.get_input_embeddings().weight.shape[0]
+    from .wrapped import words_of
+
+    rows = words_of(model)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         end = tokenizer.eos_token_id
         tokenizer.pad_token = tokenizer.eos_token if end is not None and end < rows else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .probe import Call, Check, Probe, edited
+from .sizing import FIELDS
 
 DEEPEST = 6  # steps along the stream from a block's output back to its input
 
@@ -237,3 +238,24 @@ def _projection(part: Call | None, inside: Sequence[Call]) -> str | None:
                 if same and call.inputs.ndim == 3:
                     return call.path
     return None
+
+
+def count_heads(model: Any, parts: Sequence[BlockParts], widths: Mapping[str, int]) -> int | None:
+    """How many heads a block has: as the configuration says, else as all mixers do; None where nothing does.
+
+    Args:
+        widths: path of each projection that reads heads -> number of its inputs.
+    """
+    config = model.config.get_text_config()
+    settings = config.to_dict()
+    said = settings.get(config.attribute_map.get("num_attention_heads", "num_attention_heads"))
+    if said is not None:
+        count: int = said
+        return count
+    modules = dict(model.named_modules())
+    found = set()
+    for part in parts:
+        near = [module for path, module in modules.items() if part.mixer and f"{path}.".startswith(f"{part.mixer}.")]
+        counts = {vars(module).get(name) for module in near for name in FIELDS["heads"]}
+        found.add(next((n for n in counts if type(n) is int and n > 0 and widths[part.heads or ""] % n == 0), None))
+    return found.pop() if len(found) == 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -132,6 +133,41 @@ def edited(edits: Mapping[nn.Module, Callable[[Tensor], Tensor]]) -> Iterator[No
     finally:
         for handle in handles:
             handle.remove()
+
+
+class Turns:
+    """Hooks that act at some of a module's calls within one run of a model, where it is called several times.
+
+    Args:
+        model: whose run begins the count anew.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._taken: Counter[int] = Counter()
+        self._handles: list[Any] = [model.register_forward_pre_hook(lambda *_: self._taken.clear())]
+
+    def on_output(self, module: nn.Module, hooks: Mapping[int, Callable[..., Any]]) -> None:
+        """At each of the turns named, a forward hook."""
+        self._handles.append(module.register_forward_hook(self._chosen(hooks)))
+
+    def on_input(self, module: nn.Module, hooks: Mapping[int, Callable[..., Any]]) -> None:
+        """At each of the turns named, a forward pre-hook."""
+        self._handles.append(module.register_forward_pre_hook(self._chosen(hooks)))
+
+    def remove(self) -> None:
+        """Take all of them away."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _chosen(self, hooks: Mapping[int, Callable[..., Any]]) -> Callable[..., Any]:
+        own = len(self._handles)
+
+        def hook(*given: Any) -> Any:
+            turn = self._taken[own]
+            self._taken[own] += 1
+            return hooks[turn](*given) if turn in hooks else None
+
+        return hook
 
 
 class Probe:

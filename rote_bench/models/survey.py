@@ -9,7 +9,8 @@ from typing import Any
 from ..errors import UserError
 from .load import ModelProvider, ModelRequest
 
-NEEDED = ("causal", "right_padding", "no_op", "last_block", "lens", "trains")
+BEHAVIOUR = ("causal", "right_padding", "trains")
+NEEDED = (*BEHAVIOUR, "no_op", "last_block", "lens")
 COLUMNS = {"lens": "lens", "mixer": "parts_sum", "MLP": "mlp", "heads": "heads", "MLP units": "units"}
 
 
@@ -18,9 +19,10 @@ def check(
 ) -> dict[str, Any]:
     """Load a model and prove its structure.
 
-    ``proved``: every proof holds that diagnostics of blocks and lens need, and a model with random weights learns.
-    ``refused``: the model cannot be used, for the reason given. ``failed``: it could not be built, or its own code
-    failed. Random weights are disturbed first, so that no proof holds because a weight starts as zero or one.
+    ``proved``: every proof holds that diagnostics of blocks and lens need, and a model that can be trained learns.
+    ``partial``: it answers and learns, and for the reason given not all diagnostics can look into it. ``refused``: it
+    cannot be used, for the reason given. ``failed``: it could not be built, or its own code failed. Weights that are
+    not pretrained are disturbed first, so that no proof holds because a weight starts as zero or one.
 
     Raises:
         UserError: when no provider knows the name.
@@ -29,6 +31,7 @@ def check(
 
     from .anatomy import Anatomy
     from .names import parse
+    from .wrapped import causal
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -44,6 +47,7 @@ def check(
         eos_token_id=2,
         device=device,
         trust_remote_code=trust_remote_code,
+        needs_tokenizer=False,
     )
     result: dict[str, Any] = {
         "model_type": "",
@@ -62,13 +66,14 @@ def check(
         return result
     result["model_type"] = loaded.model_type
     result["parameters"] = sum(p.numel() for p in loaded.model.parameters())
-    scratch = loaded.source == "scratch"
+    own = loaded.source == "pretrained" or not loaded.trainable
     try:
-        if scratch:
-            _disturb(loaded.model)
-        checks = dict(Anatomy.of(loaded.model).checks)
-        if scratch:
-            checks["trains"] = _trains(loaded.model)
+        model = loaded.model if loaded.source in ("scratch", "pretrained") else causal(loaded.model, name)
+        if not own:
+            _disturb(model)
+        checks = dict(Anatomy.of(model).checks)
+        if not own:
+            checks["trains"] = _trains(model)
     except UserError as error:
         result.update(status="refused", reason=error.what)
         return result
@@ -77,8 +82,10 @@ def check(
         return result
     result["checks"] = {key: {"ok": c.ok, "detail": c.detail} for key, c in checks.items()}
     missing = [key for key in NEEDED if key in checks and not checks[key].ok]
-    result["status"] = "refused" if missing else "proved"
-    result["reason"] = "; ".join(f"{key}: {checks[key].detail}" for key in missing) or None
+    result["status"] = "refused" if {*missing} & {*BEHAVIOUR} else "partial" if missing else "proved"
+    same = len({checks[key].detail for key in missing}) == 1
+    said = [checks[missing[0]].detail] if same else [f"{key}: {checks[key].detail}" for key in missing]
+    result["reason"] = "; ".join(said) or None
     return result
 
 
@@ -118,14 +125,16 @@ def table(results: Sequence[Mapping[str, Any]], size: str = "nano") -> str:
     import transformers
 
     proved = [r for r in results if r["status"] == "proved"]
+    partial = [r for r in results if r["status"] == "partial"]
     named = [r for r in proved if r["checks"]["parts_sum"]["ok"]]
     lines = [
         "# Model types",
         "",
         f"Every causal model type of transformers {transformers.__version__}, surveyed at the size {size} with",
         f"`rote-bench check-model --all --size {size}`: {len(proved)} of {len(results)} proved, {len(named)} of them",
-        "with attention or another mixer in every block. A dash is a part that was not found; diagnostics that need it",
-        "are not applicable, and the report says why.",
+        f"with attention or another mixer in every block. {len(partial)} more are partial: what they answer and how",
+        "they learn is measured all the same. A dash is a part that was not found; diagnostics that need it are not",
+        "applicable, and the report says why.",
         "",
         "| type | status | parameters | " + " | ".join(COLUMNS) + " | why |",
         "|---|---|---:|" + "---|" * (len(COLUMNS) + 1),
@@ -155,9 +164,11 @@ def _trains(model: Any, steps: int = 5) -> Any:
     from torch.nn.functional import cross_entropy
 
     from .probe import Check
+    from .wrapped import words_of
 
     device = next(model.parameters()).device
-    ids = torch.randint(3, 100, (4, 8), generator=torch.Generator().manual_seed(0)).to(device)
+    words = min(100, words_of(model))
+    ids = torch.randint(min(3, words - 1), words, (4, 8), generator=torch.Generator().manual_seed(0)).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses: list[float] = []
     model.train()

@@ -43,7 +43,7 @@ class Room:
 
 
 ROOMS: Mapping[str, Room] = {
-    "anatomy": Room(1, ("models/anatomy.py", "models/parts.py", "models/probe.py")),
+    "anatomy": Room(1, ("models/anatomy.py", "models/blocks.py", "models/parts.py", "models/probe.py")),
     "encoding": Room(1, ("encoding.py", "endings.py", "rendering.py")),
     "evaluation": Room(3, ("evaluation.py", "measurement.py", "models/columns.py", "subject.py")),
     "interventions": Room(1, ("interventions.py", "nodes.py", "patching.py", "surrogates.py", "models/prefix.py")),
@@ -52,7 +52,8 @@ ROOMS: Mapping[str, Room] = {
         1,
         (
             *("models/load.py", "models/hub.py", "models/folder.py", "models/names.py", "models/sizing.py"),
-            *("models/statespace.py", "models/stacking.py", "models/weights.py"),
+            *("models/statespace.py", "models/stacking.py", "models/weights.py", "models/objects.py"),
+            *("models/wrapped.py", "models/keeping.py", "models/code.py"),
         ),
     ),
     "noise": Room(2, ("noise.py",)),

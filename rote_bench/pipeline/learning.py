@@ -95,7 +95,7 @@ def hand_over(cell: Cell, made: Made, subject: Subject, trained: Trained) -> Tra
     subject.curve = trained.curve
     subject.snapshots = trained.snapshots
     subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
-    subject.anatomies = stages.snapshots(cell, subject.anatomy(), trained, made.tokenizer)
+    subject.anatomies = stages.snapshots(cell, subject.anatomy(), trained, made.tokenizer, made.loaded.builder)
     return replace(trained, pre_state={})
 
 

@@ -63,10 +63,7 @@ class Made:
         from ..subject import Subject
 
         model = self.loaded.model
-        if self.loaded.source == "plugin" and not hasattr(model, "get_input_embeddings"):
-            anatomy = Anatomy.opaque(model, "the plugin's model is no transformer")
-        else:
-            anatomy = Anatomy.of(model) if like is None else like.on(model)
+        anatomy = Anatomy.of(model) if like is None else like.on(model)
         facts = self.facts
         facts.model = build.with_anatomy(facts.model, anatomy)
         batch_size = cell.settings.batch_size or choose_batch_size(model)
@@ -121,6 +118,12 @@ def make(
     precision = choose_precision(spec.training.precision, device)
     if settings.train and loaded.source == "pretrained" and not loaded.trainable:
         raise UserError("quantised weights cannot be trained", where="--model", hint="add --no-train")
+    if settings.train and loaded.source == "object" and not loaded.trainable:
+        raise UserError(
+            "nothing in the model can be trained: no parameter requires a gradient",
+            where="model",
+            hint="train=False diagnoses it as it is",
+        )
     model = build.model_entry(cell.model_name, loaded, remote_code=settings.trust_remote_code)
     identity = identify(
         spec,
@@ -163,8 +166,8 @@ def can_stack(loaded: LoadedModel) -> Check:
     from ..models.probe import Check
     from ..models.stacking import stackable
 
-    if loaded.source == "plugin":
-        return Check(False, "it is a plugin's")
+    if loaded.source in ("plugin", "object"):
+        return Check(False, "only models that transformers makes by name are")
     return stackable(loaded.model)
 
 

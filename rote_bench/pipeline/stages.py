@@ -75,6 +75,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
+    from ..models.wrapped import causal
 
     def encodings(tokenizer: Any) -> Iterator[tuple[Any, Encoded]]:
         for _, part in data:
@@ -106,12 +107,16 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    if loaded.source in ("plugin", "object"):
+        loaded.model = causal(loaded.model, cell.model_name)
     if loaded.tokenizer is not None:
         ending = settle(loaded.tokenizer, task, data, where="--model", taught=cell.settings.train)
         for _, part in data:
             check_prompts(loaded.tokenizer, part, where="--model")
     elif alike is not None:
         raise alike
+    if loaded.source in ("plugin", "object"):
+        _check_asked(loaded.model, encodings(loaded.tokenizer or tokenizer))
     check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")
     if ending is not None:
         cell.progress.say(str(ending))
@@ -121,6 +126,20 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         loaded.tokenizer_content = of_tokenizer(loaded.tokenizer)
     quicken(loaded.model)
     return loaded, loaded.tokenizer or tokenizer
+
+
+def _check_asked(model: Any, encodings: Iterator[tuple[Any, Encoded]]) -> None:
+    """Whether a model that came from elsewhere can be asked the longest of the questions, and knows all tokens.
+
+    Raises:
+        UserError: when it cannot.
+    """
+    from ..models.wrapped import check_asked
+
+    every = [encoded for _, encoded in encodings]
+    longest = max(every, key=lambda encoded: encoded.max_length)
+    words = max(int(max(each.input_ids.max(), each.targets.max())) for each in every) + 1
+    check_asked(model, longest.input_ids[:2].to(next(model.parameters()).device), words)
 
 
 def learn(
@@ -280,8 +299,14 @@ def clear(cell: Cell) -> None:
         path.unlink(missing_ok=True)
 
 
-def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dict[str, Any]:
-    """The snapshots that there are as models, saved as ordinary folders."""
+def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any, builder: str | None = None) -> dict[str, Any]:
+    """The snapshots that there are as models, saved as ordinary folders.
+
+    Args:
+        builder: what the source of a model without a name hashes to.
+    """
+    from ..models.keeping import save
+
     found = {POST: anatomy}
     if trained.pre_step is not None:
         before = copy.deepcopy(anatomy.model)
@@ -291,7 +316,7 @@ def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any) -> dic
         folder = cell.folder / "checkpoints" / name
         if folder.exists():
             shutil.rmtree(folder)
-        snapshot.model.save_pretrained(folder)
+        save(snapshot.model, folder, builder)
         tokenizer.save_pretrained(folder)
     return found
 
@@ -306,8 +331,10 @@ def kept_snapshots(checkpoints: Path, anatomy: Any, names: Collection[str]) -> d
     Raises:
         UserError: when a folder does not hold all weights of that model.
     """
+    from ..models.keeping import saved_state
+
     model = anatomy.model
-    states = {name: _saved_state(checkpoints / name, model) for name in names}
+    states = {name: saved_state(checkpoints / name, model) for name in names}
     found = {}
     if PRE in states:
         before = copy.deepcopy(model)
@@ -315,26 +342,6 @@ def kept_snapshots(checkpoints: Path, anatomy: Any, names: Collection[str]) -> d
         found[PRE] = anatomy.on(before.eval())
     model.load_state_dict(states[POST])
     return {**found, POST: anatomy}
-
-
-def _saved_state(folder: Path, model: Any) -> Mapping[str, Tensor]:
-    """Parameters and buffers of a model of the same class that was saved to a folder."""
-    try:
-        saved, seen = type(model).from_pretrained(
-            folder,
-            dtype=next(model.parameters()).dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            attn_implementation=model.config._attn_implementation,
-            output_loading_info=True,
-        )
-        state: Mapping[str, Tensor] = saved.state_dict()
-    except Exception as error:  # whatever a plugin's class raises
-        raise UserError(f"cannot be loaded: {' '.join(str(error).split())[:200]}", where=str(folder)) from error
-    shapes = {name: value.shape for name, value in model.state_dict().items()}
-    if seen["missing_keys"] or {name: value.shape for name, value in state.items()} != shapes:
-        raise UserError("holds other weights than the model has", where=str(folder))
-    return state
 
 
 def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, Any]:
@@ -354,7 +361,7 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
         UserError: when it holds no weights of the same architecture and size.
     """
     from ..models.folder import check_files
-    from ..models.weights import read
+    from ..models.keeping import opened
 
     place = of_user(folder)
     if place.is_dir():
@@ -363,16 +370,8 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
         raise UserError(f"no folder {folder!r}", where="--snapshot")
     like = next(loaded.model.parameters())
     try:
-        model: Any = read(
-            place,
-            name=folder,
-            where="--snapshot",
-            dtype=like.dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=cell.settings.trust_remote_code,
-            attn_implementation=loaded.model.config._attn_implementation,
-        )
+        trusted = cell.settings.trust_remote_code
+        model = opened(place, loaded.model, name=folder, where="--snapshot", trust_remote_code=trusted)
     except UserError:
         raise
     except Exception as error:  # whatever the libraries below make of files that are not as they expect

@@ -26,7 +26,7 @@ def command(report: Report, registry: Registry) -> str | None:
 
     None for a model that has no name, which only Python can be given.
     """
-    if report.model.builder is not None:
+    if report.model.source == "object":
         return None
     task = _of_name(report, registry) or [TASK_FILE]
     given = ["rote-bench", "run", *task, "--model", report.model.name, *_labels(report), *_seeds(report)]

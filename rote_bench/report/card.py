@@ -7,10 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..measures import HEADLINE, SELECTION
+from ..models.names import known_types
 from ..training.curve import Evaluation
 from . import escape, record, write
 
 FILE = "README.md"
+OF_MODULE = "module_class"  # in the configuration of a model that is none of transformers
 Metrics = Mapping[str, record.Metric]
 
 
@@ -59,7 +61,7 @@ def render(report: record.Report, snapshot: str, metrics: Metrics) -> str:
         for metric, entry in known.items()
     ]
     head = ModelCardData(
-        library_name="transformers",
+        library_name="pytorch" if OF_MODULE in report.model.config else "transformers",
         pipeline_tag="text-generation",
         base_model=base(report.model),
         tags=["rote-bench", "memorization", "label-noise"],
@@ -88,13 +90,30 @@ def render(report: record.Report, snapshot: str, metrics: Metrics) -> str:
         "The report of the whole run, with every diagnostic, stands two folders above in `report.json`.",
         "",
         "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        'model = AutoModelForCausalLM.from_pretrained("this folder")',
+        *_loading(report.model),
         'tokenizer = AutoTokenizer.from_pretrained("this folder")',
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _loading(model: record.Model) -> list[str]:
+    """The lines of Python that load a snapshot."""
+    if OF_MODULE not in model.config:
+        known = model.builder is None or model.model_type in known_types()
+        return [
+            *([] if known else ["# first import what registers this type with AutoConfig and AutoModelForCausalLM"]),
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'model = AutoModelForCausalLM.from_pretrained("this folder")',
+        ]
+    return [
+        "from safetensors.torch import load_model",
+        "from transformers import AutoTokenizer",
+        "",
+        f"model = ...  # a {plain(model.config[OF_MODULE])}, made as before training",
+        'load_model(model, "this folder/model.safetensors")',
+    ]
 
 
 def base(model: record.Model) -> str | None:

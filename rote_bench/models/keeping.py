@@ -1,0 +1,128 @@
+"""Models to disk and back, whatever they are, and the same architecture with weights that learned nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .wrapped import Wrapped
+
+WEIGHTS = "model.safetensors"
+
+
+def save(model: Any, folder: Path, builder: str | None = None) -> None:
+    """Write a snapshot: what ``save_pretrained`` writes, or the module's own weights as safetensors.
+
+    Such a module's ``config.json`` names its class, and what the source of it and of its builder hashes to.
+
+    Args:
+        builder: that hash.
+    """
+    if not isinstance(model, Wrapped):
+        model.save_pretrained(folder)
+        return
+    from safetensors.torch import save_model
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_model(model.inner, str(folder / WEIGHTS), metadata={"format": "pt"})
+    said = {**model.config.to_dict(), "builder": builder}
+    (folder / "config.json").write_text(json.dumps(said, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def saved_state(folder: Path, model: Any) -> Mapping[str, Tensor]:
+    """Parameters and buffers of a model of the same class that was saved to a folder.
+
+    Raises:
+        UserError: when it does not hold all weights of that model.
+    """
+    try:
+        if isinstance(model, Wrapped):
+            return _read(folder, model).state_dict()
+        saved, seen = type(model).from_pretrained(
+            folder,
+            dtype=next(model.parameters()).dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation=model.config._attn_implementation,
+            output_loading_info=True,
+        )
+        state: Mapping[str, Tensor] = saved.state_dict()
+    except Exception as error:  # whatever a class of a stranger's raises
+        raise UserError(f"cannot be loaded: {' '.join(str(error).split())[:200]}", where=str(folder)) from error
+    shapes = {name: value.shape for name, value in model.state_dict().items()}
+    if seen["missing_keys"] or {name: value.shape for name, value in state.items()} != shapes:
+        raise UserError("holds other weights than the model has", where=str(folder))
+    return state
+
+
+def opened(folder: Path, model: Any, *, name: str, where: str, trust_remote_code: bool = False) -> Any:
+    """The model of a folder, of the same architecture as one that is here.
+
+    Args:
+        name: what the user calls the folder, or its name on the hub.
+        where: the flag by which it was named.
+
+    Raises:
+        UserError: when it holds no weights of that architecture. What else is wrong, the libraries say.
+    """
+    if isinstance(model, Wrapped):
+        return _read(folder, model)
+    from .weights import read
+
+    return read(
+        folder,
+        name=name,
+        where=where,
+        like=model,
+        dtype=next(model.parameters()).dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+        attn_implementation=model.config._attn_implementation,
+    )
+
+
+def unlearned(model: Any, seed: int) -> Any:
+    """The same architecture with weights that never learned anything, in evaluation mode where the model is.
+
+    They are random where the model can be built anew, by its configuration or its function. Where only the object is
+    known, its own numbers are shuffled within each tensor.
+    """
+    from transformers import PreTrainedModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(model, Wrapped) and model.again is not None:
+            fresh: Any = copy.deepcopy(model)
+            fresh.inner.load_state_dict(model.again(seed).state_dict())
+        elif isinstance(model, PreTrainedModel):
+            fresh = type(model)(model.config)
+        else:
+            fresh = _shuffled(copy.deepcopy(model))
+    return fresh.to(next(model.parameters()).device).eval()
+
+
+def _read(folder: Path, model: Wrapped) -> Wrapped:
+    from safetensors.torch import load_model
+
+    read = copy.deepcopy(model)
+    if not (folder / WEIGHTS).is_file():
+        raise UserError(f"holds no {WEIGHTS}", where=str(folder))
+    load_model(read.inner, folder / WEIGHTS)
+    return read
+
+
+def _shuffled(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            flat = parameter.detach().reshape(-1)
+            order = torch.randperm(flat.numel()).to(flat.device)
+            parameter.copy_(flat[order].view_as(parameter))
+    return model

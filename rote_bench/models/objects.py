@@ -1,0 +1,224 @@
+"""Models that Python gives: an object, which is copied, or a function, which is asked for a new one each time."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from ..hashing import digest
+from .load import QUANTIZED, LoadedModel, ModelRequest, check_pad
+from .names import Source
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WHERE = "model"
+SHORT = 8  # characters of a hash in a name
+
+
+class FromPython:
+    """A provider of one model, under one name.
+
+    Args:
+        name: by which the model is asked for; None takes the name of its class or function and a part of its hash.
+        model: a module, whose weights are the start whatever the seed; or a function that returns one. A function is
+            given what it has parameters for among ``vocab_size``, ``max_length``, ``pad_token_id``, ``eos_token_id``
+            and ``seed``, the vocabulary at least, and draws its weights from torch's generator, which the seed begins.
+        tokenizer: of its inputs, a fast one; None reads the task's words one by one.
+        description: what ``list models`` says of it.
+        source: what reports say of where its first weights come from.
+
+    Raises:
+        UserError: when it is neither.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        model: Any,
+        *,
+        tokenizer: Any = None,
+        description: str = "",
+        source: Source = "plugin",
+    ) -> None:
+        if not callable(model):  # modules can be called too
+            raise UserError(
+                f"{type(model).__name__} is no model",
+                where=WHERE,
+                hint="give a name, a module, or a function of vocab_size that builds one",
+            )
+        self.model, self.tokenizer, self.source = model, tokenizer, source
+        self.title = getattr(model, "__name__", type(model).__name__).strip("<>")
+        self.name = name if name is not None else f"{self.title}-{self._content()}"
+        self.description = description or f"{self.title}, which Python gives"
+
+    def matches(self, model_name: str) -> bool:
+        return model_name == self.name
+
+    def names(self) -> list[str]:
+        return [self.name]
+
+    def load(self, request: ModelRequest) -> LoadedModel:
+        import torch
+
+        from .code import of_model
+        from .content import of_state
+        from .wrapped import causal
+
+        if request.dtype in QUANTIZED:
+            raise UserError(f"{self.name} cannot be {request.dtype}", where="--dtype", hint="or name hf: weights")
+        build, tokenizer = self._builder(), copy.deepcopy(self.tokenizer)
+        words = request.vocab_size if tokenizer is None else len(tokenizer)
+        if build is None:
+            made, again = self._copied(), None
+            weights = of_state(made)
+        else:
+            made, again = _built(build, request, request.seed, words), _again(build, request, words)
+            weights = _common(made, again(request.seed + 1))
+        builder = of_model(made, build)
+        model = causal(made, type(made).__name__, again).to(device=request.device, dtype=getattr(torch, request.dtype))
+        set_attention = getattr(model, "set_attn_implementation", None)
+        if set_attention is not None:
+            set_attention(request.overrides.get("attention", "eager"))
+        if tokenizer is not None:
+            check_pad(tokenizer, model)
+            tokenizer.padding_side = "right"
+        return LoadedModel(
+            model.eval(),
+            tokenizer,
+            self.source,
+            model.config.model_type or self.title,
+            trainable=_trainable(model),
+            weights=weights,
+            builder=builder,
+        )
+
+    def _builder(self) -> Callable[..., nn.Module] | None:
+        """The function; None where the model is an object."""
+        from torch import nn
+
+        build: Callable[..., nn.Module] = self.model
+        return None if isinstance(self.model, nn.Module) else build
+
+    def _copied(self) -> nn.Module:
+        try:
+            copied: nn.Module = copy.deepcopy(self.model)
+        except Exception as error:  # tensors of a graph, open files: whatever a module holds
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise UserError(
+                f"{self.title} cannot be copied: {reason}", where=WHERE, hint="give a function that builds it"
+            ) from error
+        return copied
+
+    def _content(self) -> str:
+        """The beginning of what it hashes to."""
+        from .code import of_function, of_model
+        from .content import of_state
+
+        build = self._builder()
+        found = of_function(build) if build is not None else [of_model(self.model), of_state(self.model)]
+        return digest(found)[:SHORT]
+
+
+def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, words: int) -> nn.Module:
+    """What a function builds with a seed.
+
+    Raises:
+        UserError: when it fails, or builds no module.
+    """
+    from torch import nn
+
+    offered = {
+        "vocab_size": words,
+        "max_length": request.max_length,
+        "pad_token_id": request.pad_token_id,
+        "eos_token_id": request.eos_token_id,
+        "seed": seed,
+    }
+    given, named = _arguments(build, offered)
+    try:
+        with _drawing(seed):
+            model = build(*given, **named)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a stranger's code raises
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(f"the function that builds the model fails: {reason}", where=WHERE) from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"the function gives {type(model).__name__} and no torch module", where=WHERE)
+    return model
+
+
+def _arguments(build: Callable[..., Any], offered: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """What a function is called with: what it has parameters for; its first one, whatever its name, the vocabulary.
+
+    Raises:
+        UserError: when it asks for more.
+    """
+    parameters = inspect.signature(build).parameters
+    named = {key: value for key, value in offered.items() if key in parameters}
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    left = [p for p in parameters.values() if p.kind in kinds and p.default is p.empty and p.name not in named]
+    given = []
+    if "vocab_size" not in named and left and left[0].kind is not inspect.Parameter.KEYWORD_ONLY:
+        given.append(offered["vocab_size"])
+        left = left[1:]
+    if left:
+        raise UserError(
+            f"the function asks for {left[0].name!r}, and is given {', '.join(offered)}",
+            where=WHERE,
+            hint="give that a default, or bind it with functools.partial",
+        )
+    return given, named
+
+
+def _again(build: Callable[..., nn.Module], request: ModelRequest, words: int) -> Callable[[int], nn.Module]:
+    def again(seed: int) -> nn.Module:
+        return _built(build, request, seed, words)
+
+    return again
+
+
+@contextmanager
+def _drawing(seed: int) -> Iterator[None]:
+    """Begin the generators that code of the process shares with a seed, and put them back as they were."""
+    import random
+
+    import numpy as np
+    import torch
+
+    plain, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(array)
+
+
+def _common(model: nn.Module, other: nn.Module) -> str:
+    """The hash of the tensors that do not hang on the seed: what a function reads from elsewhere is among them."""
+    import torch
+
+    from .content import of_tensors
+
+    theirs = other.state_dict()
+    return of_tensors(
+        {
+            name: value
+            for name, value in model.state_dict().items()
+            if isinstance(value, torch.Tensor) and name in theirs and torch.equal(value, theirs[name])
+        }
+    )
+
+
+def _trainable(model: Any) -> bool:
+    quantized = getattr(model, "quantization_method", None) is not None
+    return not quantized and any(p.requires_grad for p in model.parameters())

@@ -1,0 +1,183 @@
+"""Objects and functions as providers: what is copied, what is asked anew, and what they hash to."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from rote_bench.errors import UserError
+from rote_bench.models.code import of_function, of_model
+from rote_bench.models.content import of_state
+from rote_bench.models.keeping import opened, save, saved_state, unlearned
+from rote_bench.models.load import ModelRequest
+from rote_bench.models.objects import FromPython
+from rote_bench.models.wrapped import Wrapped
+from tests.models.loose import Looped, Plain
+
+WORDS = 40
+
+
+def request(**changes: Any) -> ModelRequest:
+    return ModelRequest(**{"name": "m", "vocab_size": WORDS, "max_length": 16, "pad_token_id": 0, **changes})
+
+
+def build(vocab_size: int, max_length: int, width: int = 32) -> nn.Module:
+    return Plain(vocab_size, width)
+
+
+def test_an_object_is_copied_and_its_weights_are_the_start_of_every_seed() -> None:
+    module = Plain(WORDS).train()
+    before = of_state(module)
+    first, second = (FromPython("m", module).load(request(seed=seed)) for seed in (0, 1))
+    assert first.model.inner is not module and not first.model.training and module.training
+    assert first.source == "plugin" and first.weights == second.weights == before
+    assert first.builder == second.builder and first.builder == of_model(module)
+    with torch.no_grad():
+        first.model.inner.head.weight.zero_()
+    assert of_state(module) == before == of_state(second.model.inner)
+
+
+def test_a_function_is_asked_anew_and_draws_by_the_seed() -> None:
+    provider = FromPython(None, build, source="object")
+    first, again, other = (provider.load(request(seed=seed)) for seed in (0, 0, 1))
+    assert of_state(first.model) == of_state(again.model) != of_state(other.model)
+    assert first.weights == other.weights, "random weights are decided by builder and seed"
+    assert first.builder == other.builder is not None
+    assert provider.name.startswith("build-") and provider.matches(provider.name)
+
+
+def test_weights_that_a_function_reads_count_by_content(tmp_path: Path) -> None:
+    def reading(vocab_size: int) -> nn.Module:
+        model = Plain(vocab_size)
+        model.load_state_dict(torch.load(tmp_path / "w.pt"))
+        return model
+
+    hashes = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(Plain(WORDS).state_dict(), tmp_path / "w.pt")
+        hashes.append(FromPython("m", reading).load(request()).weights)
+    assert hashes[0] != hashes[1]
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        build,
+        Plain,
+        functools.partial(build, width=16),
+        lambda v: Plain(v),
+        lambda vocab_size, *, seed, eos_token_id: Plain(vocab_size),
+        lambda: Plain(WORDS),
+    ],
+)
+def test_a_function_gets_what_it_has_parameters_for(give: Any) -> None:
+    assert FromPython("m", give).load(request()).model.config.vocab_size == WORDS
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (3, "int is no model"),
+        (lambda vocab_size, depth: Plain(vocab_size), "the function asks for 'depth'"),
+        (lambda vocab_size: vocab_size, "the function gives int and no torch module"),
+        (lambda vocab_size: 1 / 0, "the function that builds the model fails: ZeroDivisionError"),
+    ],
+)
+def test_what_is_no_model_is_refused(give: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        FromPython("m", give).load(request())
+
+
+def test_an_object_that_cannot_be_copied_is_refused() -> None:
+    module = Plain(WORDS)
+    module.seen = module.head.weight * 2
+    with pytest.raises(UserError, match=r"Plain cannot be copied: .*give a function"):
+        FromPython("m", module).load(request())
+
+
+def test_code_and_settings_count_apart_from_weights() -> None:
+    class Shouting(Plain):
+        def states(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * super().states(x)
+
+    found = [of_model(kind) for kind in (Plain(9), Plain(9), Shouting(9), Looped(9), Looped(9, turns=4))]
+    assert found[0] == found[1] and len(set(found)) == 4
+    assert of_function(lambda v: Plain(v)) != of_function(lambda v: Plain(v, 16))
+    functions = [_at(width) for width in (16, 16, 32)]
+    assert of_function(functions[0]) == of_function(functions[1]) != of_function(functions[2])
+    assert of_function(functools.partial(build, width=8)) != of_function(functools.partial(build, width=9))
+
+
+def _at(width: int) -> Any:
+    return lambda vocab_size: Plain(vocab_size, width)
+
+
+def test_what_was_typed_into_a_prompt_counts_by_its_bytecode() -> None:
+    def typed(text: str) -> Any:
+        space: dict[str, Any] = {"Plain": Plain, "__name__": "__main__"}
+        exec(text, space)
+        return space
+
+    one, same, other = (typed(f"def f(v): return Plain(v, {width})") for width in (16, 16, 8))
+    assert of_function(one["f"]) == of_function(same["f"]) != of_function(other["f"])
+    text = "class Own(Plain):\n  def states(self, x): return {} * x\n"
+    one, same, other = (typed(text.format(number)) for number in (2, 2, 3))
+    assert of_model(one["Own"](9)) == of_model(same["Own"](9)) != of_model(other["Own"](9))
+
+
+def test_a_model_of_transformers_stays_one() -> None:
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=WORDS, n_positions=16, n_embd=16, n_layer=1, n_head=2))
+    loaded = FromPython("m", model).load(request(dtype="bfloat16"))
+    assert type(loaded.model) is GPT2LMHeadModel and loaded.model_type == "gpt2"
+    assert loaded.model.dtype == torch.bfloat16 and model.dtype == torch.float32
+    assert loaded.model.config._attn_implementation == "eager"
+
+
+def test_frozen_weights_stay_frozen() -> None:
+    module = Plain(WORDS)
+    module.embed.requires_grad_(False)
+    loaded = FromPython("m", module).load(request())
+    assert loaded.trainable and not loaded.model.inner.embed.weight.requires_grad
+    assert not FromPython("m", module.requires_grad_(False)).load(request()).trainable
+
+
+def test_snapshots_are_safetensors_under_the_modules_own_names(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    class Tied(Plain):
+        def __init__(self, vocab_size: int) -> None:
+            super().__init__(vocab_size)
+            self.head.weight = self.embed.weight
+
+    model = FromPython("m", Tied).load(request()).model
+    save(model, tmp_path / "s", "sha256:0")
+    assert {p.name for p in (tmp_path / "s").iterdir()} == {"model.safetensors", "config.json"}
+    assert "blocks.0.mlp.0.weight" in load_file(tmp_path / "s" / "model.safetensors")
+    text = (tmp_path / "s" / "config.json").read_text()
+    assert '"builder": "sha256:0"' in text and "Tied" in text
+    other = FromPython("m", Tied).load(request(seed=1)).model
+    read = opened(tmp_path / "s", other, name="s", where="--snapshot")
+    assert isinstance(read, Wrapped) and of_state(read) == of_state(model) != of_state(other)
+    other.load_state_dict(saved_state(tmp_path / "s", other))
+    assert of_state(other) == of_state(model)
+    with pytest.raises(UserError, match="cannot be loaded"):
+        saved_state(tmp_path / "s", FromPython("m", Plain(WORDS, 16)).load(request()).model)
+
+
+def test_weights_that_learned_nothing_are_drawn_anew_or_shuffled() -> None:
+    built, given = FromPython("m", Plain).load(request()), FromPython("m", Plain(WORDS)).load(request())
+    assert of_state(unlearned(built.model, 5).inner) == of_state(
+        FromPython("m", Plain).load(request(seed=5)).model.inner
+    )
+    before = of_state(given.model)
+    shuffled = unlearned(given.model, 5)
+    assert of_state(given.model) == before != of_state(shuffled) == of_state(unlearned(given.model, 5))
+    own, theirs = given.model.inner.head.weight, shuffled.inner.head.weight
+    assert torch.equal(own.flatten().sort().values, theirs.flatten().sort().values) and not torch.equal(own, theirs)

@@ -1,0 +1,159 @@
+"""Whole cells of models that are no names: reports, snapshots, resuming, and what is refused before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+import rote_bench
+from rote_bench.errors import UserError
+from rote_bench.models.content import of_state
+from rote_bench.report.write import faults
+from tests.models.loose import Ahead, Looped, Plain, Skipping
+from tests.pipeline.test_runner import tiny
+
+LOOKS = "diagnostics: [learning_dynamics, logit_lens, probe, circuits, neighbourhood]\n"
+WORDS = 60  # more than the task has
+
+
+def run(folder: Path, model: Any, looks: str = "diagnostics: [learning_dynamics]\n", **options: Any) -> Any:
+    return rote_bench.run(tiny(folder, looks), model=model, output_path=folder / "runs", quiet=True, **options)
+
+
+def statuses(report: Any) -> dict[str, str]:
+    return {name: entry.status for name, entry in report.record.diagnostics.items()}
+
+
+def gpt2() -> GPT2LMHeadModel:
+    return GPT2LMHeadModel(GPT2Config(vocab_size=WORDS, n_positions=32, n_embd=16, n_layer=2, n_head=2))
+
+
+def test_four_kinds_of_models_make_four_reports(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    given = {
+        "object": gpt2(),
+        "plain": Plain(WORDS),
+        "function": Plain,
+        "looped": Looped(WORDS),
+        "skip": Skipping(WORDS),
+    }
+    found = {name: run(tmp_path, model, LOOKS) for name, model in given.items()}
+    assert len({report.folder for report in found.values()}) == 5
+    for name, report in found.items():
+        model = report.record.model
+        assert report.record.status == "success" and not faults(report.data)
+        assert model.source == "object" and model.builder and model.weights
+        assert all(
+            (report.folder / "checkpoints" / s / "model.safetensors").is_file()
+            for s in report.record.training.snapshots
+        )
+        if name != "skip":
+            assert set(statuses(report).values()) == {"success"}, (name, statuses(report))
+    assert found["object"].record.model.model_type == "gpt2"
+    proofs = {name: {k for k, p in r.record.model.anatomy.items() if not p.ok} for name, r in found.items()}
+    assert proofs["object"] == proofs["plain"] == proofs["function"] == set() and proofs["looped"] == {"prefix"}
+    skipped = found["skip"].record.diagnostics
+    assert statuses(found["skip"]) == {
+        "learning_dynamics": "success",
+        "logit_lens": "not_applicable",
+        "probe": "not_applicable",
+        "circuits": "not_applicable",
+        "neighbourhood": "success",
+    }
+    assert all(
+        "more than the last block's output" in (e.reason or "") for e in skipped.values() if e.status != "success"
+    )
+    for model in (given["plain"], given["looped"]):
+        assert isinstance(model, nn.Module) and not any(m._forward_hooks for m in model.modules())
+
+
+def test_the_object_is_as_it_was_and_its_cell_is_found_again(tmp_path: Path) -> None:
+    model = Plain(WORDS)
+    before = of_state(model)
+    first = run(tmp_path, model, seed=[0, 1], model_name="mine")
+    assert of_state(model) == before
+    assert [r.record.model.weights for r in first] == [before, before]
+    assert [r.folder.parts[-3] for r in first] == ["mine", "mine"]
+    assert first[0].value("memorization_rate") is not None
+    stamp = (first[0].folder / "report.json").stat().st_mtime_ns
+    assert run(tmp_path, model, model_name="mine").folder == first[0].folder
+    assert (first[0].folder / "report.json").stat().st_mtime_ns == stamp
+    with torch.no_grad():
+        model.head.weight.mul_(2)
+    with pytest.raises(UserError, match=r"differs in model\.weights"):
+        run(tmp_path, model, model_name="mine")
+    assert run(tmp_path, model).folder != first[0].folder
+
+
+def test_an_object_is_diagnosed_as_it_is_and_again(tmp_path: Path) -> None:
+    model = Looped(WORDS)
+    report = run(tmp_path, model)
+    again = run(tmp_path, model, rediagnose=True, overrides={"diagnostics": ["logit_lens"]})
+    assert statuses(again) == {"logit_lens": "success"}
+    assert again.value("validation_accuracy") == report.value("validation_accuracy")
+    snapshot = report.folder / "checkpoints" / "post_memorization"
+    looked = rote_bench.run(
+        tiny(tmp_path),
+        model=model,
+        train=False,
+        snapshots={"post": str(snapshot)},
+        output_path=tmp_path / "other",
+        quiet=True,
+    )
+    assert looked.value("validation_accuracy") == report.value("validation_accuracy")
+
+
+def test_twins_of_a_function_begin_alike(tmp_path: Path) -> None:
+    report = run(tmp_path, Plain, twin=True, model_name="gru")
+    twin = rote_bench.load_report(tmp_path / "runs" / "tiny" / "gru" / "noise-0" / "seed-0")
+    assert twin.record.model == report.record.model
+    assert report.record.training.schedule.twin in (None, twin.record.identity.hash)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        (lambda: Plain(5), {}, "Plain has a vocabulary of 5 tokens"),
+        (lambda: Ahead(WORDS), {}, "sees later tokens"),
+        (lambda: Plain(WORDS).requires_grad_(False), {}, "no parameter requires a gradient"),
+        (lambda: Plain(WORDS), {"model_name": "gpt2-nano"}, "is that of a model of 'config'"),
+        (lambda: "gpt2-nano", {"model_name": "mine"}, "model_name: 'gpt2-nano' brings its own"),
+        (lambda: 3, {}, "int is no model"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_trained(
+    model: Any, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, model(), **options)
+    assert not list(tmp_path.rglob("dynamics.jsonl"))
+
+
+def test_a_tokenizer_is_used_where_one_is_given(tmp_path: Path) -> None:
+    from rote_bench.encoding import build_tokenizer
+    from rote_bench.splits import make_task
+
+    spec = rote_bench.load_task(tiny(tmp_path))
+    from rote_bench import plugins
+
+    tokenizer = build_tokenizer([*make_task(spec, plugins.built_in()).words(), "more"])
+    report = run(tmp_path, Plain, tokenizer=tokenizer)
+    assert report.record.model.tokenizer is not None
+    assert report.record.model.config["vocab_size"] == len(tokenizer)
+
+
+def test_check_model_takes_objects() -> None:
+    found = {kind.__name__: rote_bench.check_model(kind(WORDS)) for kind in (Plain, Looped, Skipping, Ahead)}
+    assert {name: one["status"] for name, one in found.items()} == {
+        "Plain": "proved",
+        "Looped": "proved",
+        "Skipping": "partial",
+        "Ahead": "refused",
+    }
+    assert "last block's output" in found["Skipping"]["reason"] and found["Skipping"]["checks"]["trains"]["ok"]
+    assert rote_bench.check_model(Plain)["parameters"] is not None
