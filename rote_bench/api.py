@@ -254,6 +254,7 @@ def sweep_cells(
     workers: int | None = None,
     stack: int | Literal["auto"] | None = None,
     address: str | None = None,
+    submitit: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
     rediagnose: bool = False,
@@ -262,11 +263,12 @@ def sweep_cells(
     """All cells of a sweep file, several at a time; those that are done already are left alone.
 
     Args:
-        executor: ``local`` or ``ray``.
+        executor: ``local``, ``ray`` or ``submitit``, which hands cells to SLURM.
         workers: how many cells at a time, or stacks of them; None as many as the machine holds.
         stack: how many cells of one task, recipe and architecture are trained as one at most; ``auto`` is as many as
             fit on a GPU, and none on a processor; None leaves it to the file.
         address: of a running Ray cluster.
+        submitit: options of submitit's ``AutoExecutor``, as ``{"slurm_partition": "gpu", "timeout_min": 240}``.
         rediagnose: measure and diagnose finished cells again, without their training.
 
     Returns:
@@ -287,6 +289,7 @@ def sweep_cells(
         executor=executor,
         workers=workers,
         address=address,
+        submitit=submitit,
         stack=stack,
         plugins=plugins,
         overwrite=overwrite,

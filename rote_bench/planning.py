@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import Faults, UserError
+from .errors import Faults, UserError, did_you_mean
 from .paths import of_user, placed
 from .plugins import Registry
 from .plugins import load as load_plugins
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .sweep.phases import Phases
 
 Overrides = Sequence[str] | Mapping[str, Any]
+EXECUTORS = ("local", "ray", "submitit")
 
 
 def load_task(
@@ -256,6 +257,7 @@ def sweep_of(
     executor: str = "local",
     workers: int | None = None,
     address: str | None = None,
+    submitit: Mapping[str, Any] | None = None,
     stack: int | Literal["auto"] | None = None,
     plugins: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -268,15 +270,17 @@ def sweep_of(
     """
     from .machine import check_writable
     from .pipeline.identity import sources
-    from .sweep import cells, cluster, comparing, definition, local
+    from .sweep import cells, cluster, comparing, definition, local, submitted
     from .sweep.phases import Phases
 
-    if executor not in ("local", "ray"):
-        raise UserError(f"unknown executor {executor!r}", where="--executor", hint="local or ray")
+    if executor not in EXECUTORS:
+        raise UserError(f"unknown executor {executor!r}", where="--executor", hint=did_you_mean(executor, EXECUTORS))
     if workers is not None and workers < 1:
         raise UserError(f"must be at least 1, not {workers}", where="--workers")
     if address is not None and executor != "ray":
         raise UserError("only a Ray cluster has an address", where="--address", hint="add --executor ray")
+    if submitit and executor != "submitit":
+        raise UserError("these are submitit's", where="--submitit", hint="add --executor submitit")
     if isinstance(stack, int) and stack < 1:
         raise UserError(f"must be at least 1, not {stack}", where="--stack")
     output = placed(output_path)
@@ -292,6 +296,8 @@ def sweep_of(
     def pool() -> Pool:
         if executor == "ray":
             return cluster.Cluster(workers=workers, address=address, jobs=jobs)
+        if executor == "submitit":
+            return submitted.Queue(workers=workers, options=submitit or {}, output=output)
         return local.Local(workers=workers, device=wanted.run.device, code=sources(registry))
 
     return Sweep(wanted, jobs if phases is None else phases.first(), phases, pool)

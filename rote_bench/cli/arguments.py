@@ -43,8 +43,20 @@ def _snapshot(text: str) -> tuple[str, str]:
     return name, folder
 
 
-class _Snapshots(argparse.Action):
-    """Gather pairs of name and folder; a name given again counts once, as its last folder."""
+def _option(text: str) -> tuple[str, Any]:
+    import yaml
+
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise argparse.ArgumentTypeError("write NAME=VALUE")
+    try:
+        return name, yaml.safe_load(value)
+    except yaml.YAMLError:
+        return name, value
+
+
+class _Pairs(argparse.Action):
+    """Gather pairs of name and value; a name given again counts once, with its last value."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, pair: Any, *unused: Any) -> None:
         setattr(namespace, self.dest, {**getattr(namespace, self.dest), pair[0]: pair[1]})
@@ -138,7 +150,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     run.add_argument(
         "--snapshot",
         dest="snapshots",
-        action=_Snapshots,
+        action=_Pairs,
         default={},
         type=_snapshot,
         metavar="pre|post|twin=DIR",
@@ -219,7 +231,9 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     sweep = verb("sweep", "run all cells of a sweep file, several at a time")
     sweep.add_argument("sweep_file", metavar="SWEEP_FILE")
     sweep.add_argument("-o", "--output-path", default="runs", metavar="DIR", help="folder of all runs (default: runs)")
-    sweep.add_argument("--executor", default="local", choices=("local", "ray"), help="who runs cells (default: local)")
+    sweep.add_argument(
+        "--executor", default="local", choices=("local", "ray", "submitit"), help="who runs cells (default: local)"
+    )
     sweep.add_argument("--workers", type=int, metavar="N", help="cells at a time (default: as many as fit)")
     sweep.add_argument(
         "--stack",
@@ -228,6 +242,14 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         help="train up to N cells of one architecture as one (default: as many as fit on a GPU, none on a processor)",
     )
     sweep.add_argument("--address", metavar="A", help="with --executor ray: of a cluster that runs already")
+    sweep.add_argument(
+        "--submitit",
+        type=_option,
+        action=_Pairs,
+        default={},
+        metavar="NAME=VALUE",
+        help="with --executor submitit: what jobs ask SLURM for, as slurm_partition=gpu or timeout_min=240",
+    )
     sweep.add_argument("--overwrite", action="store_true", help="run again what is done")
     sweep.add_argument(
         "--rediagnose", action="store_true", help="measure and diagnose finished cells again, without their training"

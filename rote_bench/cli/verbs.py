@@ -228,6 +228,7 @@ def _sweep(options: argparse.Namespace) -> int:
         workers=options.workers,
         stack=options.stack,
         address=options.address,
+        submitit=options.submitit,
         plugins=options.plugin,
         overwrite=options.overwrite,
         rediagnose=options.rediagnose,
@@ -249,9 +250,8 @@ def _expect_sweep(options: argparse.Namespace) -> int:
     if options.rediagnose:
         raise UserError("tells what training takes", where="--dry-run", hint="leave out --rediagnose")
     if options.executor != "local":
-        raise UserError(
-            "what a cluster takes is not told from here", where="--dry-run", hint="leave out --executor ray"
-        )
+        hint = f"leave out --executor {options.executor}"
+        raise UserError("what a cluster takes is not told from here", where="--dry-run", hint=hint)
     found, seconds = api.expect_sweep(
         options.sweep_file,
         output_path=options.output_path,

@@ -64,6 +64,11 @@ def note(number: int) -> None:
         _heard.append(number)
 
 
+def heard() -> bool:
+    """Whether a signal that counts has come before."""
+    return bool(_heard)
+
+
 def own() -> None:
     """This process is rote-bench's own, and has its own way to heed signals."""
     global _listening

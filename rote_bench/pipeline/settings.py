@@ -39,7 +39,8 @@ class Settings:
             ever when one of its threads held a lock.
         stacked: train as several cells are that are trained as one, alone in it where there are no others; None does so
             on a GPU, where the model is not large. A model that cannot be stacked is trained by itself.
-        track: ``tensorboard`` or ``trackio``: where to write the curves while they are made; decides no number.
+        track: ``tensorboard``, ``trackio`` or ``wandb``: where to write the curves while they are made; decides no
+            number.
 
     Raises:
         UserError: naming the option that is wrong.

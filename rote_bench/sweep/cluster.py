@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,16 +16,14 @@ from typing import Any
 from ..errors import UserError
 from ..machine import count_cores
 from .cells import Job
-from .local import THREADS
+from .remote import Remote, around, perform_there
 from .stacks import even
-from .work import LOG, Outcome, perform
+from .work import Outcome
 
 SHORT = 40  # characters of a folder below which Ray's sockets, some sixty deeper, have names of 107 at most
-ATTEMPTS = 3  # of a cell that is lost with its worker
-SENT = ("ROTE_BENCH_PLUGINS", "ROTE_BENCH_CACHE", "HF_HUB_OFFLINE", "HF_HOME")  # what workers elsewhere must know too
 
 
-class Cluster:
+class Cluster(Remote):
     """Ray tasks, one a cell, each in a process of its own.
 
     Args:
@@ -44,10 +41,7 @@ class Cluster:
                 where="--executor ray",
                 hint="pip install 'reason-to-rote-bench[ray]', or from a checkout pip install -e '.[ray]'",
             )
-        self.workers = workers
-        self.running: dict[Any, Job] = {}
-        self.attempts: dict[Path, int] = {}
-        self.stopping = False
+        super().__init__(workers)
         self.ray, self.ours = _connect(address, max(count_cores(), workers or 0, *(job.threads for job in jobs)))
         try:
             self.cores, self.gpus = _resources(self.ray, jobs)
@@ -75,36 +69,22 @@ class Cluster:
         """How many of so many cells one process trains as one at most: a processor gains nothing by it."""
         return even(count, self.workers or max(1, int(self.gpus))) if self.gpus else 1
 
-    def start(self, job: Job) -> None:
-        """Hand a cell to Ray."""
-        self.attempts[job.folder] = self.attempts.get(job.folder, 0) + 1
+    def hand(self, job: Job) -> Any:
         # a process serves one cell, so that it measures its own memory and harms no other
-        task = self.ray.remote(num_cpus=job.threads, num_gpus=self._gpus(job), max_calls=1, max_retries=0)(_perform)
-        around = {name: os.environ[name] for name in SENT if name in os.environ}
-        around |= dict.fromkeys(THREADS, str(job.threads))
-        self.running[task.remote(job, around, os.getcwd())] = job
+        task = self.ray.remote(num_cpus=job.threads, num_gpus=self._gpus(job), max_calls=1, max_retries=0)(
+            perform_there
+        )
+        return task.remote(job, around(job), os.getcwd())
 
-    def ended(self, seconds: float) -> list[tuple[Job, Outcome]]:
-        """Cells that have ended, after waiting so long at most; a lost one is handed to Ray again."""
-        if not self.running:
-            return []
+    def over(self, seconds: float) -> Iterable[Any]:
         ready, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
-        out = []
-        for reference in ready:
-            job = self.running.pop(reference)
-            outcome = self._outcome(reference)
-            if outcome.lost and not self.stopping and self.attempts[job.folder] < ATTEMPTS:
-                with (job.folder / LOG).open("a", encoding="utf-8") as log:
-                    log.write(f"rote-bench: {outcome.reason}; trying again\n")
-                self.start(job)
-            else:
-                out.append((job, outcome))
-        return out
+        found: list[Any] = ready
+        return found
 
-    def _outcome(self, reference: Any) -> Outcome:
+    def outcome(self, job: Job, handle: Any) -> Outcome:
         errors = self.ray.exceptions
         try:
-            outcome: Outcome = self.ray.get(reference)
+            outcome: Outcome = self.ray.get(handle)
             return outcome
         except errors.TaskCancelledError:
             return Outcome("interrupted", "interrupted; the same command goes on from here")
@@ -207,23 +187,3 @@ def _resources(ray: Any, jobs: list[Job]) -> tuple[float, float]:
         )
     total = ray.cluster_resources()
     return total.get("CPU", 1.0), total.get("GPU", 0.0)
-
-
-def _perform(job: Job, around: Mapping[str, str], folder: str) -> Outcome:
-    """``perform`` in a worker of Ray, which may be on another machine that sees the same files."""
-    os.environ.update(around)
-    if Path(folder).is_dir():
-        os.chdir(folder)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    with (job.folder / LOG).open("ab") as log:
-        streams = [(stream, os.dup(stream)) for stream in (1, 2)]
-        for stream, _ in streams:
-            os.dup2(log.fileno(), stream)
-        try:
-            return perform(job)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for stream, kept in streams:
-                os.dup2(kept, stream)
-                os.close(kept)

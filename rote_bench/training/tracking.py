@@ -1,10 +1,11 @@
-"""Training's curves where people watch them while they are made: TensorBoard or Trackio."""
+"""Training's curves where people watch them while they are made: TensorBoard, Trackio or Weights & Biases."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import io
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 FOLDER = "tracking"  # inside a cell's folder; holds times of day, so it is no part of the report's artifacts
 PROJECT = "rote-bench"
-MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio"}
+MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "wandb": "wandb"}
 Follow: TypeAlias = "Callable[[Evaluation], None]"
 
 
@@ -39,11 +40,11 @@ def require(kind: str) -> Any:
 def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
     """A function that takes each evaluation of training as it is made; it does nothing when ``kind`` is None.
 
-    A resumed run hands over all its evaluations again, so what an earlier part wrote is replaced (TensorBoard) or left
-    beside it as a run of its own (Trackio).
+    A resumed run hands over all its evaluations again, so what an earlier part wrote is replaced (the files of
+    TensorBoard and wandb) or left beside it as a run of its own (Trackio, and what wandb has sent).
 
     Args:
-        folder: the cell's; TensorBoard's files go below it.
+        folder: the cell's; the files of TensorBoard and wandb go below it.
         output: the folder of all cells, from which the run is named.
 
     Raises:
@@ -53,7 +54,7 @@ def following(kind: str | None, folder: Path, output: Path) -> Iterator[Follow]:
         yield lambda point: None
         return
     module = require(kind)
-    opened = {"tensorboard": _tensorboard, "trackio": _trackio}[kind]
+    opened = {"tensorboard": _tensorboard, "trackio": _trackio, "wandb": _wandb}[kind]
     with opened(module, folder, output) as log:
         yield lambda point: log(scalars(point), point.step)
 
@@ -66,11 +67,7 @@ def scalars(point: Evaluation) -> dict[str, float]:
 
 @contextmanager
 def _tensorboard(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
-    import shutil
-
-    place = folder / FOLDER
-    if place.exists():
-        shutil.rmtree(place)
+    place = _emptied(folder)
     writer = module.SummaryWriter(str(place))
 
     def log(values: Mapping[str, float], step: int) -> None:
@@ -84,6 +81,17 @@ def _tensorboard(module: Any, folder: Path, output: Path) -> Iterator[Callable[[
         writer.close()
 
 
+def _emptied(folder: Path) -> Path:
+    """The folder of a cell's track, without what an earlier part wrote."""
+    import shutil
+
+    place = folder / FOLDER
+    if place.exists():
+        shutil.rmtree(place)
+    place.mkdir(parents=True)
+    return place
+
+
 @contextmanager
 def _trackio(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
     name = folder.relative_to(output).as_posix()
@@ -94,3 +102,21 @@ def _trackio(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapp
     finally:
         with contextlib.redirect_stdout(io.StringIO()):
             module.finish()
+
+
+@contextmanager
+def _wandb(module: Any, folder: Path, output: Path) -> Iterator[Callable[[Mapping[str, float], int], None]]:
+    place = _emptied(folder)
+    quiet = {"silent": True, "console": "off", "disable_git": True, "disable_code": True, "x_disable_stats": True}
+    run = module.init(
+        project=PROJECT,
+        name=folder.relative_to(output).as_posix(),
+        dir=str(place),
+        mode=os.environ.get("WANDB_MODE", "offline"),  # nothing is sent unless the user says so
+        reinit="create_new",  # a run of the caller's goes on
+        settings=module.Settings(**quiet),
+    )
+    try:
+        yield lambda values, step: run.log(dict(values), step=step)
+    finally:
+        run.finish()

@@ -1,4 +1,4 @@
-"""Sweeps that run: killed, interrupted and broken ones, on both executors; reports equal those of single runs."""
+"""Sweeps that run: killed, interrupted and broken ones, on every executor; reports equal those of single runs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,15 @@ from rote_bench.sweep.cells import Job
 from rote_bench.sweep.cluster import Cluster
 from rote_bench.sweep.conduct import conduct
 from rote_bench.sweep.local import Local
+from rote_bench.sweep.remote import Remote
+from rote_bench.sweep.submitted import Queue
 from tests.conftest import SMALL_THR
 from tests.sweep.test_definition import write
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is an extra")
+needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="submitit is an extra")
+ELSEWHERE = [pytest.param("ray", marks=needs_ray), pytest.param("submitit", marks=needs_submitit)]
+HOW = {"local": (), "ray": ("--executor", "ray"), "submitit": ("--executor", "submitit", "--submitit", "cluster=local")}
 TIMED = {"dynamics.jsonl"}  # its records hold the seconds since the start
 
 
@@ -254,17 +259,17 @@ def eight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=needs_ray)])
+@pytest.mark.parametrize("executor", ["local", *ELSEWHERE])
 def test_eight_cells_killed_in_the_middle_end_as_if_nothing_had_happened(
     eight: tuple[Path, dict[str, Any]], tmp_path: Path, executor: str
 ) -> None:
     sweep, undisturbed = eight
-    output, how = tmp_path / "runs", ("--executor", executor, "--workers", "2")
+    output, how = tmp_path / "runs", (*HOW[executor], "--workers", "2")
     process = subprocess.Popen(command(sweep, output, *how), start_new_session=True)
     wait(lambda: in_the_middle(output, done=3), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for pid in everyone(output):  # Ray's workers have process groups of their own
+    for pid in everyone(output):  # workers elsewhere have process groups of their own
         os.kill(pid, signal.SIGKILL)
     wait(lambda: not everyone(output))
     assert 3 <= len(reports(output)) < 8
@@ -272,14 +277,14 @@ def test_eight_cells_killed_in_the_middle_end_as_if_nothing_had_happened(
     assert reports(output) == undisturbed
 
 
-@needs_ray
 @pytest.mark.slow
-def test_ray_gives_the_very_same_reports_and_goes_on_after_an_interrupt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("executor", ELSEWHERE)
+def test_others_give_the_very_same_reports_and_go_on_after_an_interrupt(tmp_path: Path, executor: str) -> None:
     sweep = write(
         tmp_path,
         "name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano]\nseeds: [0, 1]\noverrides: {training: {max_steps: 400}}\n",
     )
-    output, how = tmp_path / "runs", ("--executor", "ray", "--workers", "1")
+    output, how = tmp_path / "runs", (*HOW[executor], "--workers", "1")
     process = subprocess.Popen(command(sweep, output, *how), start_new_session=True)
     wait(lambda: in_the_middle(output, done=0), process)
     process.send_signal(signal.SIGINT)
@@ -291,12 +296,10 @@ def test_ray_gives_the_very_same_reports_and_goes_on_after_an_interrupt(tmp_path
     assert reports(output) == reports(tmp_path / "local") and len(reports(output)) == 2
 
 
-@needs_ray
 @pytest.mark.slow
-def test_ray_tries_a_lost_cell_again_but_not_for_ever(
-    cell: Job,
-    registry: Registry,
-    tmp_path: Path,
+@pytest.mark.parametrize("executor", ELSEWHERE)
+def test_a_lost_cell_is_tried_again_but_not_for_ever(
+    cell: Job, registry: Registry, tmp_path: Path, executor: str
 ) -> None:
     once = tmp_path / "once"
     jobs = broken(
@@ -310,10 +313,15 @@ def test_ray_tries_a_lost_cell_again_but_not_for_ever(
         ),
         always=plugin(tmp_path, "always", "os.kill(os.getpid(), signal.SIGKILL)"),
     )
-    pool = Cluster(workers=2, address=None, jobs=jobs)
-    assert {node["NodeManagerAddress"] for node in pool.ray.nodes()} == {"127.0.0.1"}  # nothing outside can reach it
+    pool: Remote
+    if executor == "submitit":
+        pool = Queue(workers=2, options={"cluster": "local"}, output=tmp_path / "runs")
+    else:
+        pool = cluster = Cluster(workers=2, address=None, jobs=jobs)
+        nodes = {node["NodeManagerAddress"] for node in cluster.ray.nodes()}
+        assert nodes == {"127.0.0.1"}  # nothing outside can reach it
     first, second = run(jobs, pool, registry)
-    assert first.state == "done" and second.state == "failed" and "lost with its worker" in (second.reason or "")
+    assert first.state == "done" and second.state == "failed" and "lost with its" in (second.reason or "")
     assert (jobs[0].folder / "run.log").read_text().count("trying again") == 1
     assert (jobs[1].folder / "run.log").read_text().count("trying again") == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,43 @@ def test_trackio_holds_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     name = cell.relative_to(tmp_path / "a" / "runs").as_posix()
     shown = [(log["step"], log["loss"], log["memorization_rate"]) for log in storage.get_logs(tracking.PROJECT, name)]
     assert shown == [(r["step"], r["loss"], r["memorization_rate"]) for r in records(cell)]
+
+
+@pytest.mark.filterwarnings("default")  # wandb's own
+def test_wandb_gets_the_same_and_is_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb")
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    cell = run(tmp_path / "a", "--track", "wandb")
+    assert capsys.readouterr().out == ""
+    (file,) = (cell / tracking.FOLDER).glob("wandb/offline-run-*/*.wandb")
+    found = []
+    for content in logged(file.read_bytes()):
+        record = Record.FromString(content)
+        if record.WhichOneof("record_type") == "history":
+            items = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+            found.append((items["_step"], items["loss"], items["memorization_rate"]))
+    assert found == [(r["step"], r["loss"], r["memorization_rate"]) for r in records(cell)]
+    report = json.loads((cell / "report.json").read_text())
+    assert not any(a["path"].startswith(tracking.FOLDER) for a in report["artifacts"])
+
+
+def logged(content: bytes) -> Iterator[bytes]:
+    """The records of a log: blocks of 32 KiB, in them pieces with checksum, length and kind, after a short head."""
+    at, whole = 7, b""
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield whole
+            whole = b""
 
 
 def test_a_package_that_is_missing_is_named_before_anything_starts(
