@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import inspect
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +203,100 @@ def claims() -> str:
     return "\n".join([*lines, *table(["of a report", "is", "by what, or why not"], rows)])
 
 
+FIRST_STEPS = """
+```python
+import rote_bench
+
+report = rote_bench.run("thr", model="gpt2-nano", profile="quick")
+report  # a notebook shows the result, the curve, the verdicts and the metrics
+report.value("memorization_rate")
+report.metrics_frame(), report.curve(), report.samples()  # pandas
+report.records("activation_patching")  # what a diagnostic kept of each example
+report.figures  # a notebook shows them
+after = report.load("post")  # model, tokenizer; .noisy, .clean, .validation, encoded, with named positions
+```
+
+A notebook shows a bar below the cell instead of lines on standard error. `overrides` may be a mapping,
+`{"training.max_steps": 60}`. Nothing is changed for the caller: threads, random generators, logging, warnings,
+environment and the backend of matplotlib are as they were.
+""".strip()
+SECTIONS = ("Args", "Attributes", "Returns", "Raises")
+
+
+def python() -> str:
+    """Every public name with its signature and what its docstring says."""
+    lines = ["# Python", "", NOTE, "", *FIRST_STEPS.splitlines(), ""]
+    public = {name: getattr(rote_bench, name) for name in rote_bench.__all__}
+    classes = {name: each for name, each in public.items() if inspect.isclass(each)}
+    lines += ["## Functions", ""]
+    for name, function in public.items():
+        if name not in classes and inspect.isfunction(function):
+            lines += [f"### {name}", "", *signature(name, function), *documented(function)]
+    from rote_bench.opening import Snapshot
+    from rote_bench.pipeline.settings import Settings
+
+    lines += ["## Classes", ""]
+    for name, cls in {**classes, "Settings": Settings, "Snapshot": Snapshot}.items():
+        lines += [f"### {name}", "", *documented(cls)]
+        for key, member in vars(cls).items():
+            if key.startswith("_") or not (isinstance(member, property) or inspect.isfunction(member)):
+                continue
+            if isinstance(member, property):
+                lines += [f"`{key}`: {' '.join(documented(member))}".rstrip(), ""]
+            else:
+                lines += [*signature(f"{name}.{key}", member), *documented(member)]
+    return "\n".join(lines)
+
+
+def signature(name: str, function: Any) -> list[str]:
+    """As it is called, one parameter a line where it is long."""
+    parts, before = [], None
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name == "self":
+            continue
+        star = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
+        if parameter.kind is parameter.KEYWORD_ONLY and before not in (
+            parameter.KEYWORD_ONLY,
+            parameter.VAR_POSITIONAL,
+        ):
+            parts.append("*")
+        before = parameter.kind
+        given = "..." if callable(parameter.default) else repr(parameter.default)
+        default = "" if parameter.default is parameter.empty else f" = {given}"
+        annotation = "" if star else f": {parameter.annotation}"
+        parts.append(f"{star}{parameter.name}{annotation}{default}")
+    returned = inspect.signature(function).return_annotation
+    whole = f"{name}({', '.join(parts)}) -> {returned}"
+    if len(whole) > 110:
+        whole = "\n".join([f"{name}(", *(f"    {part}," for part in parts), f") -> {returned}"])
+    return ["```python", *whole.splitlines(), "```", ""]
+
+
+def documented(thing: Any) -> list[str]:
+    """A docstring as Markdown: its sections as lists."""
+    text = inspect.getdoc(thing) or ""
+    parts = re.split(rf"^({'|'.join(SECTIONS)}):$", text, flags=re.MULTILINE)
+    lines = [re.sub(r"``(.+?)``", r"`\1`", parts[0]).strip(), ""]
+    for title, body in zip(parts[1::2], parts[2::2], strict=True):
+        if title in ("Attributes", "Args"):
+            lines += [*(f"- `{name}`: {said}" for name, said in entries(body)), ""]
+        elif title == "Raises":
+            lines += [f"Raises {'; '.join(f'`{name}` {said}' for name, said in entries(body))}", ""]
+        else:
+            lines += [f"{title}: {' '.join(body.split())}", ""]
+    return [re.sub(r"``(.+?)``", r"`\1`", line) for line in lines]
+
+
+def entries(body: str) -> Iterator[tuple[str, str]]:
+    """``name: what it is`` of a docstring's section, each on one line; what is indented further belongs to it."""
+    body = inspect.cleandoc(body)
+    for entry in re.split(r"\n(?=\S)", body):
+        name, _, said = entry.partition(":")
+        yield name.strip(), " ".join(said.split())
+
+
 PAGES = {
+    "python.md": python,
     "cli.md": command_line,
     "task-files.md": spec_keys,
     "tasks.md": gallery,

@@ -147,23 +147,26 @@ def run(
         UserError: when the input is wrong, or names several noise rates.
         TypeError: for an option that there is not.
     """
-    several = isinstance(noise_rate, Sequence) or isinstance(seed, Sequence)
-    reports = run_cells(
-        task,
-        model=model,
-        noise_rates=_listed(noise_rate),
-        seeds=_listed(seed),
-        profile=profile,
-        overrides=overrides,
-        plugins=plugins,
-        twin=twin,
-        tokenizer=tokenizer,
-        model_name=model_name,
-        progress=Progress(quiet=quiet),
-        single=not several,
-        settings=settings,
-        **options,
-    )
+    several, progress = isinstance(noise_rate, Sequence) or isinstance(seed, Sequence), Progress(quiet=quiet)
+    try:
+        reports = run_cells(
+            task,
+            model=model,
+            noise_rates=_listed(noise_rate),
+            seeds=_listed(seed),
+            profile=profile,
+            overrides=overrides,
+            plugins=plugins,
+            twin=twin,
+            tokenizer=tokenizer,
+            model_name=model_name,
+            progress=progress,
+            single=not several,
+            settings=settings,
+            **options,
+        )
+    finally:
+        progress.passing("")
     return reports if several else reports[0]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from .errors import UserError
 from .paths import placed
+from .planning import Overrides, load_task
 from .plugins import KINDS, SLOW
 from .plugins import load as load_plugins
 
@@ -78,16 +79,15 @@ def _labelled(
     task: str | Path,
     noise_rate: float | None,
     profile: str | None,
-    overrides: Sequence[str],
+    overrides: Overrides,
     plugins: Sequence[str | Path],
 ) -> tuple[Any, Any, Any, float]:
     """A spec, its task and labelled splits, and the noise rate; see ``data``."""
-    from .spec.loader import load_task
     from .spec.preflight import locate_fault
     from .splits import check_memory, make_data, make_noise, make_task, rates_of
 
     registry = load_plugins(plugins)
-    spec = load_task(task, registry, profile=profile, overrides=overrides)
+    spec = load_task(task, profile=profile, overrides=overrides, registry=registry)
     if noise_rate is not None and not 0 <= noise_rate < 1:
         raise UserError(f"a noise rate must be at least 0 and below 1, not {noise_rate:g}", where="--noise-rate")
     try:
@@ -106,7 +106,7 @@ def data(
     n: int = 5,
     noise_rate: float | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
     model: str | None = None,
     trust_remote_code: bool = False,
@@ -191,7 +191,7 @@ def dataset(
     *,
     noise_rate: float | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
 ) -> Any:
     """All labelled splits of a task as a ``datasets.DatasetDict``, one row an example."""
@@ -207,7 +207,7 @@ def export_data(
     *,
     noise_rate: float | None = None,
     profile: str | None = None,
-    overrides: Sequence[str] = (),
+    overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
 ) -> Path:
     """Write a task's splits as Parquet with a dataset card and a task file, so that the folder can be run as a task.

@@ -1,4 +1,4 @@
-"""Progress on standard error: a live line on a terminal, a plain line now and then elsewhere."""
+"""Progress: a live line on a terminal, a bar in a notebook, a plain line on standard error now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections import deque
 from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
+from .notebook import Bar, in_notebook
 from .terminal import clean
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ class Progress:
         self.quiet = quiet
         self.debug = debug
         self.live = draws()
-        self.every = 0.2 if self.live else every
+        self.bar = Bar() if in_notebook() else None
+        self.every = 0.2 if self.live or self.bar else every
         self._shown = -1e9
         self._open = False
         self._pace = Pace()
@@ -132,11 +134,9 @@ class Progress:
             self._line(text)
 
     def passing(self, text: str) -> None:
-        """On a terminal, a line until the next one takes its place; none when the text is empty."""
-        if not self.live or self.quiet:
-            return
-        put(f"\r\x1b[2K{_whole(text, columns() - 1)}")
-        self._open = bool(text)
+        """On a terminal or in a notebook, a line until the next one takes its place; none when the text is empty."""
+        if not self.quiet:
+            self._live(text)
 
     def warn(self, text: str) -> None:
         """A line that stays even when quiet."""
@@ -151,7 +151,10 @@ class Progress:
         self._last_stage = name
         self._pace = Pace()
         self._shown = -1e9
-        self.say(name)
+        if self.bar is None:
+            self.say(name)
+        else:
+            self.passing(name)
 
     def step(self, done: int, total: int, point: Evaluation | None = None) -> None:
         """``done`` of ``total`` steps; the curves of the last evaluation are shown when there is one."""
@@ -168,13 +171,22 @@ class Progress:
         if point is not None:
             levels = ((label, point.level(name)) for label, name in CURVES)
             text += "".join(f", {label} {level:.2f}" for label, level in levels if level is not None)
-        if self.live:
-            put(f"\r\x1b[2K{_whole(text, columns() - 1)}")
-            self._open = True
-        else:
+        if not self._live(text, done, total):
             self._line(text)
 
+    def _live(self, text: str, done: int | None = None, total: int | None = None) -> bool:
+        """Show what is going on where it can be replaced; whether it can."""
+        if self.bar is not None:
+            self.bar.show(text, done, total)
+        elif self.live:
+            put(f"\r\x1b[2K{_whole(text, columns() - 1)}")
+            self._open = bool(text)
+        return self.bar is not None or self.live
+
     def _line(self, text: str) -> None:
+        if self.bar is not None:
+            self.bar.say(text)
+            return
         erased = "\r\x1b[2K" if self._open else ""
         self._open = False
         put(f"{erased}{clean(text)}\n")

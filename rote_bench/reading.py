@@ -8,25 +8,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
 from .paths import of_user, placed
 from .plugins import load as load_plugins
 from .progress import Progress
-from .report import escape, write
-from .report.record import Metric
+from .report import beside, escape, write
+from .report.record import DiagnosticEntry, Metric
 from .report.record import Report as Record
 from .report.schema import write as to_json
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from .opening import Snapshot
     from .plugins import Registry
     from .report.contrast import Contrast
+    from .report.inline import Figures
     from .report.page import Picture
     from .statistics import Estimate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
-    """A report and the folder it stands in.
+    """A report and the folder it stands in. A notebook shows it; ``print`` has all of it.
 
     Attributes:
         record: the content of ``report.json``, typed.
@@ -77,7 +81,98 @@ class Report:
         Raises:
             KeyError: when the report has no such metric.
         """
-        return self.record.metrics[metric].value
+        if metric not in self.metrics:
+            raise KeyError(f"no metric {metric!r} ({did_you_mean(metric, self.metrics)})")
+        return self.metrics[metric].value
+
+    def metrics_frame(self) -> DataFrame:
+        """All metrics, a row each, with their intervals and the diagnostic that measured them."""
+        import pandas
+
+        owner = self.record.measured_by()
+        rows = {name: {**asdict(entry), "diagnostic": owner.get(name)} for name, entry in self.metrics.items()}
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("metric")
+
+    def curve(self) -> DataFrame:
+        """The evaluations made during training, a row each.
+
+        Raises:
+            UserError: when the cell was not trained, or its curve is not there.
+        """
+        import pandas
+
+        found = beside.curve(self.record, self.folder)
+        if not found:
+            trained = self.record.training.steps
+            why = f"its curve is neither in {beside.DYNAMICS} nor in the report" if trained else "it was not trained"
+            raise UserError(why, where=str(self.folder))
+        return pandas.DataFrame([point.plain() for point in found]).set_index("step")
+
+    def samples(self) -> DataFrame:
+        """What the model said to each question that it was asked at the end, a row each.
+
+        Raises:
+            UserError: when ``samples.parquet`` is not the file that the report names.
+        """
+        return beside.samples(self.record, self.folder).to_pandas()
+
+    def records(self, diagnostic: str) -> DataFrame:
+        """What a diagnostic kept of each example, a row each.
+
+        Raises:
+            UserError: when there is no such diagnostic, or it kept nothing.
+        """
+        return beside.records(self.record, self.folder, diagnostic).to_pandas()
+
+    @property
+    def figures(self) -> Figures:
+        """The figures beside the report, by the names of their diagnostics; a notebook shows them."""
+        from .report.inline import Figure, Figures
+        from .report.page import picture
+
+        names = {Path(each.path).stem: each.path for each in self.record.artifacts if each.path.startswith("figures/")}
+        own = {name: path for name, path in names.items() if beside.is_artifact(self.record, self.folder, path)}
+        kept = {name: (self.folder / path, picture(self.folder / path)) for name, path in own.items()}
+        return Figures({name: Figure(path, each.sentence) for name, (path, each) in kept.items() if each is not None})
+
+    def load(
+        self,
+        snapshot: str = "post",
+        *,
+        task: str | Path | None = None,
+        device: str = "cpu",
+        plugins: Sequence[str | Path] = (),
+    ) -> Snapshot:
+        """The weights of a snapshot with their tokenizer, and the cell's examples, encoded, with named positions.
+
+        Args:
+            snapshot: ``post`` or ``pre``, after and before memorization.
+            task: the task file; needed where the questions stand in files.
+
+        Raises:
+            UserError: when there is no such snapshot, its files are not those that the report names, or its examples
+                cannot be made again.
+        """
+        from .opening import open_snapshot
+
+        return open_snapshot(self.record, self.folder, snapshot, task=task, device=device, plugins=plugins)
+
+    def __hash__(self) -> int:
+        return hash((self.record.identity.hash, self.folder))
+
+    def __repr__(self) -> str:
+        from .report.inline import line
+
+        return line(self.record, self.folder)
+
+    def _repr_html_(self) -> str:
+        from .report import inline, page
+
+        registry, name = load_plugins(), page.FIRST
+        entry = self.record.diagnostics.get(name)
+        shown = {name: entry} if entry is not None and entry.status == "success" else {}
+        curve = _pictures(self, registry, Progress(quiet=True), shown).get(name)
+        return inline.html(self.record, registry.measures(), twin=self.twin, curve=curve)
 
     def __str__(self) -> str:
         from .report.view import render
@@ -177,13 +272,13 @@ def show_html(path: str | Path, *, plugins: Sequence[str | Path] = (), progress:
     if is_folder_of_reports(path):
         raise UserError("holds no report of its own; a page shows one", where=str(path), hint="name one of its reports")
     report, registry, progress = load_report(path), load_plugins(plugins), progress or Progress()
-    samples = report.folder / page.SAMPLES
-    known = page.is_artifact(report.record, report.folder, page.SAMPLES)
+    samples = report.folder / beside.SAMPLES
+    known = beside.is_artifact(report.record, report.folder, beside.SAMPLES)
     return page.render(
         report.record,
         registry,
         twin=report.twin,
-        pictures=_pictures(report, registry, progress),
+        pictures=_pictures(report, registry, progress, report.record.diagnostics),
         asked=page.examples(samples) if known else (),
     )
 
@@ -206,16 +301,18 @@ def save_html(path: str | Path, file: str | Path | None = None, *, plugins: Sequ
     return place
 
 
-def _pictures(report: Report, registry: Registry, progress: Progress) -> dict[str, Picture]:
-    """The figure of each diagnostic that has one: as it was drawn by the run, or else anew."""
+def _pictures(
+    report: Report, registry: Registry, progress: Progress, diagnostics: Mapping[str, DiagnosticEntry]
+) -> dict[str, Picture]:
+    """The figure of each of these diagnostics that has one: as it was drawn by the run, or else anew."""
     from .pipeline.diagnose import draw_figures
     from .report import page
     from .report.sentences import about
 
     cell, found, rest = report.record, {}, {}
-    for name in page.figure_names(cell.diagnostics):
+    for name in page.figure_names(diagnostics):
         file = f"figures/{name}.png"
-        kept = page.picture(report.folder / file) if page.is_artifact(cell, report.folder, file) else None
+        kept = page.picture(report.folder / file) if beside.is_artifact(cell, report.folder, file) else None
         if kept is not None and kept.sentence:
             found[name] = kept
         else:

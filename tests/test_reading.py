@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+import rote_bench
 from rote_bench.cli import main
+from rote_bench.errors import UserError
 
 BROKEN: dict[str, Callable[[str], str]] = {
     "cut short": lambda text: text[:-30],
@@ -86,3 +88,61 @@ def test_markup_in_names_shows_as_it_is_in_a_table_for_repositories(
     printed = capsys.readouterr().out
     printed.encode("utf-8")
     assert json.loads(printed)["model"]["name"] == thr_report["model"]["name"]
+
+
+def test_a_report_is_short_in_a_list_and_whole_when_printed(thr_cell: Path) -> None:
+    report = rote_bench.load_report(thr_cell)
+    told = f"success, held-out {report.value('validation_accuracy'):.3f}, memorised"
+    assert repr(report).startswith(f"<Report small_thr, gpt2-nano, 5 % wrong labels, seed 0: {told}")
+    assert len(repr(report)) < 300 + len(str(thr_cell)) and "\n" not in repr(report)
+    assert len(str(report).splitlines()) > 30
+    assert len({report, rote_bench.load_report(thr_cell)}) == 1
+
+
+def test_frames_hold_what_the_files_hold(thr_cell: Path, thr_report: dict[str, Any]) -> None:
+    report = rote_bench.load_report(thr_cell)
+    metrics = report.metrics_frame()
+    assert list(metrics.index) == list(thr_report["metrics"])
+    one = thr_report["metrics"]["memorization_rate"]
+    assert {key: metrics.loc["memorization_rate", key] for key in ("value", "ci_low", "ci_high", "n", "split")} == {
+        key: one[key] for key in ("value", "ci_low", "ci_high", "n", "split")
+    }
+    for name, entry in thr_report["diagnostics"].items():
+        assert set(metrics.index[metrics["diagnostic"] == name]) == set(entry["metrics"])
+    curve = report.curve()
+    lines = [json.loads(line) for line in (thr_cell / "dynamics.jsonl").read_text().splitlines()]
+    assert list(curve.index) == [line["step"] for line in lines]
+    assert list(curve["memorization_rate"]) == [line["memorization_rate"] for line in lines]
+    samples = report.samples()
+    held = samples[samples["split"] == "validation"]
+    assert held["is_answer"].mean() == pytest.approx(report.value("validation_accuracy"))
+    assert len(report.records("logit_lens")) == report.metrics["override_depth"].n
+
+
+def test_what_a_report_has_not_is_named(thr_cell: Path) -> None:
+    report = rote_bench.load_report(thr_cell)
+    with pytest.raises(KeyError, match="did you mean 'memorization_rate'"):
+        report.value("memorisation_rate")
+    with pytest.raises(UserError, match="did you mean 'logit_lens'"):
+        report.records("logitlens")
+    with pytest.raises(UserError, match=r"learning_dynamics kept no records.*logit_lens"):
+        report.records("learning_dynamics")
+
+
+def test_a_cell_that_was_not_trained_has_no_curve(tmp_path: Path) -> None:
+    from tests.reports import report
+
+    with pytest.raises(UserError, match="it was not trained"):
+        rote_bench.Report(report(), tmp_path).curve()
+
+
+def test_a_notebook_shows_the_result_with_its_curve(thr_cell: Path) -> None:
+    report = rote_bench.load_report(thr_cell)
+    page = report._repr_html_()
+    assert "small_thr, gpt2-nano" in page and page.count("data:image/png;base64,") == 1
+    assert f"{len([m for m in report.metrics.values() if m.value is not None])} metrics" in page
+    figures = report.figures
+    assert set(figures) == {file.stem for file in (thr_cell / "figures").glob("*.png")}
+    png = figures["probe"]._repr_png_()
+    assert png is not None and png[0] == (thr_cell / "figures" / "probe.png").read_bytes()
+    assert figures._repr_html_().count("<img") == len(figures)

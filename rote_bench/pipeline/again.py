@@ -7,7 +7,6 @@ the new ones are whole.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,8 +16,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UserError
 from ..hashing import digest, sha256
-from ..report import build, card, record, write
-from ..training.curve import Evaluation
+from ..report import beside, build, card, record, write
 from . import stages
 from .identity import AFTERWARDS, TRAINING, differing, other_code
 from .learning import look
@@ -26,12 +24,12 @@ from .twins import OF_SCHEDULE, stands, told
 
 if TYPE_CHECKING:
     from ..subject import Subject
+    from ..training.curve import Evaluation
     from .cell import Cell
     from .making import Made
 
 STAGING = ".rediagnosis"  # in the cell's folder: what is made until it is whole
-CHECKPOINTS, DYNAMICS = "checkpoints", "dynamics.jsonl"
-CURVES = "learning_dynamics"  # the diagnostic whose details hold the curve
+CHECKPOINTS = "checkpoints"
 
 
 def rediagnose(cell: Cell, made: Made, twin: record.Report | None) -> record.Report:
@@ -81,7 +79,7 @@ def rediagnose(cell: Cell, made: Made, twin: record.Report | None) -> record.Rep
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     if curve:
-        write.write_lines(cell.folder / DYNAMICS, [point.plain() for point in curve])
+        write.write_lines(cell.folder / beside.DYNAMICS, [point.plain() for point in curve])
         card.write_cards(cell.folder / CHECKPOINTS, report, curve)
     report = replace(report, artifacts=build.artifacts(cell.folder))
     write.save_report(path, report)
@@ -139,20 +137,10 @@ def _curve(folder: Path, old: record.Report) -> list[Evaluation]:
     Raises:
         UserError: when neither the file that the report names nor the report has them.
     """
-    file = folder / DYNAMICS
-    listed = {artifact.path: artifact.sha256 for artifact in old.artifacts}
-    points: object = None
-    if file.is_file() and sha256(file) == listed.get(DYNAMICS):
-        points = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    elif CURVES in old.diagnostics:
-        points = old.diagnostics[CURVES].details.get("curve")
-    try:
-        curve = [Evaluation.read(point) for point in points] if isinstance(points, list) else []
-    except ValueError:
-        curve = []
-    if not curve or curve[-1].step != old.training.steps:
-        raise _refused(folder / write.FILE, f"its curve is neither in {DYNAMICS} nor in the report")
-    return curve
+    found = beside.curve(old, folder)
+    if not found:
+        raise _refused(folder / write.FILE, f"its curve is neither in {beside.DYNAMICS} nor in the report")
+    return found
 
 
 def _check_snapshots(folder: Path, old: record.Report) -> None:
@@ -239,5 +227,5 @@ def _put_in_place(folder: Path, staging: Path) -> None:
         os.replace(staging / name, folder / name)
     for file in build.own_files(folder):
         name = file.relative_to(folder)
-        if name not in made and name.parts[0] not in (CHECKPOINTS, DYNAMICS):
+        if name not in made and name.parts[0] not in (CHECKPOINTS, beside.DYNAMICS):
             file.unlink()

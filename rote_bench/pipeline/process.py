@@ -21,11 +21,13 @@ def undisturbed() -> Iterator[None]:
     working folder, and the backend of matplotlib where that is imported already. What ``machine.keep_memory`` does
     lasts; it is for processes that are rote-bench's own.
     """
-    import numpy
-    import torch
-    from transformers.utils import logging
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")  # by tqdm in a notebook, whose bars are not used
+        import numpy
+        import torch
+        from transformers.utils import logging
 
-    from ..models.statespace import as_before
+        from ..models.statespace import as_before
 
     with ExitStack() as stack:
         put_back = stack.callback

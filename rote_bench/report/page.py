@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..findings import unmet
-from ..hashing import sha256
 from ..measures import words
 from . import again, markup
 from .record import DiagnosticEntry, Metric, Report
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 STYLES = (markup.STYLE, "run.css")
 FIRST = "learning_dynamics"
 STAGES = ("data", "training", "evaluation", "diagnostics", "figures", "total")
-SAMPLES = "samples.parquet"
 ASKED = {"train_noisy": "a training question with a wrong label", "validation": "a held-out question"}
 # A control is told by what its diagnostic says of it.
 CONTROL = re.compile(r"control|random|phantom|chance|foreign|irrelevant|untrained|shuffled|permuted|nearest neighbour")
@@ -118,15 +116,6 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield kind, data[at + 8 : at + 8 + length]
         at += 12 + length
-
-
-def is_artifact(report: Report, folder: Path, name: str) -> bool:
-    """Whether a file beside a report is the one that the report names."""
-    known = next((each.sha256 for each in report.artifacts if each.path == name), None)
-    try:
-        return known is not None and sha256(folder / name) == known
-    except OSError:
-        return False
 
 
 def examples(file: Path) -> list[Asked]:

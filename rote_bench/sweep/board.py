@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..notebook import Bar, in_notebook
 from ..progress import draws, duration, put
 from ..terminal import clean
 from .cells import Job
@@ -81,6 +82,7 @@ class Board:
         self.every = every
         self.totals: Callable[[], Mapping[str, int]] = dict
         self.live: Any = None
+        self.bar = Bar() if in_notebook() else None
         self._said = time.monotonic()
 
     def __enter__(self) -> Board:
@@ -102,7 +104,9 @@ class Board:
         if self.quiet and not always:
             return
         text = clean(text)
-        if self.live is not None:
+        if self.bar is not None:
+            self.bar.say(text)
+        elif self.live is not None:
             self.live.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             put(f"{text}\n")
@@ -127,7 +131,10 @@ class Board:
         """All cells as they are now."""
         if self.quiet:
             return
-        if self.live is not None:
+        if self.bar is not None:
+            ended = sum(each.state not in ("waiting", "running") for each in states)
+            self.bar.show(summary(states, share), ended, len(states))
+        elif self.live is not None:
             self.live.update(self._table(states, share), refresh=True)
         elif time.monotonic() - self._said >= self.every:
             self._said = time.monotonic()

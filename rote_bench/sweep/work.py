@@ -71,7 +71,7 @@ class Reported(Progress):
     def __init__(self, folder: Path, *, log: Path | None = None) -> None:
         super().__init__()
         self.log = log
-        self.live = False
+        self.live, self.bar = False, None
         self.every = 10.0
         self.file = folder / PROGRESS
         self._written = -1e9

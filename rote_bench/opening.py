@@ -1,0 +1,168 @@
+"""A finished cell opened again: the weights of a snapshot, and what it was asked, encoded as its diagnoses saw it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import UserError, did_you_mean
+from .plugins import load as load_plugins
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .plugins import Registry
+    from .report.record import Report
+    from .spec.model import TaskSpec
+    from .subject import View
+
+
+@dataclass(frozen=True, repr=False)
+class Snapshot:
+    """The weights of a cell at one moment, with the examples that diagnoses look at.
+
+    Each view has ``labelled`` (questions, answers, labels), ``true`` and ``taught`` (both encoded, followed by the true
+    answer and by the label: ``input_ids``, ``targets``, ``positions``) and ``places``, the token index of every named
+    position.
+
+    Attributes:
+        name: ``pre_memorization`` or ``post_memorization``.
+        step: of training.
+        folder: of the weights, which other libraries read too.
+        model: in evaluation mode.
+        tokenizer: of its inputs.
+        noisy: training questions with a wrong label (D_n).
+        clean: training questions with their true label (D_c), some of them.
+        validation: held-out questions (V); the labels are phantoms, never taught.
+    """
+
+    name: str
+    step: int
+    folder: Path
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    noisy: View
+    clean: View
+    validation: View
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.noisy)} noisy, {len(self.clean)} clean, {len(self.validation)} held-out examples"
+        return f"<Snapshot {self.name}, step {self.step}: {type(self.model).__name__}, {counts}; {self.folder}>"
+
+
+def open_snapshot(
+    report: Report,
+    folder: Path,
+    snapshot: str,
+    *,
+    task: str | Path | None = None,
+    device: str = "cpu",
+    plugins: Sequence[str | Path] = (),
+) -> Snapshot:
+    """The weights that a report names, and its examples made again.
+
+    Args:
+        folder: of the report.
+        task: the task file; needed where the questions stand in files.
+
+    Raises:
+        UserError: when there is no such snapshot, its files are not those that the report names, or its examples cannot
+            be made again.
+    """
+    from .pipeline.process import undisturbed
+
+    name = _named(report, folder, snapshot)
+    registry = load_plugins(plugins)
+    with undisturbed():
+        spec = _spec(report, registry, task)
+        model, tokenizer, place = _weights(report, folder, name, spec, device)
+        noisy, clean, validation = _views(report, spec, registry, model, tokenizer, device)
+    return Snapshot(name, report.training.snapshots[name], place, model, tokenizer, noisy, clean, validation)
+
+
+def _named(report: Report, folder: Path, snapshot: str) -> str:
+    from .pipeline.settings import SNAPSHOTS
+
+    kept = report.training.snapshots
+    name = SNAPSHOTS.get(snapshot, snapshot)
+    if name in kept:
+        return name
+    if not kept:
+        raise UserError("the cell was not trained, and kept no snapshots", where=str(folder))
+    hint = did_you_mean(snapshot, kept)
+    if name in SNAPSHOTS.values():
+        hint = f"there is {' and '.join(kept)}"
+    raise UserError(f"no snapshot {snapshot!r}", where=str(folder), hint=hint)
+
+
+def _spec(report: Report, registry: Registry, task: str | Path | None) -> TaskSpec:
+    """The task, of the report itself or of a file that must be the same."""
+    from .leaderboard.regenerate import spec_of
+    from .spec.loader import load_task
+
+    if task is None:
+        try:
+            return spec_of(report, registry)
+        except UserError as error:
+            raise UserError(error.what, where=error.where, hint=error.hint or "name the file: task=...") from None
+    spec = load_task(task, registry, profile=report.task.profile)
+    spec = spec.replace(seeds=report.seeds, model=report.task.spec.get("model") or {})
+    if spec.content_hash() != report.task.content_hash:
+        raise UserError("it is not the task of the report", where=str(task))
+    return spec
+
+
+def _weights(
+    report: Report, folder: Path, name: str, spec: TaskSpec, device: str
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path]:
+    import torch
+    from transformers import AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    from .machine import choose_device
+    from .models.weights import read
+    from .report import beside, card
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    below = f"checkpoints/{name}"
+    files = [a.path for a in report.artifacts if a.path.startswith(f"{below}/") and a.path != f"{below}/{card.FILE}"]
+    for file in files or [f"{below}/config.json"]:
+        beside.require(report, folder, file)
+    place = (folder / below).absolute()
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        model = read(
+            place,
+            name=str(place),
+            where="load",
+            dtype=getattr(torch, report.environment.dtype),
+            use_safetensors=True,
+            attn_implementation=spec.model.get("attention", "eager"),
+            **local,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(place, **local)
+    except (OSError, ValueError, KeyError) as error:
+        said = " ".join(str(error).split())[:200]
+        hint = "a class of a plugin's own must be registered with AutoModelForCausalLM first"
+        raise UserError(f"cannot be loaded: {said}", where=str(place), hint=hint) from error
+    tokenizer.padding_side = "right"
+    return model.to(choose_device(device)).eval(), tokenizer, place
+
+
+def _views(
+    report: Report, spec: TaskSpec, registry: Registry, model: Any, tokenizer: Any, device: str
+) -> tuple[View, View, View]:
+    from .leaderboard.regenerate import data_of
+    from .machine import choose_cap, choose_device
+    from .splits import make_task
+    from .subject import Subject
+
+    data = data_of(report, spec, registry)
+    if data.fingerprint() != report.data.fingerprint:
+        raise UserError("the examples made again are others than the report's", where=report.task.name)
+    cap, device = choose_cap(model), choose_device(device)
+    subject = Subject(spec, make_task(spec, registry), data, tokenizer, {}, [], device, cap=cap)
+    return subject.noisy, subject.clean, subject.validation
