@@ -14,6 +14,8 @@ from ..report.write import LARGEST, parsed, write_json
 from .choice import Choice
 from .rules import Comparison, Entrant, visible
 
+MEND = "restore it, or remove it where no cell has been run by it"
+
 
 @lru_cache(maxsize=1)
 def schema() -> dict[str, Any]:
@@ -81,10 +83,10 @@ def read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError("no protocol here", where=str(path)) from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise UserError(f"is no protocol: {error}", where=str(path)) from None
+        raise UserError(f"is no protocol: {error}", where=str(path), hint=MEND) from None
     fault = next(iter(Draft202012Validator(schema()).iter_errors(found)), None)
     if fault is not None:
         at = ".".join(map(str, fault.absolute_path)) or "it"
-        raise UserError(f"is no protocol: {at}: {fault.message[:200]}", where=str(path))
+        raise UserError(f"is no protocol: {at}: {fault.message[:200]}", where=str(path), hint=MEND)
     protocol: dict[str, Any] = found
     return protocol

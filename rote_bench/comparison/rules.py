@@ -131,24 +131,28 @@ class Comparison:
 
 
 def _entrant(each: Entrant) -> dict[str, Any]:
-    kinds: dict[str, tuple[dict[str, Any], list[Any]]] = {}
+    kinds: list[tuple[TaskSpec, list[Any]]] = []
     for spec, rate in each.cells:
-        content = _content(spec)
-        seeds = content.pop("seeds")
-        kinds.setdefault(canonical(content), (content, []))[1].append([rate, seeds])
+        same = (found for kind, found in kinds if kind == spec.replace(seeds=kind.seeds))
+        cells = next(same, None)
+        if cells is None:
+            kinds.append((spec, cells := []))
+        cells.append([rate, asdict(spec.seeds)])
     tuned = _content(each.spec)
     return {
         "task": each.task,
         "model": each.model,
-        "tuned": {key: tuned[key] for key in tuned if key not in ("seeds", "diagnostics", "training")},
+        "tuned": {key: tuned[key] for key in tuned if key not in ("diagnostics", "training")},
         "recipes": {name: asdict(recipe) for name, recipe in each.recipes.items()},
-        "cells": [{**content, "cells": sorted(cells, key=canonical)} for _, (content, cells) in sorted(kinds.items())],
+        "cells": sorted(
+            ({**_content(kind), "cells": sorted(cells, key=canonical)} for kind, cells in kinds), key=canonical
+        ),
     }
 
 
 def _content(spec: TaskSpec) -> dict[str, Any]:
-    """A resolved task without what is for people, and without the rates that it has by itself."""
-    content = {key: value for key, value in spec.resolved().items() if key not in SAID}
+    """A resolved task without what is for people, and without the seeds and rates that it has by itself."""
+    content = {key: value for key, value in spec.resolved().items() if key not in (*SAID, "seeds")}
     content["noise"] = {key: value for key, value in content["noise"].items() if key != "rates"}
     return content
 

@@ -219,10 +219,7 @@ def retrained(spec: TaskSpec, over: Source) -> TaskSpec:
     Raises:
         Faults: with everything that is wrong with them, or does not fit the other values.
     """
-    places: dict[Path_, str] = {
-        tuple(path.split(".")): where for path, where in spec.places.items() if path.startswith("training")
-    }
-    source = merge(Source({"training": asdict(spec.training)}, places), over)
+    source = merge(Source({"training": asdict(spec.training)}), over)  # what does not fit is blamed on what is new
     try:
         recipe = build(Recipe, source.data["training"], ("training",))
         faults = _fits(recipe, source)

@@ -190,6 +190,7 @@ def summary(states: Sequence[State], share: Mapping[str, float], totals: Mapping
         else:
             text += f"; about {duration(seconds)} left"
             text += f" and {unknown} cells of unknown length" if unknown else ""
+            text += ", without those to be planned" if sum((totals or {}).values()) > len(states) else ""
     return text
 
 

@@ -69,10 +69,10 @@ def compare(definition: Definition, cells: Sequence[Job], registry: Registry) ->
     if tuning:
         for key in recipes:
             _rated(models[key], tuning.noise_rate, registry, at, faults)
-    entrants = tuple(
-        Entrant(*key, models[key].spec, own, tuple((c.spec, c.rate) for c in cells if (c.task, c.model) == key))
-        for key, own in recipes.items()
-    )
+    parts: dict[Place, list[tuple[TaskSpec, float]]] = {}
+    for job in cells:
+        parts.setdefault((job.task, job.model), []).append((job.spec, job.rate))
+    entrants = tuple(Entrant(*key, models[key].spec, own, tuple(parts[key])) for key, own in recipes.items())
     contrasts, places = _contrasts(definition, entrants, registry, faults)
     comparison = Comparison(definition.name, definition.title, entrants, tuning, contrasts)
     if not faults:
@@ -227,6 +227,8 @@ def _foreign(firsts: Mapping[Place, Job], models: Mapping[Place, Job], at: str) 
 
 def _apart(job: Job, other: Job) -> list[str]:
     """In what two cells differ beside rates, seeds and diagnostics."""
+    if job.spec.replace(seeds=other.spec.seeds, diagnostics=other.spec.diagnostics) == other.spec:
+        return []
 
     def recipe(spec: TaskSpec) -> dict[str, Any]:
         return {"examples": spec.content_hash(), "model": dict(spec.model), "training": asdict(spec.training)}

@@ -48,7 +48,8 @@ def _compared(states: Sequence[State], phases: Phases) -> dict[str, Any]:
                 "steps": row and row.steps,
                 "reason": choice.reason,
             }
-            for (task, model), choice in phases.choices.items()
+            for task, model in phases.entrants
+            if (choice := phases.choices.get((task, model)))
         ],
     }
 

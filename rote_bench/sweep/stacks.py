@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..hashing import canonical
@@ -30,7 +31,8 @@ def kind(job: Job) -> Hashable | None:
     spec = job.spec.resolved()
     recipe = {key: value for key, value in spec["training"].items() if key not in RATES}
     task = [spec[key] for key in ("generator", "parameters", "splits")]
-    return (job.model, canonical([dict(job.spec.model), task, recipe]), repr(settings), job.plugins, job.gpus)
+    same = repr(replace(settings, output_path=Path()))  # trials of one configuration and of another lie apart
+    return (job.model, canonical([dict(job.spec.model), task, recipe]), same, job.plugins, job.gpus)
 
 
 def gathered(first: Job, ready: Sequence[Job], size: int) -> Job:

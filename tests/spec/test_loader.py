@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rote_bench.errors import Faults, UserError
 from rote_bench.plugins import Registry
-from rote_bench.spec.loader import load_task, schema, shipped
+from rote_bench.spec.loader import load_task, retrained, schema, shipped
 from rote_bench.spec.options import OptionFaults, build, describe
 from rote_bench.spec.source import merge, parse, scalar
 
@@ -385,3 +385,16 @@ def test_options_describe_themselves() -> None:
 def test_faults_print_one_line_each() -> None:
     both = Faults([UserError("a", where="x:1"), UserError("b", hint="c")])
     assert str(both) == "x:1: a\nb (c)"
+
+
+def test_a_training_with_other_values_is_checked_as_the_files_own(registry: Registry) -> None:
+    spec = load_task("thr", registry, profile="compact")
+    over = parse("training: {learning_rate: 0.008, schedule: {anneal: 300}}", "over.yaml")
+    found = retrained(spec, over).training
+    whole = load_task("thr", registry, profile="compact", overrides=[over]).training
+    assert found == whole != spec.training and found.schedule.hold_until == spec.training.schedule.hold_until
+    with pytest.raises(Faults) as caught:
+        retrained(spec, parse("training:\n  learning_rate: x\n  batch_sizes: 3", "over.yaml"))
+    assert [fault.where for fault in caught.value.faults] == ["over.yaml:2", "over.yaml:3"]
+    with pytest.raises(Faults, match=r"over.yaml:2: training.schedule.anneal: 1100 steps are too few"):
+        retrained(spec, parse("training:\n  schedule: {anneal: 2000}", "over.yaml"))

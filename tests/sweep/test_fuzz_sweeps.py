@@ -11,6 +11,7 @@ import yaml
 from rote_bench.errors import UserError
 from rote_bench.plugins import Registry
 from rote_bench.sweep.cells import plan
+from rote_bench.sweep.comparing import compare
 from rote_bench.sweep.definition import load
 from tests import fuzzing
 from tests.fuzzing import changed, written
@@ -26,21 +27,31 @@ profiles: {adam: {training: {optimizer: adamw}}}
 SWEEP = """name: many
 title: Many cells
 tasks: [tiny.yaml, {task: tiny.yaml, profile: adam, overrides: {training: {max_steps: 50}}}]
-models: [gpt2-nano, llama-nano]
+models: [gpt2-nano, {model: llama-nano, overrides: {model: {mlp_width: 64}}}]
 noise_rates: [0.0, 0.1]
-seeds: [0, 1]
+seeds: [0, 1, 2, 3]
 overrides: [training.batch_size=16]
 include:
   - {noise_rates: [0.2], models: [mamba-nano]}
   - {tasks: [{task: tiny.yaml, overrides: [title=x]}], seeds: {data: [5], init: [5, 6]}, noise_rates: [0.3]}
 run: {device: cpu, limit: 50, threads_per_cell: 1, gpus_per_cell: 0.5, compile: [gpt2-nano]}
+tuning:
+  configurations: {slow: {training: {learning_rate: 0.01}}, long: {training: {schedule: {anneal: 35}}}}
+  seeds: [100, 101]
+  memorised: 0.9
+  margin: 1.5
+contrasts:
+  - {name: a, task: tiny, models: [gpt2-nano, llama-nano], metric: noise_transfer, noise_rate: 0.1, sd: 0.1}
 """
 
 
 def accepted(path: Path, registry: Registry) -> bool:
     """Whether a file is accepted; it then has cells, each in a folder of its own. Else each fault is one line."""
     try:
-        jobs = plan(load(path), registry, output=path.parent / "runs")
+        definition = load(path)
+        jobs = plan(definition, registry, output=path.parent / "runs")
+        planned = compare(definition, jobs, registry)
+        assert planned is None or planned.comparison.rules()
         assert jobs and len({job.folder for job in jobs}) == len(jobs)
         return True
     except UserError as error:
