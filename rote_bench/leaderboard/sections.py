@@ -110,9 +110,12 @@ def _causes(comparison: Mapping[str, Any]) -> Section:
             "-" if one["p"] is None else f"{one['p']:.4f}",
         ]
         for one in comparison["causes"]
-        if one["rho"] is not None
+        if one["models"]
     ]
-    note = f"Rank correlations over the ranked models, of mean {words(RANKING)} with what could explain it dully."
+    note = (
+        f"Rank correlations over the ranked models, of mean {words(RANKING)} with what could explain it dully; none"
+        " where the models are alike in it."
+    )
     return Section("Dull causes", note, ["cause", "models", "correlation", "p"], rows)
 
 

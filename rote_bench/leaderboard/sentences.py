@@ -74,7 +74,7 @@ def _result(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> str:
             f"{where} {first.model} has the least {NAME} on average, {_number(first)}; it cannot be told from"
             f" {_listed(level)}, and {more}."
         )
-    return f"{said} From it to the last, {last.model}, it is {_gap(widest)}."
+    return f"{said} The last, {last.model}, has {_gap(widest)} more than the first."
 
 
 def _certainty(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> list[str]:
@@ -87,7 +87,8 @@ def _certainty(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> list
     spread = math.sqrt(float(np.mean([np.var(list(row.transfers.values()), ddof=1) for row in ranked])))
     seen = power(spread, counts[0], counts[0], pairs)
     if seen is not None:
-        out.append(f"A seed's standard deviation is {spread:.2f}; in 80 of 100 repetitions a pair {seen:.2f} apart is.")
+        told = f"two models {seen:.2f} apart are told apart in 80 of 100 repetitions"
+        out.append(f"A seed's standard deviation is {spread:.2f}; with that {told}.")
     return out
 
 
@@ -113,8 +114,7 @@ def _caution(causes: Sequence[Mapping[str, object]]) -> str | None:
     ]
     if not found:
         return None
-    those = "that" if len(found) == 1 else "those"
-    return f"The order of the models follows {_listed(found)}; {those} may explain it as well as what they are."
+    return f"The order of the models follows {_listed(found)}, which may explain it as well as what the models are."
 
 
 def _told_apart(one: Comparison) -> bool:
