@@ -89,7 +89,7 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     import pyarrow.parquet
 
     with whole(path) as file:  # a path of its own, pyarrow would read as an address
-        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), file)
+        pyarrow.parquet.write_table(pyarrow.table(dict(columns)), file, compression="zstd", compression_level=9)
 
 
 def load_report(path: str | Path) -> record.Report:
