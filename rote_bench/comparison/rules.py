@@ -96,6 +96,7 @@ class Comparison:
 
     Attributes:
         tuning: None where each task's own recipe is every model's.
+        dtype: of the weights of all trials and cells.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Comparison:
     entrants: tuple[Entrant, ...]
     tuning: Tuning | None
     contrasts: tuple[Contrast, ...]
+    dtype: str = "float32"
 
     def rules(self) -> str:
         """SHA-256 of everything that decides numbers: no titles, no order of keys, of models or of seeds.
@@ -117,6 +119,7 @@ class Comparison:
                 "entrants": sorted(map(_entrant, self.entrants), key=canonical),
                 "tuning": tuning,
                 "contrasts": sorted(map(asdict, self.contrasts), key=canonical),
+                "dtype": self.dtype,
             }
         )
 

@@ -74,7 +74,7 @@ def compare(definition: Definition, cells: Sequence[Job], registry: Registry) ->
         parts.setdefault((job.task, job.model), []).append((job.spec, job.rate))
     entrants = tuple(Entrant(*key, models[key].spec, own, tuple(parts[key])) for key, own in recipes.items())
     contrasts, places = _contrasts(definition, entrants, registry, faults)
-    comparison = Comparison(definition.name, definition.title, entrants, tuning, contrasts)
+    comparison = Comparison(definition.name, definition.title, entrants, tuning, contrasts, definition.run.dtype)
     if not faults:
         faults |= {str(fault): fault for fault in check_contrasts(comparison, places)}
     if faults:

@@ -170,6 +170,7 @@ CHANGES = [
     ("learning_rate: 0.02", "learning_rate: 0.03"),
     ("  - llama-nano\n", ""),
     ("noise_rates: [0, 0.1]", "noise_rates: [0, 0.1, 0.2]"),
+    ("noise_rates: [0, 0.1]", "noise_rates: [0, 0.1]\nrun: {dtype: bfloat16}"),
 ]
 
 
