@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .measures import DIFFERENCE, SHARE, Measure
     from .models.anatomy import Anatomy
     from .models.load import FromConfig, LoadedModel, ModelProvider, ModelRequest
+    from .models.objects import FromPython
     from .noise import Labelled, NoiseKind
     from .report.record import Metric
     from .spec.model import Recipe, Schedule
@@ -65,6 +66,7 @@ _HOMES = {
     "measures": ("DIFFERENCE", "SHARE", "Measure"),
     "models.anatomy": ("Anatomy",),
     "models.load": ("FromConfig", "LoadedModel", "ModelProvider", "ModelRequest"),
+    "models.objects": ("FromPython",),
     "noise": ("Labelled", "NoiseKind"),
     "report.record": ("Metric",),
     "spec.model": ("Recipe", "Schedule"),
@@ -92,6 +94,7 @@ __all__ = [
     "Evaluation",
     "Example",
     "FromConfig",
+    "FromPython",
     "Intact",
     "Labelled",
     "Levels",

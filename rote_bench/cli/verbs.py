@@ -86,13 +86,13 @@ def _list(options: argparse.Namespace) -> int:
         return DONE
     columns = terminal.width()
     if options.kind == "models":
-        from ..models.names import SIZES, known_types
+        from ..models.names import SIZES, known_types, registered_types
 
         pretrained = "hf:NAME_OR_PATH[@REVISION]  pretrained weights from a folder, the local cache or the hub"
         random = f"<model_type>-<size>         random weights; sizes {', '.join(SIZES)}; types:"
         hang = " " * (28 if columns >= 70 else 2)
         say("\n".join([*terminal.fold(pretrained, columns, hang=hang), *terminal.fold(random, columns, hang=hang)]))
-        say("\n".join(terminal.fold(", ".join(sorted(known_types())), columns, "  ")))
+        say("\n".join(terminal.fold(", ".join(sorted((*known_types(), *registered_types()))), columns, "  ")))
         extra = [i for i in items if i["source"] != "built-in"]
         if extra:
             named = "from plugins: " + ", ".join(f"{i['name']} ({i['source']})" for i in extra)
@@ -156,7 +156,7 @@ def _check_model(options: argparse.Namespace) -> int:
         say(table(results, options.size))
     else:
         _print_check(results[0])
-    good = ("proved", "refused") if options.all else ("proved",)
+    good = ("proved", "partial", "refused") if options.all else ("proved", "partial")
     return DONE if all(r["status"] in good for r in results) else INCOMPLETE
 
 

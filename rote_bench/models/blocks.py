@@ -118,7 +118,8 @@ def _listed(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterato
 
 def _unusual(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterator[Blocks]:
     """Modules of one class inside one module, or in a container of any kind, in the order of their calls, which are
-    two at least; those with the most parameters first."""
+    two at least. Of those with a third of the most parameters the innermost come first, so that a stack that runs
+    several times is taken apart, then the others."""
     candidates: list[tuple[int, int, Blocks]] = []
     for path, module in model.named_modules():
         called = [child for child in _children(path, module) if child in by_path]
@@ -139,7 +140,14 @@ def _unusual(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterat
             size = sum(p.numel() for child in members for p in by_path[child][0].module.parameters())
             repeated = tuple(turns) if max(turns) else ()
             candidates.append((size, every[-1].order, Blocks(tuple(c.path for c in every), repeated, tuple(every))))
-    for *_, blocks in sorted(candidates, key=lambda c: c[:2], reverse=True)[:MOST]:
+    largest = max((size for size, *_ in candidates), default=0)
+
+    def likely(candidate: tuple[int, int, Blocks]) -> tuple[bool, int, int, int]:
+        size, order, blocks = candidate
+        large = 3 * size >= largest
+        return large, blocks.paths[-1].count(".") if large else 0, size, order
+
+    for *_, blocks in sorted(candidates, key=likely, reverse=True)[:MOST]:
         yield blocks
 
 

@@ -20,20 +20,34 @@ WEIGHTS = "model.safetensors"
 def save(model: Any, folder: Path, builder: str | None = None) -> None:
     """Write a snapshot: what ``save_pretrained`` writes, or the module's own weights as safetensors.
 
-    Such a module's ``config.json`` names its class, and what the source of it and of its builder hashes to.
+    So it is with a module that is none of transformers, whose ``config.json`` names its class, and what the source of
+    it and of its builder hashes to; and with a class of somebody else's whose own way to save itself fails.
 
     Args:
         builder: that hash.
     """
-    if not isinstance(model, Wrapped):
-        model.save_pretrained(folder)
-        return
     from safetensors.torch import save_model
 
+    if not isinstance(model, Wrapped):
+        try:
+            model.save_pretrained(folder)
+            return
+        except Exception:  # weights that are shared and not declared, or whatever else a stranger's class has wrong
+            if _of_transformers(model):
+                raise
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(model.inner, str(folder / WEIGHTS), metadata={"format": "pt"})
+    save_model(_inner(model), str(folder / WEIGHTS), metadata={"format": "pt"})
     said = {**model.config.to_dict(), "builder": builder}
     (folder / "config.json").write_text(json.dumps(said, indent=2, allow_nan=False, default=str) + "\n")
+
+
+def _inner(model: Any) -> nn.Module:
+    inner: nn.Module = model.inner if isinstance(model, Wrapped) else model
+    return inner
+
+
+def _of_transformers(model: Any) -> bool:
+    return type(model).__module__.startswith(("transformers.", "transformers_modules."))
 
 
 def saved_state(folder: Path, model: Any) -> Mapping[str, Tensor]:
@@ -43,8 +57,9 @@ def saved_state(folder: Path, model: Any) -> Mapping[str, Tensor]:
         UserError: when it does not hold all weights of that model.
     """
     try:
-        if isinstance(model, Wrapped):
-            return _read(folder, model).state_dict()
+        if not _of_transformers(model):
+            own: Mapping[str, Tensor] = _read(folder, model).state_dict()
+            return own
         saved, seen = type(model).from_pretrained(
             folder,
             dtype=next(model.parameters()).dtype,
@@ -72,7 +87,7 @@ def opened(folder: Path, model: Any, *, name: str, where: str, trust_remote_code
     Raises:
         UserError: when it holds no weights of that architecture. What else is wrong, the libraries say.
     """
-    if isinstance(model, Wrapped):
+    if not _of_transformers(model):
         return _read(folder, model)
     from .weights import read
 
@@ -80,7 +95,6 @@ def opened(folder: Path, model: Any, *, name: str, where: str, trust_remote_code
         folder,
         name=name,
         where=where,
-        like=model,
         dtype=next(model.parameters()).dtype,
         use_safetensors=True,
         local_files_only=True,
@@ -109,13 +123,18 @@ def unlearned(model: Any, seed: int) -> Any:
     return fresh.to(next(model.parameters()).device).eval()
 
 
-def _read(folder: Path, model: Wrapped) -> Wrapped:
+def _read(folder: Path, model: Any) -> Any:
+    """A copy of a model with the weights of a folder.
+
+    Raises:
+        UserError: when that has none.
+    """
     from safetensors.torch import load_model
 
-    read = copy.deepcopy(model)
     if not (folder / WEIGHTS).is_file():
         raise UserError(f"holds no {WEIGHTS}", where=str(folder))
-    load_model(read.inner, folder / WEIGHTS)
+    read = copy.deepcopy(model)
+    load_model(_inner(read), folder / WEIGHTS)
     return read
 
 

@@ -13,7 +13,7 @@ from ..paths import of_user
 from .content import of_code, of_files, of_state, of_tokenizer
 from .folder import check_config, check_files, check_weight, elements_of, tokenizer_missing, tokenizer_needs
 from .hub import cached, check_hub, commit
-from .names import SIZES, ModelName, Source, is_sized, known_types, parse
+from .names import SIZES, ModelName, Source, is_registered, is_sized, known_types, parse, registered_types
 from .weights import read
 
 QUANTIZED = ("8bit", "4bit")
@@ -62,7 +62,7 @@ class LoadedModel:
         weights: what first weights from elsewhere hash to, or their commit; None for random ones.
         tokenizer_content: what a tokenizer of its own hashes to.
         base: what the weights under an adapter hash to.
-        builder: what the source of a model without a name hashes to.
+        builder: what the source hashes to of a model that is none of transformers' own.
         code: what the code that came with the weights hashes to; None where none of it ran.
     """
 
@@ -77,6 +77,11 @@ class LoadedModel:
     base: str | None = None
     builder: str | None = None
     code: str | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the code of the model is not that of transformers."""
+        return self.source in ("plugin", "object") or self.builder is not None or self.code is not None
 
 
 class ModelProvider(Protocol):
@@ -106,15 +111,17 @@ class FromConfig:
     description = "<model_type>-<size>: random weights of any causal architecture of the installed transformers"
 
     def matches(self, model_name: str) -> bool:
-        return is_sized(model_name)
+        return is_sized(model_name) or is_registered(model_name)
 
     def names(self) -> list[str]:
-        return [f"{model_type}-{size}" for model_type in sorted(known_types()) for size in SIZES]
+        every = sorted((*known_types(), *registered_types()))
+        return [f"{model_type}-{size}" for model_type in every for size in SIZES]
 
     def load(self, request: ModelRequest) -> LoadedModel:
         import torch
         from transformers import AutoModelForCausalLM
 
+        from .code import of_model
         from .sizing import FIELDS, config_for
 
         name = parse(request.name)
@@ -139,7 +146,8 @@ class FromConfig:
             torch.manual_seed(request.seed)
             model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
         model = model.to(device=request.device, dtype=getattr(torch, request.dtype)).eval()
-        return LoadedModel(model, None, "scratch", name.model_type)
+        builder = of_model(model) if is_registered(request.name) else None
+        return LoadedModel(model, None, "scratch", name.model_type, builder=builder)
 
 
 class FromPretrained:

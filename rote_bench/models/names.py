@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,6 +66,22 @@ def known_types() -> tuple[str, ...]:
     raise RuntimeError(f"{path} no longer lists the causal models")
 
 
+def registered_types() -> tuple[str, ...]:
+    """Model types that code of this process registered with both AutoConfig and AutoModelForCausalLM, such as that of a
+    plugin; read without importing anything."""
+    configs = sys.modules.get("transformers.models.auto.configuration_auto")
+    models = sys.modules.get("transformers.models.auto.modeling_auto")
+    if configs is None or models is None:
+        return ()
+    own = {kind.model_type for kind in models.MODEL_FOR_CAUSAL_LM_MAPPING._extra_content}
+    return tuple(sorted(own & configs.CONFIG_MAPPING._extra_content.keys() - {*known_types()}))
+
+
+def is_registered(text: str) -> bool:
+    """Whether a name is a model type that was registered here and a size."""
+    return not text.startswith("hf:") and _sized(text, registered_types()) is not None
+
+
 def _sized(text: str, known: Container[str]) -> tuple[str, str] | None:
     """The model type and size of a name; in a type, hyphens and underscores stand for each other."""
     model_type, _, size = text.rpartition("-")
@@ -74,7 +91,7 @@ def _sized(text: str, known: Container[str]) -> tuple[str, str] | None:
 
 
 def is_sized(text: str) -> bool:
-    """Whether a name is a known model type and a size: not every name that ends in one is."""
+    """Whether a name is a model type of transformers' own and a size: not every name that ends in one is."""
     return not text.startswith("hf:") and text.rpartition("-")[2] in SIZES and _sized(text, known_types()) is not None
 
 
@@ -92,7 +109,7 @@ def parse(text: str, types: Iterable[str] | None = None) -> ModelName:
                 "hf: needs a name or folder", where="--model", hint="for example hf:gpt2 or hf:./checkpoint"
             )
         return ModelName(text, "hf", path=path, revision=revision or None)
-    known = set(types if types is not None else known_types())
+    known = set(types if types is not None else (*known_types(), *registered_types()))
     sized = _sized(text, known)
     if sized is not None:
         return ModelName(text, "scratch", model_type=sized[0], size=sized[1])

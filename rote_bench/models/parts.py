@@ -14,6 +14,7 @@ from .probe import Call, Check, Probe, edited
 from .sizing import FIELDS
 
 DEEPEST = 6  # steps along the stream from a block's output back to its input
+MOST = 20_000  # additions that are tried in one block: in a whole network called a block there would be no end
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _one_step_back(stream: _Stream, target: Tensor, steps: int) -> list[Call] | 
     near = stream.probe.near
     if near(target, stream.start):
         return []
-    if steps == 0:
+    if steps == 0 or len(stream.added) > MOST:
         return None
     for call in stream.leaves:
         weight = getattr(call.module, "weight", None)

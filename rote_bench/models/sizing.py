@@ -166,6 +166,8 @@ SPECIAL: Mapping[str, Callable[[Sized], dict[str, Any]]] = {
     "gemma3n_text": lambda q: {"num_kv_shared_layers": 0, "vocab_size_per_layer_input": q["vocab_size"]},
     # The kinds of layers are spelled as [[kinds], repetitions].
     "gpt_neo": lambda q: {"attention_types": [[[kind], 1] for kind in _alternating("global", "local")(q)]},
+    # Two stacks take turns.
+    "hrm_text": lambda q: {"num_layers_per_stack": max(q["layers"] // 2, 1)},
     # No default says which layers attend.
     "lfm2_moe": lambda q: {"layer_types": _alternating("conv", "full_attention")(q)},
     # Every layer holds two attentions, two MLPs and the experts.

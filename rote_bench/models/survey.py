@@ -68,7 +68,7 @@ def check(
     result["parameters"] = sum(p.numel() for p in loaded.model.parameters())
     own = loaded.source == "pretrained" or not loaded.trainable
     try:
-        model = loaded.model if loaded.source in ("scratch", "pretrained") else causal(loaded.model, name)
+        model = causal(loaded.model, name) if loaded.foreign else loaded.model
         if not own:
             _disturb(model)
         checks = dict(Anatomy.of(model).checks)
@@ -132,7 +132,7 @@ def table(results: Sequence[Mapping[str, Any]], size: str = "nano") -> str:
         "",
         f"Every causal model type of transformers {transformers.__version__}, surveyed at the size {size} with",
         f"`rote-bench check-model --all --size {size}`: {len(proved)} of {len(results)} proved, {len(named)} of them",
-        f"with attention or another mixer in every block. {len(partial)} more are partial: what they answer and how",
+        f"with attention or another mixer in every block. Partial: {len(partial)}, of which what they answer and how",
         "they learn is measured all the same. A dash is a part that was not found; diagnostics that need it are not",
         "applicable, and the report says why.",
         "",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SHOWN = 3  # tensors that a message names
 
 
-def read(source: str | Path, *, name: str, where: str, like: Any = None, **options: Any) -> PreTrainedModel:
+def read(source: str | Path, *, name: str, where: str, **options: Any) -> PreTrainedModel:
     """A causal language model with exactly the weights of its files.
 
     What is tied needs to be there once, and what the architecture itself declares to be ignored is ignored.
@@ -23,7 +23,6 @@ def read(source: str | Path, *, name: str, where: str, like: Any = None, **optio
         source: a folder, or a name on the hub.
         name: what the user calls it.
         where: the flag by which it was named.
-        like: a model whose class reads it, where transformers does not know that class by the configuration.
         options: of ``from_pretrained``.
 
     Raises:
@@ -31,9 +30,9 @@ def read(source: str | Path, *, name: str, where: str, like: Any = None, **optio
     """
     from transformers import AutoModelForCausalLM
 
-    known = like is None or type(like).__module__.startswith(("transformers.", "transformers_modules."))
-    kind = AutoModelForCausalLM if known else type(like)
-    model, seen = kind.from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, **options)
+    model, seen = AutoModelForCausalLM.from_pretrained(
+        source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+    )
     _check_whole(seen, name, where)
     _ask_greedily(model)
     whole: PreTrainedModel = model

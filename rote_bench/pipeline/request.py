@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..hashing import digest, sha256
 from ..machine import check_writable
 from ..models.content import of_files
-from ..models.names import parse
+from ..models.names import is_registered, parse
 from ..paths import of_user
 from ..plugins import BUILT_IN
 from ..progress import Progress
@@ -123,7 +123,7 @@ def asked(
     used = (("tasks", spec.generator), ("noise", spec.noise.kind), ("models", registry.provider(model_name).name))
     if any(registry.source_of(kind, name) != BUILT_IN for kind, name in used):
         return None
-    if settings.device not in DEVICES or _among_several():
+    if settings.device not in DEVICES or _among_several() or is_registered(model_name):
         return None
     name = parse(model_name)
     folder = of_user(name.path) if name.source == "hf" else None

@@ -107,7 +107,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
-    if loaded.source in ("plugin", "object"):
+    if loaded.foreign:
         loaded.model = causal(loaded.model, cell.model_name)
     if loaded.tokenizer is not None:
         ending = settle(loaded.tokenizer, task, data, where="--model", taught=cell.settings.train)
@@ -115,7 +115,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
             check_prompts(loaded.tokenizer, part, where="--model")
     elif alike is not None:
         raise alike
-    if loaded.source in ("plugin", "object"):
+    if loaded.foreign:
         _check_asked(loaded.model, encodings(loaded.tokenizer or tokenizer))
     check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")
     if ending is not None:

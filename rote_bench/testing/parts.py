@@ -216,7 +216,9 @@ def check_model(provider: Any, name: str) -> Any:
     import torch
 
     from ..encoding import encode
+    from ..errors import UserError
     from ..models.load import LoadedModel, ModelRequest
+    from ..models.wrapped import causal, check_asked
 
     found = Findings(f"model provider {getattr(provider, 'name', type(provider).__name__)!r}")
     found.rule(bool(getattr(provider, "name", "")), "name", "there is none", "set `name`")
@@ -245,9 +247,15 @@ def check_model(provider: Any, name: str) -> Any:
     ):
         found.raise_all()
     ids = encode(loaded.tokenizer or tokenizer, subject.data.validation.examples[:4]).input_ids
+    try:
+        model, other = causal(loaded.model, name), causal(again.model, name)
+        check_asked(model, ids, int(ids.max()) + 1)
+    except UserError as error:
+        found.rule(False, "logits", error.what, error.hint or "give logits of every position")
+        found.raise_all()
     with torch.inference_mode():
-        logits, twin = loaded.model(input_ids=ids).logits, again.model(input_ids=ids).logits
-        shorter = loaded.model(input_ids=ids[:, :-1]).logits
+        logits, twin = model(input_ids=ids).logits, other(input_ids=ids).logits
+        shorter = model(input_ids=ids[:, :-1]).logits
     if not found.rule(
         logits.ndim == 3 and tuple(logits.shape[:2]) == tuple(ids.shape),
         "logits",
