@@ -225,7 +225,7 @@ def export_data(
 
 
 def new(kind: str, name: str, *, folder: str | Path = ".") -> Path:
-    """A plugin package of its own, with a test: a ``task`` or a ``diagnostic`` to start from.
+    """A plugin package of its own, with a test: a ``task``, a ``diagnostic`` or a ``model`` to start from.
 
     Returns:
         The package's folder.

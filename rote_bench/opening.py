@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def open_snapshot(
     snapshot: str,
     *,
     task: str | Path | None = None,
+    model: Any = None,
     device: str = "cpu",
     plugins: Sequence[str | Path] = (),
 ) -> Snapshot:
@@ -66,10 +68,11 @@ def open_snapshot(
     Args:
         folder: of the report.
         task: the task file; needed where the questions stand in files.
+        model: the module or function that was run, where the model is no name.
 
     Raises:
-        UserError: when there is no such snapshot, its files are not those that the report names, or its examples cannot
-            be made again.
+        UserError: when there is no such snapshot, its files are not those that the report names, its examples cannot be
+            made again, or the model is another one.
     """
     from .pipeline.process import undisturbed
 
@@ -77,9 +80,10 @@ def open_snapshot(
     registry = load_plugins(plugins)
     with undisturbed():
         spec = _spec(report, registry, task)
-        model, tokenizer, place = _weights(report, folder, name, spec, device)
-        noisy, clean, validation = _views(report, spec, registry, model, tokenizer, device)
-    return Snapshot(name, report.training.snapshots[name], place, model, tokenizer, noisy, clean, validation)
+        make = partial(_made, report, spec, registry, model)
+        read, tokenizer, place = _weights(report, folder, name, spec, make, device)
+        noisy, clean, validation = _views(report, spec, registry, read, tokenizer, device)
+    return Snapshot(name, report.training.snapshots[name], place, read, tokenizer, noisy, clean, validation)
 
 
 def _named(report: Report, folder: Path, snapshot: str) -> str:
@@ -115,13 +119,19 @@ def _spec(report: Report, registry: Registry, task: str | Path | None) -> TaskSp
 
 
 def _weights(
-    report: Report, folder: Path, name: str, spec: TaskSpec, device: str
+    report: Report, folder: Path, name: str, spec: TaskSpec, make: Callable[[Any], Any], device: str
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path]:
+    """The snapshot's model and tokenizer, and their folder.
+
+    Args:
+        make: the model before training, from the tokenizer, where it is no model by name.
+    """
     import torch
     from transformers import AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     from .machine import choose_device
+    from .models.keeping import opened
     from .models.weights import read
     from .report import beside, card
 
@@ -134,22 +144,58 @@ def _weights(
     place = (folder / below).absolute()
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
-        model = read(
-            place,
-            name=str(place),
-            where="load",
-            dtype=getattr(torch, report.environment.dtype),
-            use_safetensors=True,
-            attn_implementation=spec.model.get("attention", "eager"),
-            **local,
-        )
         tokenizer = AutoTokenizer.from_pretrained(place, **local)
+        if report.model.source == "object" or card.OF_MODULE in report.model.config:
+            model = opened(place, make(tokenizer), name=str(place), where="load")
+        else:
+            model = read(
+                place,
+                name=str(place),
+                where="load",
+                dtype=getattr(torch, report.environment.dtype),
+                use_safetensors=True,
+                attn_implementation=spec.model.get("attention", "eager"),
+                **local,
+            )
     except (OSError, ValueError, KeyError) as error:
         said = " ".join(str(error).split())[:200]
         hint = "a class of a plugin's own must be registered with AutoModelForCausalLM first"
         raise UserError(f"cannot be loaded: {said}", where=str(place), hint=hint) from error
     tokenizer.padding_side = "right"
     return model.to(choose_device(device)).eval(), tokenizer, place
+
+
+def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokenizer: Any) -> Any:
+    """The model before training, made by what was run.
+
+    Raises:
+        UserError: when nothing is given that makes it, or something else.
+    """
+    from .encoding import encode
+    from .leaderboard.regenerate import data_of
+    from .models.load import ModelRequest
+    from .models.objects import FromPython
+    from .pipeline.stages import PROBE_LENGTH
+
+    name = report.model.name
+    if given is None:
+        hint = "give the module or function that was run: model=..."
+        raise UserError(f"{name} is no model by name", where="load", hint=hint)
+    parts = (part for _, part in data_of(report, spec, registry) if len(part))
+    longest = max(encode(tokenizer, part.examples, part.labels, named=False).max_length for part in parts)
+    request = ModelRequest(
+        name,
+        vocab_size=len(tokenizer),
+        max_length=max(longest + 1, PROBE_LENGTH),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        seed=report.seeds.init,
+        dtype=report.environment.dtype,
+    )
+    loaded = FromPython(name, given, source="object").load(request)
+    if loaded.builder != report.model.builder:
+        raise UserError(f"it is made by other code than {name} was", where="load")
+    return loaded.model
 
 
 def _views(

@@ -140,6 +140,7 @@ class Report:
         snapshot: str = "post",
         *,
         task: str | Path | None = None,
+        model: Any = None,
         device: str = "cpu",
         plugins: Sequence[str | Path] = (),
     ) -> Snapshot:
@@ -148,6 +149,7 @@ class Report:
         Args:
             snapshot: ``post`` or ``pre``, after and before memorization.
             task: the task file; needed where the questions stand in files.
+            model: the module or function that was run, where the model is no name.
 
         Raises:
             UserError: when there is no such snapshot, its files are not those that the report names, or its examples
@@ -155,7 +157,7 @@ class Report:
         """
         from .opening import open_snapshot
 
-        return open_snapshot(self.record, self.folder, snapshot, task=task, device=device, plugins=plugins)
+        return open_snapshot(self.record, self.folder, snapshot, task=task, model=model, device=device, plugins=plugins)
 
     def __hash__(self) -> int:
         return hash((self.record.identity.hash, self.folder))

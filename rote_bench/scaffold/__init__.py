@@ -10,7 +10,7 @@ from string import Template
 from ..errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"
-KINDS = ("task", "diagnostic")
+KINDS = ("task", "diagnostic", "model")
 
 
 def create(kind: str, name: str, folder: Path) -> Path:
@@ -23,7 +23,7 @@ def create(kind: str, name: str, folder: Path) -> Path:
         UserError: when the kind or the name is wrong, or the folder is there already.
     """
     if kind not in KINDS:
-        raise UserError(f"cannot make a new {kind!r}", where="new", hint=" or ".join(KINDS))
+        raise UserError(f"cannot make a new {kind!r}", where="new", hint=", ".join(KINDS))
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "rote_bench":
         raise UserError(
             f"{name!r} cannot name a package", where="NAME", hint="use lower-case letters, digits and underscores"

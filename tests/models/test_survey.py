@@ -84,12 +84,14 @@ def test_what_cannot_be_used_is_refused_with_its_reason(results: Results, model_
     assert reason in results[model_type]["reason"]
 
 
+@new_transformers("does not know inkling2_text")
 def test_what_cannot_be_looked_into_is_partial_with_its_reason(results: Results) -> None:
     found = results["inkling2_text"]
     assert found["status"] == "partial" and "more than the last block's output" in found["reason"]
     assert [name for name, check in found["checks"].items() if check["ok"]] == ["causal", "right_padding", "trains"]
 
 
+@new_transformers("does not know hrm_text")
 def test_turns_of_blocks_are_told(results: Results) -> None:
     assert "4 turns of 2 modules" in results["hrm_text"]["checks"]["last_block"]["detail"]
 

@@ -108,6 +108,18 @@ def test_an_object_is_diagnosed_as_it_is_and_again(tmp_path: Path) -> None:
     assert looked.value("validation_accuracy") == report.value("validation_accuracy")
 
 
+def test_a_snapshot_is_opened_with_what_was_run(tmp_path: Path) -> None:
+    report = run(tmp_path, Plain, model_name="gru")
+    opened = report.load("post", model=Plain)
+    with torch.no_grad():
+        right = opened.validation.true.correct(opened.model(input_ids=opened.validation.true.input_ids).logits)
+    assert float(right.double().mean()) == pytest.approx(report.value("validation_accuracy"))
+    with pytest.raises(UserError, match="gru is no model by name"):
+        report.load("post")
+    with pytest.raises(UserError, match="made by other code"):
+        report.load("post", model=lambda vocab_size: Plain(vocab_size, layers=1))
+
+
 def test_twins_of_a_function_begin_alike(tmp_path: Path) -> None:
     report = run(tmp_path, Plain, twin=True, model_name="gru")
     twin = rote_bench.load_report(tmp_path / "runs" / "tiny" / "gru" / "noise-0" / "seed-0")

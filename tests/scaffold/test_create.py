@@ -86,6 +86,17 @@ def test_new_packages_run_at_once(tmp_path: Path) -> None:
     assert (file.parent / "figures" / "my_look.png").is_file()
 
 
+def test_a_new_model_is_trained_by_its_name(tmp_path: Path) -> None:
+    assert main(["new", "model", "my_mixer", "--folder", str(tmp_path)]) == 0
+    plugin = ["--plugin", str(tmp_path / "my_mixer" / "my_mixer.py")]
+    arguments = ["run", "fda", "--model", "my-mixer", "--quiet", "--limit", "40", *plugin, *SHORT]
+    assert main([*arguments, "--set", "diagnostics=[logit_lens]", "-o", str(tmp_path / "runs")]) == 0
+    (file,) = (tmp_path / "runs").rglob("report.json")
+    report = json.loads(file.read_text())
+    assert report["model"]["source"] == "plugin" and report["model"]["builder"]
+    assert report["diagnostics"]["logit_lens"]["status"] == "success"
+
+
 @pytest.mark.parametrize(
     ("name", "message"), [("My-Task", "cannot name a package"), ("class", "cannot name"), ("../up", "cannot name")]
 )
