@@ -362,10 +362,12 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
     """
     from ..models.folder import check_files
     from ..models.keeping import opened
+    from ..models.wrapped import Wrapped
 
     place = of_user(folder)
     if place.is_dir():
-        check_files(place, name=folder, where="--snapshot")
+        if not isinstance(loaded.model, Wrapped):  # what a stranger's configuration calls layers, nobody knows
+            check_files(place, name=folder, where="--snapshot")
     elif folder.startswith((".", "/", "~")):
         raise UserError(f"no folder {folder!r}", where="--snapshot")
     like = next(loaded.model.parameters())

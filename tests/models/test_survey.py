@@ -181,7 +181,7 @@ def test_exceptions_name_types_that_exist() -> None:
     import transformers
 
     assert set(SIZES) >= {"nano", "small"}
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "model-types.md").read_text()
     if f"transformers {transformers.__version__}," not in page:
         pytest.skip("they are for the version that was surveyed; another may lack a type")
     assert {*SPECIAL, *NOT_FOR_TEXT} <= set(known_types())
@@ -190,7 +190,7 @@ def test_exceptions_name_types_that_exist() -> None:
 def test_the_page_of_all_types_is_of_the_installed_version_or_says_which() -> None:
     import transformers
 
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "model-types.md").read_text()
     assert "of transformers 5." in page
     if f"transformers {transformers.__version__}," in page:
         assert all(f"| `{model_type}` |" in page for model_type in known_types())
@@ -209,7 +209,7 @@ def test_the_page_says_what_the_installed_types_give() -> None:
     held = {part: sum(r["checks"][part]["ok"] for r in proved) for part in ("lens", "parts_sum", "mlp", "heads")}
     assert len(proved) >= 175 and held["lens"] >= 175, held
     assert min(held["parts_sum"], held["heads"]) >= 165 and held["mlp"] >= 160, held
-    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "model-types.md").read_text()
     if page.splitlines()[2] == table(found).splitlines()[2]:  # the same version of transformers
         assert [line.split("|")[1:4] for line in page.splitlines()[7:]] == [
             line.split("|")[1:4] for line in table(found).splitlines()[7:]

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import rote_bench
+from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.models.content import of_state
 from rote_bench.report.write import faults
@@ -118,6 +119,31 @@ def test_a_snapshot_is_opened_with_what_was_run(tmp_path: Path) -> None:
         report.load("post")
     with pytest.raises(UserError, match="made by other code"):
         report.load("post", model=lambda vocab_size: Plain(vocab_size, layers=1))
+
+
+def test_what_it_takes_is_told_before_and_nothing_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = Looped(WORDS)
+    before = of_state(model)
+    found = rote_bench.expect_cells(tiny(tmp_path), model=model, output_path=tmp_path / "runs")
+    assert all(each is not None and each.total > 0 for each in found.values()) and of_state(model) == before
+    (folder,) = found
+    report = rote_bench.run(tiny(tmp_path), model=model, output_path=tmp_path / "runs")
+    assert report.folder == folder and "training" in capsys.readouterr().err
+
+
+def test_its_report_is_shown_checked_and_ranked_as_others_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = run(tmp_path, Plain, model_name="gru", seed=0)
+    assert main(["show", str(report.folder)]) == 0 and main(["show", str(report.folder), "--html"]) == 0
+    assert main(["leaderboard", "check", str(report.folder)]) in (0, 3)
+    capsys.readouterr()
+    assert main(["leaderboard", "check", str(report.folder), "--rerun"]) == 3
+    assert "unknown model 'gru'" in " ".join(capsys.readouterr().out.split())
+    card = (report.folder / "checkpoints" / "post_memorization" / "README.md").read_text()
+    assert "load_model(model" in card and "tests.models.loose.Plain" in card and "library_name: pytorch" in card
+    assert main(["leaderboard", "build", str(report.folder), "-o", str(tmp_path / "board")]) == 0
+    assert r"gru \[" in (tmp_path / "board" / "leaderboard.md").read_text()
 
 
 def test_twins_of_a_function_begin_alike(tmp_path: Path) -> None:
