@@ -224,14 +224,14 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
 
     @staticmethod
     def series(details: Details) -> Details:
-        forward = details["directions"]["pre_into_post"]
-        return {
-            "layers": details["layers"],
-            "components": {
-                component: {key: where["all_positions"][key] for key in ("validation_accuracy", "memorization_rate")}
-                for component, where in forward.items()
-            },
-        }
+        names = ("validation_accuracy", "memorization_rate")
+        components = {}
+        for component, where in details["directions"]["pre_into_post"].items():
+            foreign = details["levels"].get(component, {}).get(FOREIGN, {})
+            components[component] = {name: where["all_positions"][name] for name in names}
+            if all(name in foreign for name in names):
+                components[component][FOREIGN] = {name: foreign[name]["value"] for name in names}
+        return {"layers": details["layers"], "components": components}
 
     @staticmethod
     def draw(details: Details, path: Path) -> bool:

@@ -229,6 +229,11 @@ class LeakageKernel(Diagnostic[LeakageKernelOptions]):
         }
 
     @staticmethod
+    def series(details: Details) -> Details:
+        lines = ("observed", "permuted")
+        return {"axes": {axis: {key: kept[key]["value"] for key in lines} for axis, kept in details["axes"].items()}}
+
+    @staticmethod
     def draw(details: Details, path: Path) -> bool:
         """Errors beyond the twin's by how near a mislabelled question is, with the band of permuted positions."""
         from ..report import figures

@@ -197,6 +197,12 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         return {**metrics, "leaked_errors": proportion(hits, clusters), "leaked_errors_permuted": chance}
 
     @staticmethod
+    def series(details: Details) -> Details:
+        found = zip(*(details[key]["value"] for key in ("observed", "permuted")), strict=True)
+        pairs = dict(zip(details["kinds"], found, strict=True))
+        return {"relations": {kind: {"observed": seen, "permuted": dealt} for kind, (seen, dealt) in pairs.items()}}
+
+    @staticmethod
     def draw(details: Details, path: Path) -> bool:
         """How often neighbours get the very wrong label, and held-out errors repeat one, against permuted labels."""
         from ..report import figures

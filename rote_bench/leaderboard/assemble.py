@@ -31,6 +31,7 @@ from .shipped import Known, Shipped, recipe_hash
 SCHEMA_VERSION = 4
 MAIN_RATE = 0.05
 MOST_SERIES = 5  # cells of a row whose curves are kept
+OF_ALL = ("leakage_kernel", "neighbourhood")  # diagnostics whose few numbers are kept of all cells
 Measures = Mapping[str, Measure]
 
 
@@ -250,7 +251,7 @@ def _row(row: Row) -> dict[str, Any]:
         "values": [{"seed": seed, "value": rounded(value)} for seed, value in row.by_seed(RANKING).items()],
         "metrics": {name: dataclasses.asdict(number) for name, number in sorted(row.metrics.items())},
         "findings": _counts(cells),
-        "series": _series(cells[:MOST_SERIES]),
+        "series": _series(cells),
         "environment": {
             "git_commits": _each(cells, "git_commit"),
             **{key: _each(cells, key) for key in ("torch", "transformers", "cpu", "precision", "rote_bench")},
@@ -306,16 +307,27 @@ def _counts(cells: Sequence[Entry]) -> dict[str, dict[str, Any]]:
     out: dict[str, dict[str, Any]] = {}
     for cell in cells:
         for finding in cell.report.findings:
-            entry = out.setdefault(finding.id, {"claim": finding.claim, **dict.fromkeys(VERDICTS, 0)})
+            entry = out.setdefault(finding.id, {"claim": finding.claim, **dict.fromkeys(VERDICTS, 0), "reasons": []})
             entry[finding.verdict] += 1
+            told = {"verdict": finding.verdict, "reason": finding.reason}
+            same = next((one for one in entry["reasons"] if told.items() <= one.items()), None)
+            if same is None:
+                entry["reasons"].append({**told, "seeds": [cell.seed]})
+            else:
+                same["seeds"].append(cell.seed)
     return dict(sorted(out.items()))
 
 
 def _series(cells: Sequence[Entry]) -> dict[str, list[dict[str, Any]]]:
-    """What the page draws of the first cells, by diagnostic."""
+    """What the page draws of cells, by diagnostic: curves of the first ones, what takes little room of all."""
     found = [(cell.seed, cell.series) for cell in cells]
-    names = sorted({name for _, series in found for name in series})
-    return {name: [{**series[name], "seed": seed} for seed, series in found if name in series] for name in names}
+    out: dict[str, list[dict[str, Any]]] = {}
+    for name in sorted({name for _, series in found for name in series}):
+        some = found if name in OF_ALL else found[:MOST_SERIES]
+        drawn = [{**series[name], "seed": seed} for seed, series in some if name in series]
+        if drawn:
+            out[name] = drawn
+    return out
 
 
 def _findings(groups: Sequence[Group]) -> list[list[dict[str, Any]]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..plugins import Registry
     from .assemble import Measures
     from .collect import Collection
+    from .page.asked import Asked
     from .published import Accepted
     from .shipped import Known
 
@@ -73,6 +74,8 @@ def build(
         UserError: when there is no report, a comparison is not what its rules make of the reports, or the output cannot
             be written.
     """
+    from .page.asked import asked
+
     if export is not None and export not in EXPORTS:
         raise UserError(f"cannot export {export!r}", where="--export", hint=f"known: {', '.join(EXPORTS)}")
     check_writable(output)
@@ -86,8 +89,10 @@ def build(
     for one in board["refused"]:
         warn(f"left out: {one['path']}: {one['reason']}")
     check(board)
+    examples, here = asked(board["tasks"], registry), Path(os.path.abspath(output))
+    below = root.relative_to(here).as_posix() if root.is_relative_to(here) else None
     try:
-        write(board, output)
+        write(board, output, examples, below)
         if export is not None:
             aside = {each.source.path for one in accepted for each in one.tried}
             for path, content in records(collection, known, measures, board["rote_bench"], published, aside):
@@ -122,11 +127,19 @@ def stood(file: Path) -> frozenset[str]:
         return frozenset()
 
 
-def write(board: Mapping[str, Any], output: Path) -> None:
-    """All files of the board, each in one step, once all are known to fit on the disk."""
+def write(
+    board: Mapping[str, Any], output: Path, examples: Mapping[str, Asked] | None = None, reports: str | None = None
+) -> None:
+    """All files of the board, each in one step, once all are known to fit on the disk.
+
+    Args:
+        examples: label of a task -> a question of it.
+        reports: path from the output to the common root of the reports, where they lie below it.
+    """
     from .page import render
 
-    contents = (lines(board) + "\n", tables.markdown(board), tables.latex(board), render(board))
+    page = render(board, examples, reports)
+    contents = (lines(board) + "\n", tables.markdown(board), tables.latex(board), page)
     write_texts({output / name: content for name, content in zip(FILES, contents, strict=True)})
 
 

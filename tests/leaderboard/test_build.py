@@ -303,7 +303,13 @@ def test_what_the_page_draws_is_little_and_of_its_form(
     thr_report: dict[str, Any], tmp_path: Path, registry: Registry
 ) -> None:
     series = drawn(thr_report, tmp_path / "r", registry)
-    assert set(series) == {"learning_dynamics", "logit_lens", "activation_patching"}
+    assert set(series) == {"learning_dynamics", "logit_lens", "activation_patching", "neighbourhood"}
+    leaks = thr_report["diagnostics"]["neighbourhood"]["details"]
+    assert list(series["neighbourhood"]["relations"]) == leaks["kinds"]
+    patches = thr_report["diagnostics"]["activation_patching"]["details"]
+    control = patches["levels"]["mlp"]["foreign"]["memorization_rate"]["value"]
+    drawn_control = series["activation_patching"]["components"]["mlp"]["foreign"]["memorization_rate"]
+    assert drawn_control == [round(v, 4) for v in control]
     details = thr_report["diagnostics"]["learning_dynamics"]["details"]
     assert len(series["learning_dynamics"]["points"]) == min(len(details["curve"]), 64)
     lens = thr_report["diagnostics"]["logit_lens"]["details"]["snapshots"]["post_memorization"]["noisy"]
@@ -311,7 +317,7 @@ def test_what_the_page_draws_is_little_and_of_its_form(
     assert series["logit_lens"]["true_top1"] == [round(v, 4) for v in top]
     for odd in (["x"] * len(top), [1e12], {"a": 1}, "text", [[0.5]], [0.5] * 1000):
         lens["true_top1"]["value"] = odd
-        assert set(drawn(thr_report, tmp_path / "r", registry)) == {"learning_dynamics", "activation_patching"}
+        assert set(drawn(thr_report, tmp_path / "r", registry)) == set(series) - {"logit_lens"}
 
 
 def test_processes_find_what_one_finds(many: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
