@@ -108,15 +108,15 @@ def data(
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
-    model: str | None = None,
+    model: Any = None,
     trust_remote_code: bool = False,
 ) -> list[dict[str, Any]]:
     """Examples of a task, noisy ones first.
 
     Args:
-        model: the name of a model; each example then says under ``seen`` exactly what that model gets of it, with the
-            label taught, or of held-out ones the true answer: ``text``, ``tokens``, ``ids``, and how many of the last
-            tokens are ``scored``; and under ``end`` why an end is asked for behind answers, where it is.
+        model: a model, as ``run`` takes it; each example then says under ``seen`` exactly what that model gets of it,
+            with the label taught, or of held-out ones the true answer: ``text``, ``tokens``, ``ids``, and how many of
+            the last tokens are ``scored``; and under ``end`` why an end is asked for behind answers, where it is.
 
     Raises:
         UserError: for an unknown split, and where the model could not be asked such questions.
@@ -153,14 +153,17 @@ def data(
 
 
 def _seen_by(
-    model: str, spec: Any, task: Any, made: Any, plugins: Sequence[str | Path], trust_remote_code: bool
+    model: Any, spec: Any, task: Any, made: Any, plugins: Sequence[str | Path], trust_remote_code: bool
 ) -> Callable[[Any, str], dict[str, Any]]:
     """A function that says what a model gets of an example with an answer."""
     from .encoding import build_tokenizer, encode, seen
     from .endings import settle
     from .models.load import BUILT_IN, ModelRequest, own_tokenizer
+    from .planning import name_of
 
-    provider = load_plugins(plugins).provider(model)
+    registry = load_plugins(plugins)
+    model = name_of(model, registry)
+    provider = registry.provider(model)
     own = build_tokenizer(task.words())
     longest = max(encode(own, part.examples, part.labels, named=False).max_length for _, part in made if len(part))
     request = ModelRequest(

@@ -98,14 +98,14 @@ class ActivationPatching(Diagnostic[ActivationPatchingOptions]):
     passes = (31, 51)
 
     def run(self, subject: Subject) -> Result:
-        if PRE not in subject.anatomies:
-            raise NotApplicable(subject.without_pre)
-        if len(subject.noisy) == 0:
-            raise NotApplicable("no noisy labels at this noise rate")
         components = [c for c in self.options.components if subject.anatomy().supports(c).ok]
         if not components:
             why = subject.anatomy().supports(self.options.components[0]).detail
             raise NotApplicable(f"no component of the blocks could be proved: {why}")
+        if PRE not in subject.anatomies:
+            raise NotApplicable(subject.without_pre)
+        if len(subject.noisy) == 0:
+            raise NotApplicable("no noisy labels at this noise rate")
         for component in set(self.options.components) - set(components):
             subject.warn(f"{self.name}: {component} left out: {subject.anatomy().supports(component).detail}")
         details: dict[str, Any] = {"layers": list(range(1, subject.anatomy().n_layers + 1)), "intact": {}}

@@ -89,13 +89,13 @@ class Neurons(Diagnostic[NeuronsOptions]):
     passes = (8, 12)
 
     def run(self, subject: Subject) -> Result:
+        support = subject.anatomy().supports("units")
+        if not support.ok:
+            raise NotApplicable(f"MLP units could not be proved: {support.detail}")
         if PRE not in subject.anatomies:
             raise NotApplicable(subject.without_pre)
         if len(subject.noisy) == 0:
             raise NotApplicable("no noisy labels at this noise rate")
-        support = subject.anatomy().supports("units")
-        if not support.ok:
-            raise NotApplicable(f"MLP units could not be proved: {support.detail}")
         before, after = subject.anatomies[PRE], subject.anatomies[POST]
         n = min(self.options.examples, len(subject.noisy), len(subject.clean))
         fit = subject.more_clean(self.options.examples)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .probe import Call, Probe, Turns, edited, recorded, with_hidden_state
 
+PART = 4  # what runs through fewer than one in so many of the parameters between the ends is no stack of blocks
 MOST = 40  # lists of modules that are tried where the usual ones prove nothing
 
 
@@ -117,9 +118,13 @@ def _listed(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterato
 
 
 def _unusual(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterator[Blocks]:
-    """Modules of one class inside one module, or in a container of any kind, in the order of their calls, which are
-    two at least. Of those with a third of the most parameters the innermost come first, so that a stack that runs
-    several times is taken apart, then the others."""
+    """Modules of one class inside one module, or in a container of any kind, in the order of their calls.
+
+    These are two at least, with a good part of the parameters: two norms are no stack. Of those with a third of the
+    most parameters the innermost come first, so that a stack that runs several times is taken apart, then the others.
+    """
+    ends = {id(p) for end in (model.get_input_embeddings(), model.get_output_embeddings()) for p in _owned(end)}
+    inner = sum(p.numel() for p in model.parameters() if id(p) not in ends)
     candidates: list[tuple[int, int, Blocks]] = []
     for path, module in model.named_modules():
         called = [child for child in _children(path, module) if child in by_path]
@@ -138,6 +143,8 @@ def _unusual(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterat
                 turns.append(seen[call.path])
                 seen[call.path] += 1
             size = sum(p.numel() for child in members for p in by_path[child][0].module.parameters())
+            if PART * size < inner:
+                continue
             repeated = tuple(turns) if max(turns) else ()
             candidates.append((size, every[-1].order, Blocks(tuple(c.path for c in every), repeated, tuple(every))))
     largest = max((size for size, *_ in candidates), default=0)
@@ -149,6 +156,10 @@ def _unusual(model: Any, probe: Probe, by_path: dict[str, list[Call]]) -> Iterat
 
     for *_, blocks in sorted(candidates, key=likely, reverse=True)[:MOST]:
         yield blocks
+
+
+def _owned(module: nn.Module | None) -> Iterator[nn.Parameter]:
+    return iter(()) if module is None else module.parameters()
 
 
 def _children(path: str, module: nn.Module) -> list[str]:

@@ -128,6 +128,19 @@ class Unknown(nn.Module):
         return self.lstm(self.table[input_ids])[0] @ self.table.T
 
 
+class Normed(nn.Module):
+    """Two modules of one class that hand on the stream, and are no blocks."""
+
+    def __init__(self, vocab_size: int, width: int = WIDTH) -> None:
+        super().__init__()
+        self.embed, self.lstm = nn.Embedding(vocab_size, width), nn.LSTM(width, width, 2, batch_first=True)
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocab_size)
+
+    def forward(self, input_ids: Tensor) -> Any:
+        return self.head(self.after(self.lstm(self.before(self.embed(input_ids)))[0]))
+
+
 class LastOnly(Plain):
     """Logits of the last position alone, as when only the next token is wanted."""
 

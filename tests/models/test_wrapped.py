@@ -19,6 +19,7 @@ from tests.models.loose import (
     LastOnly,
     Listed,
     Looped,
+    Normed,
     Plain,
     Skipping,
     Streams,
@@ -108,6 +109,7 @@ def test_a_block_that_runs_several_times_is_looked_into_at_each_turn() -> None:
         (Skipping, "depend on more than the last block's output"),
         (Streams, "depend on more than the last block's output"),
         (Unknown, "no list of its modules"),
+        (Normed, "no list of its modules"),
     ],
 )
 def test_what_cannot_be_proved_is_switched_off_with_its_reason(kind: type[nn.Module], reason: str) -> None:
