@@ -218,7 +218,8 @@ after = report.load("post")  # model, tokenizer; .noisy, .clean, .validation, en
 
 A notebook shows a bar below the cell instead of lines on standard error. `overrides` may be a mapping,
 `{"training.max_steps": 60}`. Nothing is changed for the caller: threads, random generators, logging, warnings,
-environment and the backend of matplotlib are as they were.
+environment and the backend of matplotlib are as they were. [Two notebooks](notebooks/README.md) show a first look,
+and a snapshot opened in TransformerLens and nnsight.
 """.strip()
 SECTIONS = ("Args", "Attributes", "Returns", "Raises")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .catalog import check_model, check_models, data, dataset, export_data, listing, new, schema
 from .drawing import plot
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from .report import record
     from .spec.model import Seeds, TaskSpec
 
-T = TypeVar("T", int, float)
 
 __all__ = [
     "Report",
@@ -90,8 +89,8 @@ def run(
     task: str | Path,
     *,
     model: str | nn.Module | Callable[..., nn.Module],
-    noise_rate: float | Sequence[float] | None = None,
-    seed: int | Sequence[int] | None = None,
+    noise_rate: float | Iterable[float] | None = None,
+    seed: int | Iterable[int] | None = None,
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
@@ -108,8 +107,8 @@ def run(
     task: str | Path,
     *,
     model: str | nn.Module | Callable[..., nn.Module],
-    noise_rate: float | Sequence[float] | None = None,
-    seed: int | Sequence[int] | None = None,
+    noise_rate: float | Iterable[float] | None = None,
+    seed: int | Iterable[int] | None = None,
     profile: str | None = None,
     overrides: Overrides = (),
     plugins: Sequence[str | Path] = (),
@@ -147,7 +146,7 @@ def run(
         UserError: when the input is wrong, or names several noise rates.
         TypeError: for an option that there is not.
     """
-    several, progress = isinstance(noise_rate, Sequence) or isinstance(seed, Sequence), Progress(quiet=quiet)
+    several, progress = isinstance(noise_rate, Iterable) or isinstance(seed, Iterable), Progress(quiet=quiet)
     try:
         reports = run_cells(
             task,
@@ -170,10 +169,12 @@ def run(
     return reports if several else reports[0]
 
 
-def _listed(given: T | Sequence[T] | None) -> list[T]:
-    if given is None:
+def _listed(given: Any) -> list[Any]:
+    """One or several numbers as a list of Python's own, also where they are another library's; of None none."""
+    own = given.tolist() if hasattr(given, "tolist") else given
+    if own is None:
         return []
-    return list(given) if isinstance(given, Sequence) else [given]
+    return list(own) if isinstance(own, Iterable) else [own]
 
 
 def run_cells(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import UserError, did_you_mean
 from .plugins import load as load_plugins
+from .terminal import near
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,7 +51,7 @@ class Snapshot:
 
     def __repr__(self) -> str:
         counts = f"{len(self.noisy)} noisy, {len(self.clean)} clean, {len(self.validation)} held-out examples"
-        return f"<Snapshot {self.name}, step {self.step}: {type(self.model).__name__}, {counts}; {self.folder}>"
+        return f"<Snapshot {self.name}, step {self.step}: {type(self.model).__name__}, {counts}; {near(self.folder)}>"
 
 
 def open_snapshot(

@@ -146,3 +146,15 @@ def test_a_notebook_shows_the_result_with_its_curve(thr_cell: Path) -> None:
     png = figures["probe"]._repr_png_()
     assert png is not None and png[0] == (thr_cell / "figures" / "probe.png").read_bytes()
     assert figures._repr_html_().count("<img") == len(figures)
+
+
+def test_one_seed_gives_a_report_and_several_of_any_kind_a_list(thr_cell: Path) -> None:
+    import numpy as np
+
+    given: dict[str, Any] = {"model": "gpt2-nano", "output_path": thr_cell.parents[3], "quiet": True}
+    task = thr_cell.parents[4] / "task.yaml"
+    seed: Any = np.int64(0)
+    one = rote_bench.run(task, seed=seed, **given)
+    several: list[Any] = [[0], (0,), range(1), np.array([0])]
+    for seeds in several:
+        assert rote_bench.run(task, seed=seeds, noise_rate=np.array([0.05]), **given) == [one]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..findings import unmet
+from ..terminal import near
 from . import markup
 from .page import LONGEST_NAME, Picture, cut, picture
 from .record import Report
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 WIDTH = 720  # pixels of a figure at most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Figure:
     """A figure of a report; a notebook shows it.
 
@@ -30,6 +31,9 @@ class Figure:
 
     path: Path
     sentence: str
+
+    def __repr__(self) -> str:
+        return f"<Figure {near(self.path)}: {self.sentence}>"
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]] | None:
         found = picture(self.path)
@@ -67,7 +71,7 @@ def line(report: Report, folder: Path) -> str:
     shown = (("held-out", "validation_accuracy"), ("memorised", "memorization_rate"))
     levels = ((name, report.value(metric)) for name, metric in shown)
     said = "".join(f", {name} {value:.3f}" for name, value in levels if value is not None)
-    return f"<Report {what}: {report.status}{said}; {folder}>"
+    return f"<Report {what}: {report.status}{said}; {near(folder)}>"
 
 
 def html(
