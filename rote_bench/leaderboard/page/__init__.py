@@ -96,12 +96,13 @@ def part(task: Mapping[str, Any], most: int, example: Asked | None, *, long: boo
 
 
 def left_out(task: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Models without a rank at the main noise rate, and why: those with runs, then those of a comparison without."""
+    """Models without a rank at the main noise rate, and why, unless what stands first says so already."""
+    said = headline(task)["result"] or ""
     rows = [row for row in task["rows"] if row["noise_rate"] == task["main_rate"] and row["reason"] is not None]
     none = [m for m in (task["comparison"] or {"models": ()})["models"] if m["reason"] is not None]
-    return [(row["model"], f"is not ranked: {row['reason']}") for row in rows] + [
-        (m["model"], f"has no runs: {m['reason']}") for m in none
-    ]
+    out = [(row["model"], "is not ranked", row["reason"]) for row in rows]
+    out += [(m["model"], "has no runs", m["reason"]) for m in none]
+    return [(model, f"{what}: {why}") for model, what, why in out if why not in said]
 
 
 def sizes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
