@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from ..contrasts import ALPHA, power
+from ..findings.several import BENIGN
 from ..measures import words
 from ..plain import JsonObject
 from ..report.table import fixed
@@ -43,7 +44,7 @@ def sentences(
     unranked += [f"{row.model}: {row.reason}" for row in rows if row.ranks is None]
     aside = [f"Not ranked: {'; '.join(unranked)}."] if unranked else []
     return {
-        "result": " ".join([_result(ranked, comparisons), *aside]),
+        "result": " ".join([_result(ranked, comparisons), *_benign(ranked), *aside]),
         "certainty": " ".join([*_certainty(ranked, comparisons), *map(_contrast, contrasts)]),
         "caution": _caution(causes),
     }
@@ -75,6 +76,17 @@ def _result(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> str:
             f" {_listed(level)}, and {more}."
         )
     return f"{said} The last, {last.model}, has {_gap(widest)} more than the first."
+
+
+def _benign(ranked: Sequence[Row]) -> list[str]:
+    """For which of the ranked models the whole interval lies where memorization counts as benign."""
+    if not ranked:
+        return []
+    highest = [(row.model, row.metrics[RANKING].ci_high) for row in ranked]
+    found = [model for model, high in highest if high is not None and high < BENIGN]
+    if not found:
+        return [f"For none is memorization benign, the whole interval below {BENIGN:g}."]
+    return [f"Memorization is benign, the whole interval below {BENIGN:g}, for {_listed(found)}."]
 
 
 def _certainty(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> list[str]:

@@ -185,6 +185,12 @@ def test_the_least_mean_that_is_told_from_none_is_said_to_be() -> None:
     assert "but no model is told from it" in result
 
 
+def test_it_is_said_for_which_memorization_is_benign() -> None:
+    rows = [planted("ant", around(0.03)), planted("bee", around(0.09)), planted("cow", around(0.3))]
+    assert "Memorization is benign, the whole interval below 0.1, for ant." in told(rows)["result"]
+    assert "For none is memorization benign, the whole interval below 0.1." in told(rows[1:])["result"]
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

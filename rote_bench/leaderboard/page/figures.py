@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ...findings.several import BENIGN
 from ...report.markup import parameters, share
 from ..rank import RANKING
 from .chart import Figure, Panel, Point, Scale, Series, figure, looks, scale
-from .forest import BENIGN, ONE_FOR_ONE
+from .forest import ONE_FOR_ONE
 
 PEAK = "early_clean_peak"
 COST = "answers lost per wrong label"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ...findings.several import BENIGN, CATASTROPHIC
 from ..rank import RANKING
 from .chart import Scale, scale
 
-BENIGN, ONE_FOR_ONE = 0.1, 1.0
+ONE_FOR_ONE = CATASTROPHIC
 LEAST = 0.15  # where the scale ends at the earliest
 FENCE = 3.0  # quartile ranges beyond the quartiles: what lies farther is drawn at the edge
 NEAR_ONE = 0.7  # of a scale that reaches so far the mark at one is worth its room
