@@ -23,12 +23,14 @@ from typing import Any
 from ..errors import UserError
 from ..machine import count_cores
 from ..pipeline import interrupts
+from ..pipeline.request import surroundings
 from .cells import GIB, Job
 from .remote import Remote, around, perform_there
 from .stacks import even
 from .work import LOG, Outcome
 
 FOLDER = ".submitit"  # below the output: what submitit and its jobs tell each other
+SEEN = "CUDA_VISIBLE_DEVICES"  # part of what a cell is asked for
 LOOK = 1.0  # seconds between looks at all jobs
 HOURS = 4  # that a job may take, where nobody says otherwise
 LEAST_MEMORY = 4  # GiB
@@ -227,6 +229,8 @@ def perform_in_queue(job: Job, environment: Mapping[str, str], folder: str) -> O
     interrupts.own()
     for number in told:
         signal.signal(number, stop)
+    if not os.environ.get(SEEN) and not surroundings()["machine"]["gpus"]:  # submitit hides what is not there
+        os.environ.pop(SEEN, None)
     signal.signal(notice, lambda number, frame: os.kill(os.getpid(), signal.SIGTERM))
     try:
         return perform_there(job, environment, folder)
