@@ -76,7 +76,7 @@ class Anatomy:
         What cannot be proved is switched off: ``checks`` says why.
 
         Raises:
-            UserError: when the model sees later tokens, or cannot be asked at all.
+            UserError: when the model sees later tokens, or that there are some.
         """
         was_training = model.training
         model.eval()
@@ -180,8 +180,11 @@ def _find(model: Any) -> Structure:
     checks["causal"] = Check(True, "a later token changes no earlier logit")
     columns.prove(model, probe)
     longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
-    padded = probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits)
-    checks["right_padding"] = Check(padded, "tokens appended on the right change no logit")
+    if not probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits):
+        raise UserError(
+            "tokens appended on the right change logits before them, and padding stands there", where="--model"
+        )
+    checks["right_padding"] = Check(True, "tokens appended on the right change no logit")
     try:
         return _inside(model, probe, checks)
     except UserError as error:

@@ -83,6 +83,8 @@ def check(
     result["checks"] = {key: {"ok": c.ok, "detail": c.detail} for key, c in checks.items()}
     missing = [key for key in NEEDED if key in checks and not checks[key].ok]
     result["status"] = "refused" if {*missing} & {*BEHAVIOUR} else "partial" if missing else "proved"
+    if result["status"] == "refused":
+        missing = [key for key in missing if key in BEHAVIOUR]
     same = len({checks[key].detail for key in missing}) == 1
     said = [checks[missing[0]].detail] if same else [f"{key}: {checks[key].detail}" for key in missing]
     result["reason"] = "; ".join(said) or None

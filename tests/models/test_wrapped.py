@@ -137,6 +137,18 @@ def test_a_model_that_sees_later_tokens_is_refused() -> None:
         Anatomy.of(made(Ahead))
 
 
+def test_a_model_that_sees_how_long_the_text_is_is_refused() -> None:
+    class Measured(Plain):
+        def states(self, x: torch.Tensor) -> torch.Tensor:
+            return super().states(x) * x.shape[1]
+
+        def forward(self, tokens: torch.Tensor) -> Any:
+            return self.head(self.states(self.embed(tokens)))
+
+    with pytest.raises(UserError, match="tokens appended on the right change logits"):
+        Anatomy.of(made(Measured))
+
+
 def test_what_gives_no_logits_of_every_position_is_refused() -> None:
     with pytest.raises(UserError, match="every position, not of the last alone"):
         made(LastOnly)
