@@ -13,11 +13,12 @@ from rote_bench import plugin
 
 ROOT = Path(__file__).parent.parent
 PUBLIC = """
-    DIFFERENCE IGNORED SHARE Anatomy Details Diagnostic Edit Encoded Estimate Evaluation Example FromConfig Intact
-    Labelled Levels LoadedModel Measure Metric ModelProvider ModelRequest NoOptions NoiseKind NotApplicable Recipe
-    Records Result Schedule Site Span Subject Task UserError View ablate batches bootstrap capture capture_with_gradient
-    cluster_codes concatenate decode difference encode first_difference forward from_draws generator hookimpl interval
-    matches mean proportion quotient replace replace_units resampled_means run states_at states_by_layer train wilson
+    DIFFERENCE IGNORED SHARE Anatomy Details Diagnostic Edit Encoded Estimate Evaluation Example FromConfig FromPython
+    Intact Labelled Levels LoadedModel Measure Metric ModelProvider ModelRequest NoOptions NoiseKind NotApplicable
+    Recipe Records Result Schedule Site Span Subject Task UserError View ablate batches bootstrap capture
+    capture_with_gradient cluster_codes concatenate decode difference encode first_difference forward from_draws
+    generator hookimpl interval matches mean proportion quotient replace replace_units resampled_means run states_at
+    states_by_layer train wilson
 """.split()
 
 
