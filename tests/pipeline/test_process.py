@@ -46,7 +46,8 @@ def change(fails):
         del os.environ["ROTE_BENCH_GONE"]
         warnings.simplefilter("ignore")
         changed = {name for name, value in seen().items() if value != before[name]}
-        assert changed == {*before}, changed
+        replaced = hasattr(modeling_mamba, "mamba_selective_scan")  # older releases have nothing to replace
+        assert changed == {*before} - (set() if replaced else {"functions"}), changed
         if fails:
             raise ZeroDivisionError
 
