@@ -7,7 +7,7 @@ OUTPUT ?= runs
 
 LOWEST := .venv-lowest
 LOWEST_PYTHON ?= python3.10
-LOWEST_TESTS := pytest hypothesis scikit-learn html5lib concept-erasure ruff selenium
+LOWEST_TESTS := pytest hypothesis scikit-learn html5lib concept-erasure ruff selenium axe-core-python
 
 .PHONY: help setup demo test test-full test-lowest bench leaderboard lint docs clean
 

@@ -160,11 +160,15 @@ def test_a_small_cell_of_addition_learns_first(fda_cell: Path) -> None:
 
 
 def test_a_small_cell_of_two_hop_reasoning_shows_what_weak_controls_leave_open(thr_cell: Path) -> None:
+    report = rote_bench.load_report(thr_cell).record
+    # whether so few questions show that the erasure removed the reasoning hangs on how a processor rounds
+    removed = report.diagnostics["erasure"].details["not_removed"] is None
+    relies: tuple[Verdict, str] = ("replicated", "lies above 0") if removed else ("inconclusive", "did not remove")
     check(
-        rote_bench.load_report(thr_cell).record,
+        report,
         {
             "generalize_then_memorize": ("replicated", "lies above 0"),
-            "memorization_relies_on_reasoning": ("replicated", "lies above 0"),
+            "memorization_relies_on_reasoning": relies,
             "outlier_heuristics": ("not_applicable", "about arithmetic"),
             "shared_circuits": ("inconclusive", "cross faithfulness excess"),
             "distributed": ("inconclusive", "no small part of the attention heads was removed"),
