@@ -18,6 +18,7 @@ TOKENIZERS = ("tokenizer.*", "*.tiktoken", "tekken.json", "vocab.*", "merges.txt
 # More than any model has, by far.
 MOST = {"layers": 10_000, "width": 10**6, "heads": 10**5, "head_width": 10**6, "vocab_size": 10**8, "mlp_width": 10**7}
 MOST |= {"expert_width": 10**7, "experts": 10**5, "two_head_widths": 10**6, "state": 10**6}
+ADAPTER = "adapter_config.json"
 SLACK = 20_000_000  # parameters beyond four times those of the files that are still built, to name what is missing
 
 
@@ -31,7 +32,7 @@ def check_files(place: Path, *, name: str, where: str) -> None:
     if place.is_file():
         _check_pointer(place, cannot, where)
         return
-    if (place / "adapter_config.json").exists() and not (place / "config.json").exists():
+    if (place / ADAPTER).exists():  # whatever else is there: some releases would look for the base that it names
         raise UserError(
             f"{cannot}: it is an adapter, whose base lies elsewhere",
             where=where,
@@ -45,6 +46,29 @@ def check_files(place: Path, *, name: str, where: str) -> None:
     config = read_json(place / "config.json", cannot, where)
     if config is not None and shapes:
         check_config(config, shapes, name=name, where=where)
+
+
+def check_adapter(place: Path, *, name: str, where: str) -> None:
+    """Whether the files of an adapter's folder are what they are called, and all of it is safetensors.
+
+    Raises:
+        UserError: for a model beside it, pickled weights or none, pointers of git-lfs, and weights that are cut short.
+    """
+    cannot = f"cannot load {name!r}"
+    if _weights(place):
+        raise UserError(
+            f"{cannot}: it holds a whole model, and an adapter", where=where, hint=f"move {ADAPTER} into another folder"
+        )
+    weights = place / "adapter_model.safetensors"
+    for file in sorted({weights, *(f for f in place.iterdir() if f.suffix in (".json", ".model", ".txt"))}):
+        if file.is_file():
+            _check_pointer(file, cannot, where)
+    if weights.is_file():
+        _shapes(weights, cannot, where)
+        return
+    pickled = sorted(file.name for file in place.glob("*.bin"))
+    why = f"its weights are pickled ({pickled[0]}), and loading those can run code" if pickled else "it has no weights"
+    raise UserError(f"{cannot}: {why}", where=where, hint=f"PEFT's save_pretrained() writes {weights.name}")
 
 
 def check_config(

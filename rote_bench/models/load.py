@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import UserError
+from ..hashing import digest
 from ..machine import memory_at_hand
 from ..paths import of_user
 from .content import of_code, of_files, of_state, of_tokenizer
-from .folder import check_config, check_files, check_weight, elements_of, tokenizer_missing, tokenizer_needs
-from .hub import cached, check_hub, commit
+from .folder import ADAPTER, check_config, check_files, check_weight, elements_of, tokenizer_missing
+from .hub import cached, check_hub, commit, fetched_adapter
 from .names import SIZES, ModelName, Source, is_registered, is_sized, known_types, parse, registered_types
+from .tokenizer import check_pad, read_tokenizer, unloadable
 from .weights import read
 
 QUANTIZED = ("8bit", "4bit")
@@ -166,6 +168,9 @@ class FromPretrained:
         import torch
 
         name, place, local, common = _located(request)
+        adapter = _adapter(name, place)
+        if adapter is not None:
+            return self._adapted(request, name, adapter, common)
         gguf = "gguf_file" in common
         quantized = _quantization(request)
         options: dict[str, Any] | None = {
@@ -196,10 +201,50 @@ class FromPretrained:
             code=of_code(place if local else None, model, tokenizer) if request.trust_remote_code else None,
         )
 
+    def _adapted(self, request: ModelRequest, name: ModelName, folder: Path, common: dict[str, Any]) -> LoadedModel:
+        """The base that an adapter names, with the adapter merged into its weights."""
+        import torch
+
+        from .adapters import applied, base_of, check_installed, of_adapter
+
+        check_installed("--model")
+        if request.dtype in QUANTIZED:
+            raise UserError(f"an adapter cannot be merged into {request.dtype} weights", where="--dtype")
+        own = request.needs_tokenizer and not tokenizer_missing(folder)
+        base_name = f"hf:{base_of(folder, name=name.path, where='--model')}"
+        needs = request.needs_tokenizer and not own
+        base = self.load(replace(request, name=base_name, dtype="float32", needs_tokenizer=needs))
+        model = applied(base.model, folder, name=name.path, where="--model").to(getattr(torch, request.dtype))
+        tokenizer, tokenizer_content, code = base.tokenizer, base.tokenizer_content, base.code
+        if own:
+            tokenizer = read_tokenizer(str(folder), name.path, folder, common, offline=True)
+            check_pad(tokenizer, model)
+            tokenizer.padding_side, tokenizer_content = "right", of_tokenizer(tokenizer)
+            came = of_code(folder, tokenizer) if request.trust_remote_code else None
+            code = code if came is None else f"sha256:{digest([code, came])}"
+        content = of_adapter(folder)
+        return replace(
+            base,
+            model=model.eval(),
+            tokenizer=tokenizer,
+            revision=folder.name if not of_user(name.path).is_dir() else content,  # of the hub's cache, its commit
+            weights=content,
+            tokenizer_content=tokenizer_content,
+            base=base.weights,
+            code=code,
+        )
+
 
 def own_tokenizer(request: ModelRequest) -> Any:
     """The tokenizer of pretrained weights, without the weights."""
     name, place, local, common = _located(request)
+    adapter = _adapter(name, place)
+    if adapter is not None:
+        from .adapters import base_of
+
+        if not tokenizer_missing(adapter):
+            return read_tokenizer(str(adapter), name.path, adapter, common, offline=True)
+        return own_tokenizer(replace(request, name=f"hf:{base_of(adapter, name=name.path, where='--model')}"))
     return _fetch(name, place, None, common, local=local)[0]
 
 
@@ -219,6 +264,12 @@ def _located(request: ModelRequest) -> tuple[ModelName, Path, bool, dict[str, An
         _needs("gguf", "accelerate", what="GGUF files")
         common["gguf_file"] = place.name
     return name, place, place.is_dir() or (gguf and place.is_file()), common
+
+
+def _adapter(name: ModelName, place: Path) -> Path | None:
+    """The folder of an adapter, here or in the cache of the hub; None for what is none."""
+    folder = place if place.is_dir() else fetched_adapter(name.path, name.revision)
+    return folder if folder is not None and (folder / ADAPTER).exists() else None
 
 
 def _fetch(
@@ -248,7 +299,7 @@ def _fetch(
     try:
         return _fetched(path, path, None, options, common, offline=False, bare=bare)
     except (OSError, ValueError) as error:
-        raise _unloadable(path, error) from error
+        raise unloadable(path, error) from error
 
 
 def _fetched(
@@ -272,7 +323,7 @@ def _fetched(
     Raises:
         UserError: when they cannot be read. Offline, what is no fault of a folder's goes through as it is.
     """
-    tokenizer = None if bare else _read_tokenizer(source, path, place, common, offline=offline)
+    tokenizer = None if bare else read_tokenizer(source, path, place, common, offline=offline)
     if options is None:
         return tokenizer, None
     try:
@@ -284,25 +335,8 @@ def _fetched(
     except Exception as error:  # as above
         if place is None and offline and isinstance(error, OSError | ValueError):
             raise
-        raise _unloadable(path, error) from error
+        raise unloadable(path, error) from error
     return tokenizer, model
-
-
-def _read_tokenizer(source: str, path: str, place: Path | None, common: dict[str, Any], *, offline: bool) -> Any:
-    """The tokenizer; as for ``_fetched``."""
-    from transformers import AutoTokenizer
-
-    if place is not None and not common["trust_remote_code"]:
-        _check_tokenizer(place, path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=offline, **common)
-    except Exception as error:  # whatever the libraries below make of files that are not as they expect
-        if place is None and offline and isinstance(error, OSError | ValueError):
-            raise
-        raise _unloadable(path, error, "its tokenizer cannot be read: ") from error
-    if not {*tokenizer.get_vocab()} - {*map(str, tokenizer.get_added_vocab())}:
-        raise _without_tokenizer(path)
-    return tokenizer
 
 
 def _check_size(source: str, path: str, place: Path | None, common: dict[str, Any], *, offline: bool) -> None:
@@ -322,43 +356,6 @@ def _check_size(source: str, path: str, place: Path | None, common: dict[str, An
     with torch.device("meta"):
         empty = AutoModelForCausalLM.from_config(config)
     check_weight(empty, None if place is None else elements_of(place), name=path, where="--model")
-
-
-def check_pad(tokenizer: Any, model: Any) -> None:
-    """Pad with a token that the model has: padding is never read, but it is looked up."""
-    from .wrapped import words_of
-
-    rows = words_of(model)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
-        end = tokenizer.eos_token_id
-        tokenizer.pad_token = tokenizer.eos_token if end is not None and end < rows else None
-
-
-def _check_tokenizer(place: Path, path: str) -> None:
-    """Whether a folder has a tokenizer, and what reads it is installed.
-
-    Raises:
-        UserError: naming the package.
-    """
-    from importlib.util import find_spec
-
-    if tokenizer_missing(place):
-        raise _without_tokenizer(path)
-    needed = tokenizer_needs(place)
-    if needed is not None and find_spec(needed[1].replace("-", "_")) is None:
-        raise UserError(
-            f"cannot load {path!r}: its tokenizer is {needed[0]}, which {needed[1]} reads",
-            where="--model",
-            hint=f"pip install {needed[1]}, or put the tokenizer.json of the same model beside it",
-        )
-
-
-def _without_tokenizer(path: str) -> UserError:
-    return UserError(
-        f"cannot load {path!r}: it has no tokenizer",
-        where="--model",
-        hint="save one into the folder with tokenizer.save_pretrained()",
-    )
 
 
 def _needs(*packages: str, what: str) -> None:
@@ -392,23 +389,6 @@ def _unquantized(model: Any) -> Any:
     fresh = type(model)(config)
     fresh.load_state_dict(model.state_dict())
     return fresh
-
-
-def _unloadable(path: str, error: Exception, what: str = "") -> UserError:
-    """What is wrong with files that could not be loaded, and what to do about it."""
-    reason = " ".join(str(error).split())[:300].rstrip(": ")
-    if not isinstance(error, OSError | ValueError) or not reason:
-        reason = f"{type(error).__name__}: {reason}"
-    hint = "a folder needs config.json, a tokenizer and weights in safetensors"
-    place = of_user(path)
-    pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in place.glob(pattern))
-    if "trust_remote_code" in str(error):
-        what, reason = "", "it comes with code of its own"
-        hint = "read that code, then add --trust-remote-code to let it run"
-    elif pickled and not any(place.glob("*.safetensors")):
-        what, reason = "", f"its weights are pickled ({pickled[0]}), and loading those can run code"
-        hint = "save them with save_pretrained(), which writes safetensors"
-    return UserError(f"cannot load {path!r}: {what}{reason}", where="--model", hint=hint)
 
 
 def _check_memory(request: ModelRequest, parameters: int) -> None:

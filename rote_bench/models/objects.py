@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..hashing import digest
-from .load import QUANTIZED, LoadedModel, ModelRequest, check_pad
+from .load import QUANTIZED, LoadedModel, ModelRequest
 from .names import Source
+from .tokenizer import check_pad
 
 if TYPE_CHECKING:
     from torch import nn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,25 +31,37 @@ def read(source: str | Path, *, name: str, where: str, **options: Any) -> PreTra
     from transformers import AutoModelForCausalLM
 
     model, seen = AutoModelForCausalLM.from_pretrained(
-        source, output_loading_info=True, ignore_mismatched_sizes=True, **options
+        source,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        adapter_kwargs={"local_files_only": True},  # with peft, the hub would be asked whether the name is an adapter's
+        **options,
     )
-    _check_whole(seen, name, where)
+    check_whole(seen, name, where)
     _ask_greedily(model)
     whole: PreTrainedModel = model
     return whole
 
 
-def _check_whole(seen: dict[str, Any], name: str, where: str) -> None:
-    """Whether the library found all weights, of the right sizes, and no others.
+def check_whole(seen: Mapping[str, Any], name: str, where: str, *, described: str = "config.json describes") -> None:
+    """Whether all weights were found, of the right sizes, and no others.
 
     Args:
-        seen: what it says of them; of tensors of another size also their two shapes.
+        seen: what is said of them, as the library does; of tensors of another size also their two shapes.
+        described: by what, of which file.
+
+    Raises:
+        UserError: naming the first that are not as they should be.
     """
     faults = []
     other = {key if isinstance(key, str) else key[0]: key for key in seen.get("mismatched_keys") or ()}
     if other:
         shapes = next(iter(sorted(other.items())))[1]
-        told = "" if isinstance(shapes, str) else f": {tuple(shapes[1])} in the file, {tuple(shapes[2])} by config.json"
+        told = (
+            ""
+            if isinstance(shapes, str)
+            else f": {tuple(shapes[1])} in the file, {tuple(shapes[2])} by {described.split()[0]}"
+        )
         faults.append(f"{_listed(other, 'has', 'have')} another size{told}")
     if missing := set(seen.get("missing_keys") or ()) - other.keys():
         faults.append(f"{_listed(missing, 'is', 'are')} missing")
@@ -58,7 +70,7 @@ def _check_whole(seen: dict[str, Any], name: str, where: str) -> None:
     faults += [" ".join(str(text).split())[:200] for text in seen.get("error_msgs") or ()]
     if faults:
         raise UserError(
-            f"the weights of {name!r} are not those of the model that config.json describes: {'; '.join(faults)}",
+            f"the weights of {name!r} are not those of the model that {described}: {'; '.join(faults)}",
             where=where,
             hint="what is missing would be random; save weights and configuration together with save_pretrained()",
         )

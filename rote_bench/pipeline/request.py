@@ -5,7 +5,7 @@ asked, the content of the files that are read, the source of this package, the v
 the machine, by which ``auto`` chooses. So where a later request has the same hash, the cell is done, and neither torch
 nor an example is needed to know it. Where the hash differs, or there is none, nothing is concluded: the identities are
 compared in full. What follows from more than that has no request: examples, wrong labels and models of plugins, data
-and weights of the hub, code that comes with weights, training in several processes.
+and weights of the hub, adapters, whose base may lie there, code that comes with weights, training in several processes.
 """
 
 from __future__ import annotations

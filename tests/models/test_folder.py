@@ -126,11 +126,6 @@ def with_tekken(folder: Path) -> None:
     (folder / "tekken.json").write_text("{}")
 
 
-def with_an_adapter(folder: Path) -> None:
-    (folder / "config.json").unlink()
-    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somewhere"}')
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -139,7 +134,6 @@ def with_an_adapter(folder: Path) -> None:
         (without_tokenizer, "has no tokenizer"),
         (with_sentencepiece, r"its tokenizer is tokenizer.model, which sentencepiece reads \(pip install sentencep"),
         (with_tekken, r"its tokenizer is tekken.json, which mistral-common reads \(pip install mistral-common"),
-        (with_an_adapter, "it is an adapter, whose base lies elsewhere.*merge_and_unload"),
     ],
 )
 def test_other_faults_of_a_folder_are_one_line(
