@@ -132,6 +132,7 @@ def _weights(
     from transformers.utils import logging as transformers_logging
 
     from .machine import choose_device
+    from .models.folder import ADAPTER
     from .models.keeping import opened
     from .models.weights import read
     from .report import beside, card
@@ -146,7 +147,9 @@ def _weights(
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **local)
-        if report.model.source == "object" or card.OF_MODULE in report.model.config:
+        if (place / ADAPTER).is_file():
+            model = _adapted(report, place, spec)
+        elif report.model.source == "object" or card.OF_MODULE in report.model.config:
             model = opened(place, make(tokenizer), name=str(place), where="load")
         else:
             model = read(
@@ -164,6 +167,23 @@ def _weights(
         raise UserError(f"cannot be loaded: {said}", where=str(place), hint=hint) from error
     tokenizer.padding_side = "right"
     return model.to(choose_device(device)).eval(), tokenizer, place
+
+
+def _adapted(report: Report, place: Path, spec: TaskSpec) -> PreTrainedModel:
+    """An adapter with its base, which must be what it was.
+
+    Raises:
+        UserError: when it is another one.
+    """
+    from .models.load import FromPretrained, ModelRequest
+
+    dtype, overrides = report.environment.dtype, spec.model
+    request = ModelRequest(f"hf:{place}", 0, 0, dtype=dtype, overrides=overrides, needs_tokenizer=False)
+    loaded = FromPretrained().load(request)
+    if loaded.base != report.model.weights:
+        raise UserError("its base is not the one that it was trained on", where=str(place))
+    model: PreTrainedModel = loaded.model
+    return model
 
 
 def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokenizer: Any) -> Any:

@@ -104,6 +104,11 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         "--model", required=True, metavar="MODEL", help="<model_type>-<size> or hf:NAME_OR_PATH[@REVISION]"
     )
     run.add_argument(
+        "--peft",
+        choices=("lora",),
+        help="train an adapter of hf: weights in place of them; --set model.peft.rank=8 and such say which",
+    )
+    run.add_argument(
         "--noise-rate",
         action="append",
         default=[],

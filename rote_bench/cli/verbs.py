@@ -28,7 +28,7 @@ def _run(options: argparse.Namespace) -> int:
         "noise_rates": options.noise_rate,
         "seeds": options.seed,
         "profile": options.profile,
-        "overrides": options.set,
+        "overrides": [*([f"model.peft.kind={options.peft}"] if options.peft else []), *options.set],
         "plugins": options.plugin,
         "twin": options.twin,
         "settings": Settings.picked({**vars(options), "forks": True}),

@@ -95,7 +95,7 @@ def applied(base: Any, folder: Path, *, name: str, where: str) -> Any:
             warnings.simplefilter("ignore")  # of names that the libraries will change; what matters is proved below
             tied = _tied(base)
             model = PeftModel(base, config)
-            _set(model, load_file(folder / WEIGHTS), name, where)
+            set_weights(model, load_file(folder / WEIGHTS), name, where)
             model.eval()
             if tied:
                 _untie(base)
@@ -141,7 +141,7 @@ def _config(folder: Path, name: str, where: str) -> Any:
     return config
 
 
-def _set(model: Any, weights: Mapping[str, Any], name: str, where: str) -> None:
+def set_weights(model: Any, weights: Mapping[str, Any], name: str, where: str) -> None:
     """Give a base with an adapter the adapter's weights, all of them and no others.
 
     Raises:

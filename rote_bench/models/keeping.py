@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from . import lora
+from .lora import is_adapted
 from .wrapped import Wrapped
 
 WEIGHTS = "model.safetensors"
@@ -20,14 +22,19 @@ WEIGHTS = "model.safetensors"
 def save(model: Any, folder: Path, builder: str | None = None) -> None:
     """Write a snapshot: what ``save_pretrained`` writes, or the module's own weights as safetensors.
 
-    So it is with a module that is none of transformers, whose ``config.json`` names its class, and what the source of
-    it and of its builder hashes to; and with a class of somebody else's whose own way to save itself fails.
+    The latter is so with a module that is none of transformers, whose ``config.json`` names its class, and what the
+    source of it and of its builder hashes to; and with a class of somebody else's whose own way to save itself fails.
+
+    Of a model whose adapter is trained it is the adapter alone, which names its base.
 
     Args:
         builder: that hash.
     """
     from safetensors.torch import save_model
 
+    if is_adapted(model):
+        lora.save(model, folder)
+        return
     if not isinstance(model, Wrapped):
         try:
             model.save_pretrained(folder)
@@ -57,6 +64,8 @@ def saved_state(folder: Path, model: Any) -> Mapping[str, Tensor]:
         UserError: when it does not hold all weights of that model.
     """
     try:
+        if is_adapted(model):
+            return lora.saved_state(folder, model)
         if not _of_transformers(model):
             own: Mapping[str, Tensor] = _read(folder, model).state_dict()
             return own

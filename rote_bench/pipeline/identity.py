@@ -53,7 +53,8 @@ ROOMS: Mapping[str, Room] = {
         (
             *("models/load.py", "models/hub.py", "models/folder.py", "models/names.py", "models/sizing.py"),
             *("models/statespace.py", "models/stacking.py", "models/weights.py", "models/objects.py"),
-            *("models/wrapped.py", "models/keeping.py", "models/code.py", "models/adapters.py", "models/tokenizer.py"),
+            *("models/wrapped.py", "models/keeping.py", "models/code.py"),
+            *("models/adapters.py", "models/lora.py", "models/tokenizer.py"),
         ),
     ),
     "noise": Room(2, ("noise.py",)),

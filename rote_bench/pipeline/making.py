@@ -60,10 +60,12 @@ class Made:
             like: the structure of another model of the same configuration, which need not be found again.
         """
         from ..models.anatomy import Anatomy
+        from ..models.lora import merged
         from ..subject import Subject
 
         model = self.loaded.model
-        anatomy = Anatomy.of(model) if like is None else like.on(model)
+        # what is proved of the weights with the adapter in them holds of both side by side, module by module
+        anatomy = Anatomy.of(merged(model)).on(model) if like is None else like.on(model)
         facts = self.facts
         facts.model = build.with_anatomy(facts.model, anatomy)
         batch_size = cell.settings.batch_size or choose_batch_size(model)
@@ -163,11 +165,14 @@ def make(
 
 def can_stack(loaded: LoadedModel) -> Check:
     """Whether a model can be trained as one with others of its architecture."""
+    from ..models.lora import is_adapted
     from ..models.probe import Check
     from ..models.stacking import stackable
 
     if loaded.source in ("plugin", "object"):
         return Check(False, "only models that transformers makes by name are")
+    if is_adapted(loaded.model):
+        return Check(False, "adapters are trained one by one")
     return stackable(loaded.model)
 
 

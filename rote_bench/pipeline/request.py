@@ -140,6 +140,7 @@ def asked(
         "device": settings.device,
         "stacked": _stacked(settings, bool(around["machine"]["gpus"])),
         "data": {key: _contents(place) for key, place in read.items()},
+        **({"peft": installed("peft")} if "peft" in spec.model else {}),
         "model": None if folder is None else _contents(folder, but=".safetensors"),
     }
     return Request(parts, folder)

@@ -107,6 +107,8 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    if cell.settings.train and "peft" in cell.spec.model:
+        _adapt(cell, loaded)
     if loaded.foreign:
         loaded.model = causal(loaded.model, cell.model_name)
     if loaded.tokenizer is not None:
@@ -126,6 +128,37 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         loaded.tokenizer_content = of_tokenizer(loaded.tokenizer)
     quicken(loaded.model)
     return loaded, loaded.tokenizer or tokenizer
+
+
+def _adapt(cell: Cell, loaded: LoadedModel) -> None:
+    """Let an adapter be trained in place of pretrained weights.
+
+    Raises:
+        UserError: when there are none, or they cannot be adapted as is asked.
+    """
+    from ..models.adapters import check_installed
+    from ..models.lora import Lora, adapt
+    from ..models.names import parse
+
+    where = cell.spec.place("model.peft")
+    check_installed(where)
+    if loaded.source != "pretrained":
+        hint = "name hf: weights; random ones are trained as a whole"
+        raise UserError(f"{cell.model_name} has no base that an adapter could name", where=where, hint=hint)
+    if loaded.base is not None:
+        hint = "save the two as one with PEFT's merge_and_unload()"
+        raise UserError(f"{cell.model_name} is an adapter itself", where=where, hint=hint)
+    if not loaded.trainable:
+        raise UserError(f"adapters of {cell.settings.dtype} weights are not trained", where=where)
+    name = parse(cell.model_name)
+    place = of_user(name.path)
+    if place.is_file():
+        raise UserError("an adapter cannot name a GGUF file as its base", where=where, hint="save it as a folder first")
+    base = str(place.resolve()) if place.is_dir() else name.path
+    asked = Lora.asked(cell.spec.model["peft"])
+    revision = None if place.is_dir() else loaded.revision
+    at = cell.spec.place("model.peft.targets")
+    adapt(loaded.model, asked, base, revision=revision, seed=cell.spec.seeds.init, where=at)
 
 
 def _check_asked(model: Any, encodings: Iterator[tuple[Any, Encoded]]) -> None:
@@ -318,7 +351,14 @@ def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any, builde
             shutil.rmtree(folder)
         save(snapshot.model, folder, builder)
         tokenizer.save_pretrained(folder)
-    return found
+    return _whole(found)
+
+
+def _whole(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Snapshots as they are diagnosed: the weights of each hold its adapter, where one was trained."""
+    from ..models.lora import is_adapted, merged
+
+    return {name: each.on(merged(each.model)) if is_adapted(each.model) else each for name, each in found.items()}
 
 
 def kept_snapshots(checkpoints: Path, anatomy: Any, names: Collection[str]) -> dict[str, Any]:
@@ -341,7 +381,7 @@ def kept_snapshots(checkpoints: Path, anatomy: Any, names: Collection[str]) -> d
         before.load_state_dict(states[PRE])
         found[PRE] = anatomy.on(before.eval())
     model.load_state_dict(states[POST])
-    return {**found, POST: anatomy}
+    return _whole({**found, POST: anatomy})
 
 
 def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, Any]:

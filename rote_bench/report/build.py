@@ -102,13 +102,18 @@ def plain_config(config: Any) -> dict[str, Any]:
 
 def model_entry(name: str, loaded: LoadedModel, *, remote_code: bool) -> record.Model:
     """The report's ``model`` without the proofs, which come later."""
+    from ..models.lora import described, is_adapted
+
+    config = plain_config(loaded.model.config)
+    if is_adapted(loaded.model):
+        config["peft"] = described(loaded.model)
     return record.Model(
         name=name,
         model_type=loaded.model_type,
         source=loaded.source,
         revision=loaded.revision,
         parameters=sum(p.numel() for p in loaded.model.parameters()),
-        config=plain_config(loaded.model.config),
+        config=config,
         anatomy={},
         weights=loaded.weights,
         tokenizer=loaded.tokenizer_content,

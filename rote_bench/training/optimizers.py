@@ -13,6 +13,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..models.lora import is_adapted
+
 # The best odd quintics, one after the other, that pull singular values from [0.02, 1] towards 1: each minimises the
 # largest error on the interval that the one before leaves (Amsel et al., 2025). Three of them leave 9 percent.
 COEFFICIENTS = ((7.7110, -22.1138, 16.2487), (3.2153, -2.4112, 0.5013), (2.2183, -1.5940, 0.4107))
@@ -159,7 +161,8 @@ def make_optimizer(
     With ``muon``, every matrix (and every stack of matrices, such as fused experts) except the embeddings and the
     unembedding gets Muon at ``muon_lr``; everything else gets AdamW at ``adam_lr``. A Muon step has the spectral norm
     ``muon_lr * sqrt(longer side / shorter side)``, so that one learning rate serves all widths (Bernstein and
-    Newhouse, 2024; Yang et al., 2023). Muon iterates in ``precision``, ``float32`` or ``bfloat16``.
+    Newhouse, 2024; Yang et al., 2023). The two factors of an adapter get AdamW: it is the norm of their product that a
+    step of Muon would bound. Muon iterates in ``precision``, ``float32`` or ``bfloat16``.
     """
     embeddings = {
         id(module.weight)
@@ -167,11 +170,12 @@ def make_optimizer(
         if (module := getattr(model, getter, lambda: None)()) is not None and hasattr(module, "weight")
     }
     embeddings |= {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    whole = not is_adapted(model)
     hidden: list[Tensor] = []
     rest: list[Tensor] = []
     for p in model.parameters():
         if p.requires_grad:
-            matrix = p.ndim >= 2 and min(p.shape[-2:]) > 1 and id(p) not in embeddings
+            matrix = whole and p.ndim >= 2 and min(p.shape[-2:]) > 1 and id(p) not in embeddings
             (hidden if kind == "muon" and matrix else rest).append(p)
     groups = []
     if hidden:
