@@ -72,7 +72,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", PRETRAINED)
-@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True, "bias": "lora_only"}])
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}])
 def test_an_adapter_is_merged_into_its_base(tmp_path: Path, name: str, options: dict[str, object]) -> None:
     base = saved(tmp_path / "base", name)
     wanted = adapter_on(base, tmp_path / "adapter", PRETRAINED[name], **options)
