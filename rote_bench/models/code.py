@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,10 @@ def _source(thing: type | FunctionType) -> str:
     """The source of a class or function, or its bytecode; of a lambda, which shares its lines with others, both."""
     try:
         found = inspect.getsource(thing)
-        return found if isinstance(thing, type) or thing.__name__ != "<lambda>" else found + _typed(thing)
+        if not isinstance(thing, type):
+            return found if thing.__name__ != "<lambda>" else found + _typed(thing)
+        if re.search(rf"^\s*class\s+{thing.__name__}\b", found, re.MULTILINE):
+            return found  # Python 3.13 gives lines of __main__ for what was typed there
     except (OSError, TypeError):  # typed into a prompt or a notebook
         pass
     if isinstance(thing, type):

@@ -18,7 +18,7 @@ from rote_bench.pipeline.process import undisturbed
 
 torch.set_num_threads(2)
 logging.set_verbosity_info()
-warnings.simplefilter("error", UserWarning)
+warnings.simplefilter("error", BytesWarning)
 
 def seen():
     return {
