@@ -63,7 +63,13 @@ def compare(definition: Definition, cells: Sequence[Job], registry: Registry) ->
     models = _firsts(tuned[1])
     tuning = _tuning(tuned[0], tuned[1], cells, definition, faults) if "tuning" in data else None
     at = definition.source.where(("tuning",) if tuning else ("contrasts",))
-    for fault in (*_one_recipe(cells, at), *_same_examples(firsts, at), *_foreign(firsts, models, at)):
+    unfit = (
+        *_by_processor(firsts, at),
+        *_one_recipe(cells, at),
+        *_same_examples(firsts, at),
+        *_foreign(firsts, models, at),
+    )
+    for fault in unfit:
         faults.setdefault(str(fault), fault)
     recipes = {key: _recipes(tuned[0], models[key], faults) if tuning else {} for key in firsts if key in models}
     if tuning:
@@ -185,6 +191,13 @@ def _recipes(definition: Definition, job: Job, faults: dict[str, UserError]) -> 
             for fault in error.faults:
                 faults.setdefault(str(fault), fault)
     return found
+
+
+def _by_processor(firsts: Mapping[Place, Job], at: str) -> list[UserError]:
+    """Tasks whose cells would be trained by another arithmetic on another processor."""
+    tasks = dict.fromkeys(task for (task, _), job in firsts.items() if job.spec.training.precision == "auto")
+    what, hint = "training.precision is auto, which differs between processors", "name float32 or bfloat16 in overrides"
+    return [UserError(f"{task}: {what}", where=at, hint=hint) for task in tasks]
 
 
 def _one_recipe(cells: Sequence[Job], at: str) -> list[UserError]:

@@ -194,6 +194,11 @@ CASES: list[tuple[str, dict[str, str], str]] = [
     ("an unknown file", {TUNING: "tuning: other.yaml\n"}, "6: other.yaml: no such file"),
     ("itself", {TUNING: "tuning: sweep.yaml\n"}, "6: sweep.yaml has no tuning of its own"),
     (
+        "an arithmetic of the processor's",
+        {"seeds: [0,": "overrides: {training: {precision: auto}}\nseeds: [0,"},
+        "7: tiny: training.precision is auto, which differs between processors",
+    ),
+    (
         "two recipes",
         {CONTRASTS: "include: [{seeds: [5], overrides: {training: {batch_size: 8}}}]\n"},
         "6: cells of gpt2-nano at tiny differ in training.batch_size",

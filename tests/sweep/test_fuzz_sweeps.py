@@ -21,7 +21,7 @@ generator: two_hop
 parameters: {entities: 8, bridges: 3, answers: 4, relations: 4}
 splits: {train: 0.6, selection: 0.2, validation: 0.2}
 noise: {rates: [0.1]}
-training: {max_steps: 40, evaluate_every: 10, schedule: {warmup: 1, anneal: 30}}
+training: {precision: float32, max_steps: 40, evaluate_every: 10, schedule: {warmup: 1, anneal: 30}}
 profiles: {adam: {training: {optimizer: adamw}}}
 """
 SWEEP = """name: many
