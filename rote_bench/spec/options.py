@@ -207,9 +207,8 @@ class Option:
 def describe(cls: type) -> list[Option]:
     """The keys of an options dataclass, with descriptions from the ``Attributes:`` part of its docstring."""
     text = (cls.__doc__ or "").partition("Attributes:")[2].strip("\n")
-    # how far names are indented hangs on the Python, which may strip what all lines share
-    name = rf"^{text[: len(text) - len(text.lstrip())]}(\w+(?:, \w+)*): "
-    found = re.findall(rf"{name}(.*(?:\n(?!{name.replace('(', '(?:', 1)}).*)*)", text, re.MULTILINE)
+    indent = text[: len(text) - len(text.lstrip())]  # hangs on the Python, which may strip what all lines share
+    found = re.findall(rf"^{indent}(\w+(?:, \w+)*): (.*(?:\n(?!{indent}\w+(?:, \w+)*: ).*)*)", text, re.MULTILINE)
     docs = {name: " ".join(body.split()) for names, body in found for name in names.split(", ")}
     hints = typing.get_type_hints(cls)
     out = []
