@@ -86,12 +86,12 @@ class Choice:
 def standard_error(trials: Sequence[Learned]) -> float:
     """Of the mean accuracy: that of all questions together, or that over the seeds where it is larger.
 
-    The first counts half a question more right of one more asked (Agresti and Coull, 1998, in spirit), so that perfect
-    trials have one too.
+    The first counts two questions more right of four more asked (Agresti and Coull, 1998), so that perfect trials have
+    one too: what one wrong answer among all of theirs costs lies within it.
     """
     right, asked = sum(each.right for each in trials), sum(each.asked for each in trials)
-    share = (right + 0.5) / (asked + 1)
-    questions = math.sqrt(share * (1 - share) / (asked + 1))
+    share = (right + 2) / (asked + 4)
+    questions = math.sqrt(share * (1 - share) / (asked + 4))
     values = [each.accuracy for each in trials]
     seeds = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return max(questions, seeds)

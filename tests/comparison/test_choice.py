@@ -82,7 +82,13 @@ def test_neither_the_order_of_seeds_nor_one_that_did_not_learn_moves_the_first_c
 def test_no_trial_is_so_perfect_that_it_has_no_error_and_more_questions_have_less(right: int, wrong: int) -> None:
     for trial in (Learned(right, right + wrong, None), Learned(wrong, wrong, None)):
         assert 0 < standard_error([trial] * 2) < standard_error([trial]) <= 0.5
-    assert standard_error([Learned(0, 0, None)]) == 0.5  # nothing is known
+    assert standard_error([Learned(0, 0, None)]) == 0.25  # nothing is known
+
+
+@given(st.integers(30, 5000))
+def test_one_wrong_answer_tells_no_configuration_from_a_perfect_one_and_two_do(asked: int) -> None:
+    error = standard_error([Learned(asked, asked, 100)] * 2)
+    assert 0.5 / asked < error < 1 / asked  # a mean over two seeds
 
 
 def test_the_error_over_seeds_counts_where_it_is_larger() -> None:
