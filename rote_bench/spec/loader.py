@@ -87,7 +87,7 @@ def load_task(
 
 
 def inherit(path: Path, above: tuple[Path, ...] = ()) -> Source:
-    """A task file merged over the one that it extends, and so on.
+    """A task file merged over the one that it extends, and so on; a profile that it sets to null is taken out.
 
     Raises:
         UserError: when a file cannot be read or extends itself in a circle.
@@ -103,7 +103,13 @@ def inherit(path: Path, above: tuple[Path, ...] = ()) -> Source:
     base = path.parent / of_user(parent)
     if not is_file(base):
         raise UserError(f"extends {shown(parent)}, which is no file", where=source.where(("extends",)))
-    return merge(inherit(base, (*above, path.resolve())), source)
+    inherited = inherit(base, (*above, path.resolve()))
+    merged = merge(inherited, source)
+    known, profiles = inherited.data.get("profiles"), merged.data.get("profiles")
+    if isinstance(known, Mapping) and isinstance(profiles, Mapping):
+        kept = {name: each for name, each in profiles.items() if each is not None or name not in known}
+        merged.data["profiles"] = kept
+    return merged
 
 
 def _with_profile(source: Source, path: Path, profile: str) -> Source:

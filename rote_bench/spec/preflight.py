@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Faults, UserError
+from ..errors import Faults, UserError, clipped
 from ..noise import label_held_out, label_train
 from ..splits import check_clean, check_memory, check_questions, make_noise, make_task, rates_of
 from ..tasks.example import WORD
@@ -56,10 +56,10 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
             looked_at.add(content)
             task = _drawn(spec, registry, None, made)
             remarks.update((f"{spec.place('parameters')}: {said}", None) for said in task.remarks())
-        except Faults as error:
-            faults.update((str(fault), fault) for fault in error.faults)
         except UserError as error:
-            faults.setdefault(str(error), error)
+            found = error.faults if isinstance(error, Faults) else (error,)
+            for fault in found:  # one that the task has without a profile is told once
+                faults.setdefault(str(fault), _in_profile(fault, profile))
 
     look(None)
     try:
@@ -70,6 +70,13 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
         for profile in profiles if isinstance(profiles, dict) else ():
             look(profile)
     return Examined(list(faults.values()), [] if faults else list(remarks))
+
+
+def _in_profile(fault: UserError, profile: str | None) -> UserError:
+    """A fault that names the profile in which it is one, as its line may stand in a file that is extended."""
+    if profile is None:
+        return fault
+    return UserError(f"{fault.what}, in profile {clipped(profile)}", where=fault.where, hint=fault.hint)
 
 
 def data_of(spec: TaskSpec) -> str:

@@ -174,3 +174,27 @@ def _made(spec: TaskSpec, registry: Registry) -> tuple[Task, NoiseKind]:
 def test_faults_about_other_things_keep_their_place(registry: Registry) -> None:
     error = UserError("no", where="--model")
     assert locate_fault(error, load_task("thr", registry)) is error
+
+
+def test_a_fault_of_an_inherited_profile_names_it_and_null_takes_the_profile_out(
+    tmp_path: Path, registry: Registry
+) -> None:
+    (tmp_path / "base.yaml").write_text(
+        SMALL + "profiles:\n  large: {splits: {train: 1.0}}\n  right: {splits: {train: 0.7}}\n"
+    )
+    child = tmp_path / "child.yaml"
+    found = lines(child, "extends: base.yaml\n", registry)
+    assert found and all("in profile large" in line and "base.yaml" in line for line in found)
+    assert lines(child, "extends: base.yaml\nprofiles: {large: null}\n", registry) == []
+    with pytest.raises(UserError, match="has no profile 'large'"):
+        load_task(child, registry, profile="large")
+    found = lines(child, "extends: base.yaml\nprofiles: {huge: null}\n", registry)
+    assert any("profiles.huge" in line for line in found)
+
+
+BENCHMARKS = sorted(Path(__file__).parents[2].glob("benchmarks/*.yaml"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.name)
+def test_task_files_of_the_benchmarks_are_valid(registry: Registry, path: Path) -> None:
+    assert examine_file(path, registry).faults == []
