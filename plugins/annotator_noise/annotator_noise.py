@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from rote_bench.plugin import Example, NoiseKind, Task, hookimpl
+from rote_bench.plugin import Example, NoiseKind, Task, UserError, hookimpl
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ class AnnotatorNoise(NoiseKind):
 
     def _label(self, task: Task, example: Example, rng: random.Random, seed: int) -> str:
         wrong: Any = task.answers(example)
+        if len(wrong) < 2:
+            raise UserError(f"{self.name} noise has no wrong label for {example.text!r}", where="noise.kind")
         # whose error it is: the careless make most of them
         (annotator,) = rng.choices(range(self.options.annotators), weights=self.rates(1.0))
         favourite = wrong[random.Random(f"habit-{seed}-{annotator}").randrange(len(wrong))]

@@ -285,7 +285,7 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     board.add_argument("--json", action="store_true", help="print as JSON")
 
     new = verb("new", "start a plugin package of your own, with its test")
-    new.add_argument("kind", choices=("task", "diagnostic", "model"))
+    new.add_argument("kind", choices=("task", "noise", "diagnostic", "model"))
     new.add_argument("name", metavar="NAME", help="lower-case letters, digits and underscores")
     new.add_argument("--folder", default=".", metavar="DIR", help="where to put it (default: here)")
     top.set_defaults(subparsers=verbs)

@@ -10,7 +10,7 @@ from string import Template
 from ..errors import UserError
 
 TEMPLATES = Path(__file__).parent / "templates"
-KINDS = ("task", "diagnostic", "model")
+KINDS = ("task", "noise", "diagnostic", "model")
 
 
 def create(kind: str, name: str, folder: Path) -> Path:

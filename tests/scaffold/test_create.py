@@ -72,12 +72,19 @@ def test_the_commands_of_a_new_readme_are_accepted(tmp_path: Path) -> None:
 
 
 def test_new_packages_run_at_once(tmp_path: Path) -> None:
-    for kind, name in (("task", "my_task"), ("diagnostic", "my_look")):
+    for kind, name in (("task", "my_task"), ("noise", "my_noise"), ("diagnostic", "my_look")):
         assert main(["new", kind, name, "--folder", str(tmp_path)]) == 0
     arguments = ["run", str(tmp_path / "my_task" / "my_task.yaml"), "--model", "gpt2-nano", "--quiet", "--limit", "100"]
-    for name in ("my_task", "my_look"):
+    for name in ("my_task", "my_noise", "my_look"):
         arguments += ["--plugin", str(tmp_path / name / f"{name}.py")]
-    more = ["--set", "diagnostics=[learning_dynamics, my_look]", "-o", str(tmp_path / "runs")]
+    more = [
+        "--set",
+        "noise.kind=my_noise",
+        "--set",
+        "diagnostics=[learning_dynamics, my_look]",
+        "-o",
+        str(tmp_path / "runs"),
+    ]
     assert main([*arguments, *SHORT, *more]) == 0
     (file,) = (tmp_path / "runs").rglob("report.json")
     report = json.loads(file.read_text())
