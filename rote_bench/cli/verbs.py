@@ -20,6 +20,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..machine import keep_memory
     from ..pipeline.settings import Settings
     from ..progress import Progress
+    from ..spec.loader import override
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
     keep_memory()
@@ -28,7 +29,7 @@ def _run(options: argparse.Namespace) -> int:
         "noise_rates": options.noise_rate,
         "seeds": options.seed,
         "profile": options.profile,
-        "overrides": [*([f"model.peft.kind={options.peft}"] if options.peft else []), *options.set],
+        "overrides": [*([override(f"model.peft.kind={options.peft}", "--peft")] if options.peft else []), *options.set],
         "plugins": options.plugin,
         "twin": options.twin,
         "settings": Settings.picked({**vars(options), "forks": True}),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..hashing import digest, sha256
 from ..paths import of_user
+from .folder import is_adapter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,10 +23,20 @@ def of_files(place: Path) -> str:
 
 
 def of_snapshot(folder: str) -> str:
-    """The hash of a snapshot's weights and configuration; the name itself where it is no folder here."""
+    """The hash of a snapshot's weights and configuration; the name itself where it is no folder here.
+
+    Of an adapter, its own and that of the base that it names.
+
+    Raises:
+        UserError: when an adapter's base is not there.
+    """
     place = of_user(folder)
     if not place.is_dir():
         return folder
+    if is_adapter(place):
+        from .adapters import base_of, of_adapter
+
+        return f"{of_adapter(place)}+{of_snapshot(base_of(place, name=folder, where='--snapshot'))}"
     config = place / "config.json"
     return f"{of_files(place)}+{sha256(config)[:12] if config.is_file() else 'none'}"
 

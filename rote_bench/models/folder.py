@@ -48,6 +48,11 @@ def check_files(place: Path, *, name: str, where: str) -> None:
         check_config(config, shapes, name=name, where=where)
 
 
+def is_adapter(place: Path) -> bool:
+    """Whether a folder holds an adapter."""
+    return (place / ADAPTER).is_file()
+
+
 def check_adapter(place: Path, *, name: str, where: str) -> None:
     """Whether the files of an adapter's folder are what they are called, and all of it is safetensors.
 

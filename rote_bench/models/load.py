@@ -235,6 +235,30 @@ class FromPretrained:
         )
 
 
+def with_base(folder: str, like: Any, *, trust_remote_code: bool) -> Any:
+    """The model of a snapshot that is an adapter: its base, with the adapter merged in, kept as another model is.
+
+    Raises:
+        UserError: when the base is not there, or the adapter is not one of it.
+    """
+    first = next(like.parameters())
+    attention = getattr(like.config, "_attn_implementation", None)
+    request = ModelRequest(
+        f"hf:{folder}",
+        0,
+        0,
+        device=str(first.device),
+        dtype=str(first.dtype).removeprefix("torch."),
+        overrides={"attention": attention} if attention else {},
+        trust_remote_code=trust_remote_code,
+        needs_tokenizer=False,
+    )
+    try:
+        return FromPretrained().load(request).model
+    except UserError as error:
+        raise UserError(error.what, where="--snapshot", hint=error.hint) from error
+
+
 def own_tokenizer(request: ModelRequest) -> Any:
     """The tokenizer of pretrained weights, without the weights."""
     name, place, local, common = _located(request)

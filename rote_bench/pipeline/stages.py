@@ -395,25 +395,29 @@ def given_snapshots(cell: Cell, anatomy: Any, loaded: LoadedModel) -> dict[str, 
 
 
 def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) -> Any:
-    """The model of a folder, as the cell's own model is kept.
+    """The model of a folder, as the cell's own model is kept; an adapter's is its base with it merged in.
 
     Raises:
         UserError: when it holds no weights of the same architecture and size.
     """
-    from ..models.folder import check_files
+    from ..models.folder import check_files, is_adapter
     from ..models.keeping import opened
+    from ..models.load import with_base
     from ..models.wrapped import Wrapped
 
     place = of_user(folder)
     if place.is_dir():
-        if not isinstance(loaded.model, Wrapped):  # what a stranger's configuration calls layers, nobody knows
+        if not (is_adapter(place) or isinstance(loaded.model, Wrapped)):  # what strangers call layers, nobody knows
             check_files(place, name=folder, where="--snapshot")
     elif folder.startswith((".", "/", "~")):
         raise UserError(f"no folder {folder!r}", where="--snapshot")
     like = next(loaded.model.parameters())
     try:
         trusted = cell.settings.trust_remote_code
-        model = opened(place, loaded.model, name=folder, where="--snapshot", trust_remote_code=trusted)
+        if is_adapter(place):
+            model = with_base(folder, loaded.model, trust_remote_code=trusted)
+        else:
+            model = opened(place, loaded.model, name=folder, where="--snapshot", trust_remote_code=trusted)
     except UserError:
         raise
     except Exception as error:  # whatever the libraries below make of files that are not as they expect

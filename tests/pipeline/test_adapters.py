@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import Faults, UserError
+from rote_bench.models.content import of_snapshot
 from rote_bench.models.load import FromPretrained, ModelRequest
 
 from ..conftest import SMALL_THR
@@ -129,6 +130,40 @@ def test_an_adapter_is_asked_as_it_is(place: Path, tmp_path: Path) -> None:
     assert report.record.diagnostics["logit_lens"].status == "success"
 
 
+def test_snapshots_that_are_adapters_are_their_base_with_them(
+    place: Path, trained: rote_bench.Report, tmp_path: Path
+) -> None:
+    adapter_on(place / "base", tmp_path / "other", ["c_attn"])
+    named = {"pre": str(tmp_path / "other"), "post": str(trained.folder / "checkpoints" / "post_memorization")}
+    asked: dict[str, Any] = {"model": f"hf:{named['post']}", "train": False, "output_path": tmp_path}
+    report = run(place, {}, snapshots=named, **asked)
+    assert report.record.model.base is not None
+    merged = dict(named)
+    for name, folder in named.items():  # the same as whole models
+        whole = FromPretrained().load(ModelRequest(f"hf:{folder}", 0, 0))
+        whole.model.save_pretrained(tmp_path / name)
+        merged[name] = str(tmp_path / name)
+    as_wholes = run(place, {}, snapshots=merged, **{**asked, "output_path": tmp_path / "wholes"})
+    both = [{name: m.value for name, m in each.record.metrics.items()} for each in (report, as_wholes)]
+    assert both[0] == pytest.approx(both[1], abs=1e-6, nan_ok=True)
+    hashes = [each.record.identity.parts["snapshots"] for each in (report, as_wholes)]
+    assert hashes[0] != hashes[1]
+
+
+def test_the_base_of_a_snapshot_belongs_to_the_identity_and_must_be_there(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "base", tmp_path / "base")
+    adapter_on(tmp_path / "base", tmp_path / "adapter", ["c_attn"])
+    first = of_snapshot(str(tmp_path / "adapter"))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    model.transformer.wte.weight.data.mul_(2)
+    model.save_pretrained(tmp_path / "base")
+    assert of_snapshot(str(tmp_path / "adapter")) != first
+    shutil.rmtree(tmp_path / "base")
+    given: dict[str, Any] = {"model": f"hf:{place / 'base'}", "train": False, "output_path": tmp_path}
+    with pytest.raises(UserError, match=r"--snapshot: cannot load .*adapter': its base .* is not there"):
+        run(place, {}, snapshots={"pre": str(tmp_path / "adapter")}, **given)
+
+
 def test_a_base_that_changed_is_not_taken_for_what_it_was(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "base", tmp_path / "base")
     report = run(place, {**LORA, **SHORTER}, model=f"hf:{tmp_path / 'base'}", output_path=tmp_path)
@@ -139,6 +174,11 @@ def test_a_base_that_changed_is_not_taken_for_what_it_was(place: Path, tmp_path:
         report.load("post")
     moved = run(place, {**LORA, **SHORTER}, model=f"hf:{tmp_path / 'base'}", output_path=tmp_path, overwrite=True)
     assert moved.record.identity.hash != report.record.identity.hash
+
+
+def test_what_is_wrong_with_the_flag_names_the_flag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "thr", "--model", "gpt2-nano", "--peft", "lora", "-o", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("rote-bench: --peft: gpt2-nano has no base")
 
 
 def test_the_flag_is_short_for_the_key(place: Path, tmp_path: Path) -> None:
