@@ -24,7 +24,8 @@ from rote_bench.encoding import build_tokenizer, encode
 from rote_bench.interventions import OUTPUTS, Intact, Site, capture, replace, run
 from rote_bench.machine import keep_memory
 from rote_bench.models.anatomy import Anatomy
-from rote_bench.models.load import FromConfig, FromPretrained, LoadedModel, ModelRequest
+from rote_bench.models.load import FromConfig, LoadedModel, ModelRequest
+from rote_bench.models.pretrained import FromPretrained
 from rote_bench.spec.loader import load_task
 from rote_bench.splits import make_task
 

@@ -27,7 +27,8 @@ from rote_bench import plugins
 from rote_bench.encoding import IGNORED, Encoded, encode
 from rote_bench.evaluation import autocast
 from rote_bench.machine import choose_precision
-from rote_bench.models.load import FromPretrained, LoadedModel, ModelRequest
+from rote_bench.models.load import LoadedModel, ModelRequest
+from rote_bench.models.pretrained import FromPretrained
 from rote_bench.splits import make_data, make_noise, make_task
 from rote_bench.training.loop import answer_loss
 from rote_bench.training.optimizers import make_optimizer

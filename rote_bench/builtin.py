@@ -28,7 +28,7 @@ def register_noise(register: Callable[[Any], None]) -> None:
 
 @hookimpl
 def register_models(register: Callable[[Any], None]) -> None:
-    from .models.load import BUILT_IN
+    from .models.pretrained import BUILT_IN
 
     for provider in BUILT_IN:
         register(provider)

@@ -158,7 +158,8 @@ def _seen_by(
     """A function that says what a model gets of an example with an answer."""
     from .encoding import build_tokenizer, encode, seen
     from .endings import settle
-    from .models.load import BUILT_IN, ModelRequest, own_tokenizer
+    from .models.load import ModelRequest
+    from .models.pretrained import BUILT_IN, own_tokenizer
     from .planning import name_of
 
     registry = load_plugins(plugins)

@@ -175,7 +175,8 @@ def _adapted(report: Report, place: Path, spec: TaskSpec) -> PreTrainedModel:
     Raises:
         UserError: when it is another one.
     """
-    from .models.load import FromPretrained, ModelRequest
+    from .models.load import ModelRequest
+    from .models.pretrained import FromPretrained
 
     dtype, overrides = report.environment.dtype, spec.model
     request = ModelRequest(f"hf:{place}", 0, 0, dtype=dtype, overrides=overrides, needs_tokenizer=False)

@@ -51,7 +51,14 @@ ROOMS: Mapping[str, Room] = {
     "models": Room(
         1,
         (
-            *("models/load.py", "models/hub.py", "models/folder.py", "models/names.py", "models/sizing.py"),
+            *(
+                "models/load.py",
+                "models/pretrained.py",
+                "models/hub.py",
+                "models/folder.py",
+                "models/names.py",
+                "models/sizing.py",
+            ),
             *("models/statespace.py", "models/stacking.py", "models/weights.py", "models/objects.py"),
             *("models/wrapped.py", "models/keeping.py", "models/code.py"),
             *("models/adapters.py", "models/lora.py", "models/tokenizer.py"),

@@ -402,7 +402,7 @@ def open_snapshot(folder: str, cell: Cell, anatomy: Any, loaded: LoadedModel) ->
     """
     from ..models.folder import check_files, is_adapter
     from ..models.keeping import opened
-    from ..models.load import with_base
+    from ..models.pretrained import with_base
     from ..models.wrapped import Wrapped
 
     place = of_user(folder)

@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM
 
 from rote_bench.encoding import build_tokenizer
 from rote_bench.errors import UserError
-from rote_bench.models.load import FromPretrained, LoadedModel, ModelRequest, own_tokenizer
+from rote_bench.models.load import LoadedModel, ModelRequest
+from rote_bench.models.pretrained import FromPretrained, own_tokenizer
 
 from .test_folder import POINTER
 from .test_weights import saved

@@ -14,8 +14,9 @@ from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.models.content import of_code
 from rote_bench.models.folder import check_config, tokenizer_needs
-from rote_bench.models.load import BUILT_IN, FromConfig, FromPretrained, ModelRequest
+from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.names import parse
+from rote_bench.models.pretrained import BUILT_IN, FromPretrained
 from rote_bench.models.survey import check
 
 from .test_weights import saved

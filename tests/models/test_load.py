@@ -15,8 +15,9 @@ import torch
 
 from rote_bench.errors import UserError
 from rote_bench.models.anatomy import Anatomy
-from rote_bench.models.load import FromConfig, FromPretrained, ModelRequest
+from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.names import known_types, parse
+from rote_bench.models.pretrained import FromPretrained
 from rote_bench.models.sizing import config_for
 
 
@@ -168,7 +169,8 @@ def test_weights_in_the_cache_need_no_hub_and_are_known_by_their_commit(folder: 
         "import socket\n"
         "def refused(*_): raise AssertionError('the network was asked')\n"
         "socket.socket.connect = socket.getaddrinfo = refused\n"
-        "from rote_bench.models.load import FromPretrained, ModelRequest\n"
+        "from rote_bench.models.load import ModelRequest\n"
+        "from rote_bench.models.pretrained import FromPretrained\n"
         "print(FromPretrained().load(ModelRequest('hf:me/tiny', 50, 16)).revision)"
     )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "0"}

@@ -17,7 +17,8 @@ from torch import Tensor
 from rote_bench.encoding import build_tokenizer
 from rote_bench.interventions import Site, capture, replace, run
 from rote_bench.models.anatomy import Anatomy
-from rote_bench.models.load import FromConfig, FromPretrained, ModelRequest
+from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.models.pretrained import FromPretrained
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # the peers' imports warn of their own doings
 LAYERS = 3

@@ -11,7 +11,8 @@ import torch
 
 from rote_bench.encoding import encode
 from rote_bench.evaluation import decode
-from rote_bench.models.load import BUILT_IN, FromPretrained, ModelRequest
+from rote_bench.models.load import ModelRequest
+from rote_bench.models.pretrained import BUILT_IN, FromPretrained
 from rote_bench.models.survey import check
 from rote_bench.tasks.two_hop import TwoHop, TwoHopParameters
 

@@ -11,8 +11,9 @@ import torch
 from rote_bench.errors import UserError
 from rote_bench.interventions import Site, capture, capture_with_gradient, replace, run
 from rote_bench.models.anatomy import Anatomy
-from rote_bench.models.load import BUILT_IN, FromConfig, ModelRequest
+from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.names import SIZES, known_types
+from rote_bench.models.pretrained import BUILT_IN
 from rote_bench.models.sizing import NOT_FOR_TEXT, SPECIAL
 from rote_bench.models.survey import check, survey, table
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from rote_bench.encoding import build_tokenizer
 from rote_bench.errors import UserError
-from rote_bench.models.load import FromConfig, FromPretrained, ModelRequest
+from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.models.pretrained import FromPretrained
 from rote_bench.models.weights import read
 
 Weights = dict[str, torch.Tensor]

@@ -18,7 +18,8 @@ import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import Faults, UserError
 from rote_bench.models.content import of_snapshot
-from rote_bench.models.load import FromPretrained, ModelRequest
+from rote_bench.models.load import ModelRequest
+from rote_bench.models.pretrained import FromPretrained
 
 from ..conftest import SMALL_THR
 from ..models.test_adapters import adapter_on

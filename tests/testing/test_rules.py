@@ -15,7 +15,8 @@ from rote_bench import plugins
 from rote_bench.diagnostics import Diagnostic, Measure, NoOptions, NotApplicable, Result
 from rote_bench.encoding import PAD
 from rote_bench.interventions import run
-from rote_bench.models.load import BUILT_IN, FromConfig
+from rote_bench.models.load import FromConfig
+from rote_bench.models.pretrained import BUILT_IN
 from rote_bench.noise import Uniform
 from rote_bench.statistics import Estimate, wilson
 from rote_bench.tasks.addition import Addition
