@@ -107,7 +107,7 @@ def conduct(
 
     try:
         with _interrupts() as heard:
-            told = 0
+            told, predicted_from = 0, (0, 0, 0)
             while waiting or any(each.state == "running" for each in states):
                 for _ in heard[told:]:  # the first asks the workers to stop, the second ends them
                     told += 1
@@ -132,8 +132,12 @@ def conduct(
                 for each in states:
                     if each.state == "running" and (seconds := _look(each)) is not None:
                         foreseen.append(Took.of(each.job, seconds))
-                    if each.state in ("waiting", "running"):
-                        each.predicted = predict(each.job, known) or predict(each.job, foreseen)
+                learned = (len(states), len(known), len(foreseen))
+                if learned != predicted_from:  # for each of many cells it reads all that are known
+                    predicted_from = learned
+                    for each in states:
+                        if each.state in ("waiting", "running"):
+                            each.predicted = predict(each.job, known) or predict(each.job, foreseen)
                 share.update((each.job.name, pool.share(each.job)) for each in states[len(share) :])
                 board.show(states, share)
             if heard:
