@@ -103,7 +103,7 @@ BOARD := leaderboards
 COMPARISONS :=
 
 leaderboard: setup
-	@test -d $(BOARD)/reports || { echo "there is no $(BOARD)/reports, and so no current board" >&2; exit 1; }
+	@test -n "$(COMPARISONS)" || { echo "no comparison is whole, and so there is no current board" >&2; exit 1; }
 	@$(BIN)/rote-bench leaderboard build $(BOARD)/reports $(COMPARISONS:%=--comparison %) -o $(BOARD) --quiet
 
 docs: setup
