@@ -213,6 +213,7 @@ def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokeni
         eos_token_id=tokenizer.eos_token_id,
         seed=report.seeds.init,
         dtype=report.environment.dtype,
+        overrides=spec.model,
     )
     loaded = FromPython(name, given, source="object").load(request)
     if loaded.builder != report.model.builder:

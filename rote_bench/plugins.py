@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import hookspecs
-from .errors import UserError
+from .errors import UserError, nearest
 from .measures import HEADLINE, NAME, OOD, RESERVED, Measure
 from .models.names import registered_types
 from .progress import put
@@ -101,11 +101,20 @@ class Registry:
         if not found:
             from .models.names import parse
 
+            own = [each for name in self.table("models") for each in self._own_names(name)]
+            if close := nearest(model.replace("_", "-"), own):
+                raise UserError(f"unknown model {model!r}", where="--model", hint=f"did you mean {close!r}?")
             parse(model)  # says what is wrong with the name
             raise UserError(
                 f"no provider knows the model {model!r}", where="--model", hint="see `rote-bench list models`"
             )
         return self.table("models")[found[0]]
+
+    def _own_names(self, provider: str) -> list[str]:
+        """What a provider of a plugin calls its models."""
+        if self.source_of("models", provider) == BUILT_IN:
+            return []
+        return list(getattr(self.table("models")[provider], "names", list)())
 
     def adopt(self, provider: Any, source: str) -> None:
         """Register one provider of a model that the caller gives.

@@ -96,6 +96,8 @@ class Diagnostic(ABC, Generic[OptionsT]):
 
     ``compares_twin`` says that it reads ``Subject.twin``, so that a sweep runs a cell's twin before the cell itself.
 
+    ``by_default`` says that it runs where a task file names no diagnostics.
+
     ``passes`` says about how often it sends its examples through the model, so often and so often again for each layer,
     other work counted alike; ``needs_noise`` whether it declines without wrong labels. What a run is expected to take
     follows from them, no number does.
@@ -112,6 +114,7 @@ class Diagnostic(ABC, Generic[OptionsT]):
     passes: ClassVar[tuple[float, float]] = (10, 10)
     needs_noise: ClassVar[bool] = True
     compares_twin: ClassVar[bool] = False
+    by_default: ClassVar[bool] = True
 
     def __init__(self, options: OptionsT, seed: int = 0) -> None:
         self.options = options

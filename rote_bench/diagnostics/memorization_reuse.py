@@ -55,6 +55,7 @@ class MemorizationReuse(Diagnostic[MemorizationReuseOptions]):
 
     name = "memorization_reuse"
     version = 1
+    by_default = False  # it trains models
     description = "whether wrong labels are memorised faster by a model that has learned the task; trains models"
     metrics: ClassVar[tuple[Measure, ...]] = (
         Measure(

@@ -23,6 +23,8 @@ from .prefix import Recording, check_prefix, recording
 from .probe import Call, Check, Probe, edited, recorded
 from .wrapped import words_of
 
+MIXED = 1e-3  # of the largest logit: more than another size of the batch rounds away, less than mixing does
+
 PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
 INSIDE = ("no_op", "last_block", "parts_sum", "mlp", "heads", "units", "lens", "prefix")  # checks of what is inside
 
@@ -76,7 +78,7 @@ class Anatomy:
         What cannot be proved is switched off: ``checks`` says why.
 
         Raises:
-            UserError: when the model sees later tokens, or that there are some.
+            UserError: when the model sees later tokens, that there are some, or other rows, or gives no finite logits.
         """
         was_training = model.training
         model.eval()
@@ -171,13 +173,26 @@ def _find(model: Any) -> Structure:
         UserError: when it cannot be asked as models are here.
     """
     probe = Probe(model, words_of(model))
+    if not bool(probe.logits.isfinite().all()):
+        raise UserError("the model gives logits that are NaN or infinite", where="--model")
     checks: dict[str, Check] = {}
     changed = probe.ids.clone()
     changed[:, -1] = probe.other[:, -1]
     same = probe.near(probe.run(changed)[:, :-1], probe.logits[:, :-1])
     if not same:
-        raise UserError("the model sees later tokens, so it is no causal language model", where="--model")
+        raise UserError(
+            "the model sees later tokens, so it is no causal language model",
+            where="--model",
+            hint="its logits at a position may depend on the tokens up to there alone",
+        )
     checks["causal"] = Check(True, "a later token changes no earlier logit")
+    alone = torch.cat([probe.run(probe.ids[i : i + 1]) for i in range(len(probe.ids))])
+    if probe.distance(alone, probe.logits) > MIXED * float(probe.logits.abs().max()):
+        raise UserError(
+            "what the model answers depends on the other rows of its batch",
+            where="--model",
+            hint="its logits may depend on their own row alone",
+        )
     columns.prove(model, probe)
     longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
     if not probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits):

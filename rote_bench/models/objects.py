@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 WHERE = "model"
 SHORT = 8  # characters of a hash in a name
+SHAPE = ("layers", "width", "heads", "mlp_width")  # settings that a function may have parameters for
 
 
 class FromPython:
@@ -27,8 +28,9 @@ class FromPython:
     Args:
         name: by which the model is asked for; None takes the name of its class or function and a part of its hash.
         model: a module, whose weights are the start whatever the seed; or a function that returns one. A function is
-            given what it has parameters for among ``vocab_size``, ``max_length``, ``pad_token_id``, ``eos_token_id``
-            and ``seed``, the vocabulary at least, and draws its weights from torch's generator, which the seed begins.
+            given what it has parameters for among ``vocab_size``, ``max_length``, ``pad_token_id``, ``eos_token_id``,
+            ``seed`` and the sizes that the task sets (``layers``, ``width``, ``heads``, ``mlp_width``), the vocabulary
+            at least, and draws its weights from torch's generator, which the seed begins.
         tokenizer: of its inputs, a fast one; None reads the task's words one by one.
         description: what ``list models`` says of it.
         source: what reports say of where its first weights come from.
@@ -98,6 +100,11 @@ class FromPython:
             builder=builder,
         )
 
+    def reads(self, setting: str) -> bool:
+        """Whether a setting of the task's ``model`` reaches the function."""
+        build = self._builder()
+        return build is not None and setting in SHAPE and setting in inspect.signature(build).parameters
+
     def _builder(self) -> Callable[..., nn.Module] | None:
         """The function; None where the model is an object."""
         from torch import nn
@@ -139,6 +146,7 @@ def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, wo
         "pad_token_id": request.pad_token_id,
         "eos_token_id": request.eos_token_id,
         "seed": seed,
+        **{key: value for key, value in request.overrides.items() if key in SHAPE},
     }
     given, named = _arguments(build, offered)
     try:

@@ -117,7 +117,7 @@ def check_asked(model: Any, ids: Tensor, words: int) -> None:
         words: how many tokens there are, one more than the largest id.
 
     Raises:
-        UserError: when its vocabulary is smaller, or it cannot read as much.
+        UserError: when its vocabulary is smaller, it cannot read as much, or it mixes the rows of a batch.
     """
     name, rows = model.config.model_type, words_of(model)
     if rows < words:
@@ -125,6 +125,13 @@ def check_asked(model: Any, ids: Tensor, words: int) -> None:
             f"{name} has a vocabulary of {rows} tokens and the task takes {words}",
             where=WHERE,
             hint=f"make it with at least {words}, or give a function of vocab_size that builds it",
+        )
+    mixing = next((each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)), None)
+    if mixing is not None:
+        raise UserError(
+            f"{name} has {type(mixing).__name__}, which mixes the rows of a batch and later tokens into each position",
+            where=WHERE,
+            hint="normalise each position by itself, as LayerNorm and RMSNorm do",
         )
     logits = _tried(model, ids).logits
     if logits.shape[-1] < words:

@@ -107,6 +107,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
+    _check_settings(cell, provider)
     if cell.settings.train and "peft" in cell.spec.model:
         _adapt(cell, loaded)
     if loaded.foreign:
@@ -159,6 +160,26 @@ def _adapt(cell: Cell, loaded: LoadedModel) -> None:
     revision = None if place.is_dir() else loaded.revision
     at = cell.spec.place("model.peft.targets")
     adapt(loaded.model, asked, base, revision=revision, seed=cell.spec.seeds.init, where=at)
+
+
+def _check_settings(cell: Cell, provider: Any) -> None:
+    """Say which sizes of the task do not reach a model that Python gives, as others are built with them.
+
+    Raises:
+        UserError: for a setting of the model that was asked for by a flag and would do nothing.
+    """
+    from ..models.objects import SHAPE, FromPython
+
+    if not isinstance(provider, FromPython):
+        return
+    idle = [key for key in cell.spec.model if key not in ("attention", "peft") and not provider.reads(key)]
+    for key in idle:
+        place = cell.spec.place(f"model.{key}")
+        if place.startswith("--set"):
+            hint = f"give the function that builds it a parameter {key}" if key in SHAPE else "build it so"
+            raise UserError(f"{cell.model_name} does not read model.{key}", where=place, hint=hint)
+    if sizes := [f"{key}={cell.spec.model[key]}" for key in idle if key in SHAPE]:
+        cell.warn(f"the task's {', '.join(sizes)} does not reach {cell.model_name}, which has sizes of its own")
 
 
 def _check_asked(model: Any, encodings: Iterator[tuple[Any, Encoded]]) -> None:

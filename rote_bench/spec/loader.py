@@ -180,8 +180,9 @@ class _Checks:
         return None
 
     def diagnostics(self) -> tuple[DiagnosticSpec, ...]:
-        """The diagnostics asked for, all when the file does not say."""
-        chosen = self.data.get("diagnostics", list(self.registry.table("diagnostics")))
+        """The diagnostics asked for; when the file does not say, all but those that must be asked for."""
+        usual = [name for name, each in self.registry.table("diagnostics").items() if each.by_default]
+        chosen = self.data.get("diagnostics", usual)
         out: dict[str, DiagnosticSpec] = {}
         for i, entry in enumerate(chosen if isinstance(chosen, list) else []):
             one = isinstance(entry, Mapping) and len(entry) == 1

@@ -92,11 +92,17 @@ class Looped(Attending):
 
 
 class Halting(Looped):
-    """As often as the first token says."""
+    """As often as the first token of each row says."""
 
     def forward(self, tokens: Tensor) -> Any:
-        self.turns = 2 + int(tokens[0, 0]) % 3
+        self.asked = 2 + tokens[:, :1, None] % 3
+        self.turns = int(self.asked.max())
         return super().forward(tokens)
+
+    def states(self, x: Tensor) -> Tensor:
+        for turn in range(self.turns):
+            x = torch.where(self.asked > turn, Attending.states(self, x), x)
+        return x
 
 
 class Skipping(Plain):

@@ -81,6 +81,15 @@ def test_a_function_gets_what_it_has_parameters_for(give: Any) -> None:
     assert FromPython("m", give).load(request()).model.config.vocab_size == WORDS
 
 
+def test_a_function_gets_the_sizes_of_the_task_that_it_has_parameters_for() -> None:
+    asked = request(overrides={"width": 16, "layers": 3, "activation": "relu", "attention": "eager"})
+    provider = FromPython("m", build)
+    assert provider.load(asked).model.get_input_embeddings().weight.shape[1] == 16
+    assert provider.reads("width") and not provider.reads("layers") and not provider.reads("activation")
+    module = FromPython("m", Plain(WORDS))
+    assert module.load(asked).model.get_input_embeddings().weight.shape[1] == 32 and not module.reads("width")
+
+
 @pytest.mark.parametrize(
     ("give", "message"),
     [

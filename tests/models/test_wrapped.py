@@ -137,6 +137,36 @@ def test_a_model_that_sees_later_tokens_is_refused() -> None:
         Anatomy.of(made(Ahead))
 
 
+def test_a_model_that_mixes_the_rows_of_a_batch_is_refused() -> None:
+    class Mixed(Plain):
+        def states(self, x: torch.Tensor) -> torch.Tensor:
+            return super().states(x) - x.mean(0, keepdim=True)
+
+    with pytest.raises(UserError, match="depends on the other rows of its batch"):
+        Anatomy.of(made(Mixed))
+
+    class Batched(Plain):
+        def __init__(self, vocab_size: int) -> None:
+            super().__init__(vocab_size)
+            self.batched = nn.BatchNorm1d(32)
+
+        def states(self, x: torch.Tensor) -> torch.Tensor:
+            return super().states(self.batched(x.transpose(1, 2)).transpose(1, 2))
+
+    with pytest.raises(UserError, match="Batched has BatchNorm1d, which mixes the rows"):
+        check_asked(made(Batched), ids(1), WORDS)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_a_model_whose_logits_are_no_numbers_is_refused_as_that(wrong: float) -> None:
+    class Broken(Plain):
+        def states(self, x: torch.Tensor) -> torch.Tensor:
+            return super().states(x) * wrong
+
+    with pytest.raises(UserError, match="logits that are NaN or infinite"):
+        Anatomy.of(made(Broken))
+
+
 def test_a_model_that_sees_how_long_the_text_is_is_refused() -> None:
     class Measured(Plain):
         def states(self, x: torch.Tensor) -> torch.Tensor:

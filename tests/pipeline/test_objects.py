@@ -172,6 +172,19 @@ def test_what_cannot_be_run_is_refused_before_it_is_trained(
     assert not list(tmp_path.rglob("dynamics.jsonl"))
 
 
+def test_sizes_of_the_task_that_do_not_reach_a_model_are_said_or_refused(tmp_path: Path) -> None:
+    idle = {"model.mlp_width": 9, "model.activation": "relu"}
+    task = tiny(tmp_path)
+    text = task.read_text()
+    task.write_text(text + "profiles: {flat: {model: {layers: 1, mlp_width: 9, activation: relu}}}\n")
+    common: dict[str, Any] = {"output_path": tmp_path / "runs", "quiet": True}
+    report = rote_bench.run(task, model=Plain, profile="flat", model_name="gru", **common)
+    assert report.record.warnings == ("the task's heads=2, mlp_width=9 does not reach gru, which has sizes of its own",)
+    for key, value in idle.items():
+        with pytest.raises(UserError, match=rf"--set {key}: gru does not read {key}"):
+            rote_bench.run(task, model=Plain, model_name="gru", overrides=[f"{key}={value}"], **common)
+
+
 def test_a_tokenizer_is_used_where_one_is_given(tmp_path: Path) -> None:
     from rote_bench.encoding import build_tokenizer
     from rote_bench.splits import make_task
