@@ -51,14 +51,14 @@ class Faults(UserError):
         return "\n".join(str(fault) for fault in self.faults)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
     """The known name closest to a mistyped one, or None when nothing is close."""
     import difflib  # not needed until something is wrong
 
     near = [each for each in known if 0.5 * len(name) <= len(each) <= 2 * len(name)]
     if len(name) > MOST or len(near) > 20 * MOST:
         return None
-    found = difflib.get_close_matches(name, near, n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name, near, n=1, cutoff=cutoff)
     return found[0] if found else None
 
 

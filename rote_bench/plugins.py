@@ -102,7 +102,7 @@ class Registry:
             from .models.names import parse
 
             own = [each for name in self.table("models") for each in self._own_names(name)]
-            if close := nearest(model.replace("_", "-"), own):
+            if close := nearest(model.replace("_", "-"), own, cutoff=0.75):
                 raise UserError(f"unknown model {model!r}", where="--model", hint=f"did you mean {close!r}?")
             parse(model)  # says what is wrong with the name
             raise UserError(

@@ -14,6 +14,7 @@ import pytest
 from rote_bench import hookimpl, plugins
 from rote_bench.cli import main
 from rote_bench.errors import UserError
+from rote_bench.models.objects import FromPython
 from rote_bench.noise import Uniform
 from rote_bench.spec.loader import load_task
 from rote_bench.spec.options import build
@@ -69,6 +70,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rote_bench import hookimpl
+from rote_bench.models.objects import FromPython
 from rote_bench.noise import Uniform
 
 
@@ -389,3 +391,13 @@ def test_a_plugin_takes_no_built_in_models_name(tmp_path: Path, capsys: pytest.C
     assert f"'gpt2-small' is claimed by the providers 'config' (built-in) and 'toy' ({file})" in capsys.readouterr().err
     with pytest.raises(UserError, match="unknown model 'toy-smal'"):
         plugins.built_in().provider("toy-smal")
+
+
+def test_a_mistyped_model_of_a_plugin_is_answered_with_its_name() -> None:
+    registry = plugins.load()
+    registry.adopt(FromPython("gated-scan", lambda vocab_size: None), "mine.py")
+    for typed in ("gated_scan", "gated-scn", "gatedscan"):
+        with pytest.raises(UserError, match=r"unknown model '.*' \(did you mean 'gated-scan'\?\)"):
+            registry.provider(typed)
+    with pytest.raises(UserError, match="sizes: nano"):
+        registry.provider("gpt2-nan")

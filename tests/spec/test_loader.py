@@ -398,3 +398,14 @@ def test_a_training_with_other_values_is_checked_as_the_files_own(registry: Regi
     assert [fault.where for fault in caught.value.faults] == ["over.yaml:2", "over.yaml:3"]
     with pytest.raises(Faults, match=r"over.yaml:2: training.schedule.anneal: 1100 steps are too few"):
         retrained(spec, parse("training:\n  schedule: {anneal: 2000}", "over.yaml"))
+
+
+def test_a_task_that_names_no_diagnostics_has_all_but_those_that_must_be_asked_for(
+    tmp_path: Path, registry: Registry
+) -> None:
+    file = tmp_path / "task.yaml"
+    file.write_text("name: small\ngenerator: addition\nsplits: {train: 80, selection: 10, validation: 10}\n")
+    named = {each.name for each in load_task(file, registry).diagnostics}
+    assert set(registry.table("diagnostics")) - named == {"memorization_reuse"}
+    asked = load_task(file, registry, overrides=["diagnostics=[memorization_reuse]"])
+    assert [each.name for each in asked.diagnostics] == ["memorization_reuse"]
