@@ -22,7 +22,7 @@ from .lock import alone
 from .making import Made, make
 from .request import recall
 from .settings import Settings
-from .twins import schedule_of, stands, told, waits
+from .twins import remedy, schedule_of, stands, told, waits
 
 if TYPE_CHECKING:
     from ..models.load import LoadedModel
@@ -195,7 +195,7 @@ def finished(cell: Cell, identity: record.Identity, twin: record.Report | None =
         raise UserError(
             f"another run's report is there; it differs in {told(fields, report, twin)}",
             where=str(path),
-            hint="choose another folder with -o, or replace it with --overwrite",
+            hint=remedy(fields, twin),
         )
     cell.progress.say(f"already done: {path}")
     changed = other_code(identity.code, report.identity.code)

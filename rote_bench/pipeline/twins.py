@@ -93,8 +93,19 @@ def stands(apart: Collection[str], report: Report, twin: Report | None) -> bool:
     return twin is not None and set(apart) <= OF_SCHEDULE and equal_schedules(report, twin) is None
 
 
+def remedy(apart: Collection[str], twin: Report | None) -> str:
+    """What makes a report in a cell's place the cell's, or leaves it where it is."""
+    elsewhere = "choose another folder with -o, or replace it with --overwrite"
+    if twin is None and set(apart) <= OF_SCHEDULE:
+        return f"with or without --twin as before; or {elsewhere}"
+    if all(each.startswith("diagnostics.") for each in apart):
+        return f"--rediagnose measures it anew without training; or {elsewhere}"
+    return elsewhere
+
+
 def told(apart: Collection[str], report: Report, twin: Report | None) -> str:
     """In what a report in a cell's place differs from the cell, in words."""
-    said = ", ".join(list(apart)[:6])
+    more = f" and {len(apart) - 6} more" if len(apart) > 6 else ""
+    said = ", ".join(list(apart)[:6]) + more
     why = equal_schedules(report, twin) if twin is not None and set(apart) <= OF_SCHEDULE else None
     return f"{said}: {why}" if why else said

@@ -11,6 +11,7 @@ from .twin import cost
 
 HALF = 0.5
 PERCENT = 100.0
+UNSURE = "It cannot be said that it reasoned first: at"
 STOPS = {"memorized": "memorization was complete", "budget": "its schedule ended"}
 AGREE = 0.0005  # two shares that read the same
 
@@ -66,8 +67,8 @@ def _order(report: Report) -> list[str]:
         )
     peak = _share(report, "early_clean_peak")
     if peak:
-        first = any(f.id == "clean_label_first" and f.verdict == "replicated" for f in report.findings)
-        start = "It reasoned first: at" if first else "It cannot be said that it reasoned first: at"
+        verdict = next((f.verdict for f in report.findings if f.id == "clean_label_first"), "not_applicable")
+        start = {"replicated": "It reasoned first: at", "not_applicable": "At"}.get(verdict, UNSURE)
         out.append(f"{start} the peak {peak} of mislabelled questions were answered right.")
     return out
 

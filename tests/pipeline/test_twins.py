@@ -16,6 +16,7 @@ import pytest
 import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import UserError
+from rote_bench.pipeline.twins import remedy
 from rote_bench.report.record import Report
 from rote_bench.report.schedules import equal_schedules, falls_from
 from rote_bench.report.write import load_report
@@ -199,3 +200,12 @@ def test_a_task_that_asks_for_twins_gets_them(task: Path, tmp_path: Path) -> Non
         from rote_bench.spec.loader import load_task
 
         schedule_of(load_task(task, plugins.built_in()), 0.6, Settings(), None)
+
+
+def test_the_remedy_of_a_report_in_the_way_keeps_what_can_be_kept() -> None:
+    elsewhere = "choose another folder with -o, or replace it with --overwrite"
+    assert remedy(["training.max_steps"], None) == elsewhere
+    assert remedy(["schedule.twin", "schedule.settle"], None) == f"with or without --twin as before; or {elsewhere}"
+    diagnostics = ["diagnostics.probe", "diagnostics.neurons"]
+    assert remedy(diagnostics, None) == f"--rediagnose measures it anew without training; or {elsewhere}"
+    assert remedy([*diagnostics, "training.max_steps"], None) == elsewhere

@@ -53,6 +53,8 @@ def test_what_cannot_be_said_is_not_said() -> None:
     why = "its schedule is not its twin's: the rates fell from steps 425 and 400"
     assert other == f"What a wrong label costs cannot be said: {why}."
     assert sentences(trained(0.05, 0.98, replicated=False))[2].startswith("It cannot be said that it reasoned first")
+    untested = replace(trained(0.05, 0.98), findings=())
+    assert sentences(untested)[2] == "At the peak 91.4 % of mislabelled questions were answered right."
     assert sentences(trained(0, 0.9996))[0] == "m answers 99.96 % of held-out questions."
     assert sentences(report(status="failed")) == []
     assert sentences(report({"validation_accuracy": 1.0, "memorization_rate": 0.1})) == [
