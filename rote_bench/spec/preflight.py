@@ -59,7 +59,7 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
         except UserError as error:
             found = error.faults if isinstance(error, Faults) else (error,)
             for fault in found:  # one that the task has without a profile is told once
-                faults.setdefault(str(fault), _in_profile(fault, profile))
+                faults.setdefault(str(fault), _in_profile(fault, profile, str(reference)))
 
     look(None)
     try:
@@ -72,9 +72,9 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
     return Examined(list(faults.values()), [] if faults else list(remarks))
 
 
-def _in_profile(fault: UserError, profile: str | None) -> UserError:
-    """A fault that names the profile in which it is one, as its line may stand in a file that is extended."""
-    if profile is None:
+def _in_profile(fault: UserError, profile: str | None, file: str) -> UserError:
+    """A fault that names the profile in which it is one, where its line stands in a file that is extended."""
+    if profile is None or (fault.where or "").startswith(f"{file}:"):
         return fault
     return UserError(f"{fault.what}, in profile {clipped(profile)}", where=fault.where, hint=fault.hint)
 
