@@ -114,7 +114,8 @@ class Registry:
         """What a provider of a plugin calls its models."""
         if self.source_of("models", provider) == BUILT_IN:
             return []
-        return list(getattr(self.table("models")[provider], "names", list)())
+        names: list[str] = self.table("models")[provider].names()
+        return names
 
     def adopt(self, provider: Any, source: str) -> None:
         """Register one provider of a model that the caller gives.

@@ -23,7 +23,7 @@ from .prefix import Recording, check_prefix, recording
 from .probe import Call, Check, Probe, edited, recorded
 from .wrapped import words_of
 
-MIXED = 1e-3  # of the largest logit: more than another size of the batch rounds away, less than mixing does
+MIXED = 1e-3  # of the largest logit: more than float32 rounds away with another size of the batch, less than mixing
 
 PARTS = ("block", "mixer", "mlp", "heads", "units", "lens")
 INSIDE = ("no_op", "last_block", "parts_sum", "mlp", "heads", "units", "lens", "prefix")  # checks of what is inside
@@ -187,7 +187,7 @@ def _find(model: Any) -> Structure:
         )
     checks["causal"] = Check(True, "a later token changes no earlier logit")
     alone = torch.cat([probe.run(probe.ids[i : i + 1]) for i in range(len(probe.ids))])
-    if probe.distance(alone, probe.logits) > MIXED * float(probe.logits.abs().max()):
+    if probe.distance(alone, probe.logits) > max(MIXED, probe.relative) * float(probe.logits.abs().max()):
         raise UserError(
             "what the model answers depends on the other rows of its batch",
             where="--model",

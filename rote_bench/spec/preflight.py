@@ -59,7 +59,7 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
         except UserError as error:
             found = error.faults if isinstance(error, Faults) else (error,)
             for fault in found:  # one that the task has without a profile is told once
-                faults.setdefault(str(fault), _in_profile(fault, profile, str(reference)))
+                faults.setdefault(str(fault), _in_profile(fault, profile, str(Path(reference))))
 
     look(None)
     try:

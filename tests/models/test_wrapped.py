@@ -219,3 +219,8 @@ def test_models_of_transformers_are_left_as_they_are() -> None:
     with pytest.raises(UserError, match=r"GPT2Model fails .* no logits"):
         causal(GPT2Model(config).eval(), "gpt2")
     assert isinstance(made(Plain), Wrapped)
+
+
+def test_how_bfloat16_rounds_with_another_size_of_the_batch_is_no_mixing() -> None:
+    found = Anatomy.of(made(Attending).to(torch.bfloat16))
+    assert found.checks["causal"].ok
