@@ -132,7 +132,7 @@ def _weights(
     from transformers.utils import logging as transformers_logging
 
     from .machine import choose_device
-    from .models.folder import ADAPTER
+    from .models.folder import is_adapter
     from .models.keeping import opened
     from .models.weights import read
     from .report import beside, card
@@ -147,7 +147,7 @@ def _weights(
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **local)
-        if (place / ADAPTER).is_file():
+        if is_adapter(place):
             model = _adapted(report, place, spec)
         elif report.model.source == "object" or card.OF_MODULE in report.model.config:
             model = opened(place, make(tokenizer), name=str(place), where="load")

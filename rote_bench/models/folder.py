@@ -32,7 +32,7 @@ def check_files(place: Path, *, name: str, where: str) -> None:
     if place.is_file():
         _check_pointer(place, cannot, where)
         return
-    if (place / ADAPTER).exists():  # whatever else is there: some releases would look for the base that it names
+    if is_adapter(place):  # whatever else is there: some releases would look for the base that it names
         raise UserError(
             f"{cannot}: it is an adapter, whose base lies elsewhere",
             where=where,

@@ -102,6 +102,8 @@ class FromPython:
 
     def reads(self, setting: str) -> bool:
         """Whether a setting of the task's ``model`` reaches the function."""
+        if setting == "attention":
+            return True
         build = self._builder()
         return build is not None and setting in SHAPE and setting in inspect.signature(build).parameters
 

@@ -10,7 +10,7 @@ from ..errors import UserError
 from ..hashing import digest
 from ..paths import of_user
 from .content import of_code, of_files, of_state, of_tokenizer
-from .folder import ADAPTER, check_config, check_files, check_weight, elements_of, tokenizer_missing
+from .folder import check_config, check_files, check_weight, elements_of, is_adapter, tokenizer_missing
 from .hub import cached, check_hub, commit, fetched_adapter
 from .load import QUANTIZED, FromConfig, LoadedModel, ModelProvider, ModelRequest
 from .names import ModelName, parse
@@ -29,6 +29,10 @@ class FromPretrained:
 
     def names(self) -> list[str]:
         return ["hf:NAME_OR_PATH[@REVISION]"]
+
+    def reads(self, setting: str) -> bool:
+        """Whether a setting of the task's ``model`` reaches weights that are there already."""
+        return setting == "attention"
 
     def load(self, request: ModelRequest) -> LoadedModel:
         import torch
@@ -159,7 +163,7 @@ def _located(request: ModelRequest) -> tuple[ModelName, Path, bool, dict[str, An
 def _adapter(name: ModelName, place: Path) -> Path | None:
     """The folder of an adapter, here or in the cache of the hub; None for what is none."""
     folder = place if place.is_dir() else fetched_adapter(name.path, name.revision)
-    return folder if folder is not None and (folder / ADAPTER).exists() else None
+    return folder if folder is not None and is_adapter(folder) else None
 
 
 def _fetch(

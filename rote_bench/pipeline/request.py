@@ -21,6 +21,7 @@ from ..errors import UserError
 from ..hashing import digest, sha256
 from ..machine import check_writable
 from ..models.content import of_files
+from ..models.folder import is_adapter
 from ..models.names import is_registered, parse
 from ..paths import of_user
 from ..plugins import BUILT_IN
@@ -159,7 +160,7 @@ def _among_several() -> bool:
 
 def _self_contained(folder: Path) -> bool:
     """Whether a model is all in a folder; an adapter's base lies elsewhere."""
-    return folder.is_dir() and not (folder / "adapter_config.json").exists()
+    return folder.is_dir() and not is_adapter(folder)
 
 
 def _read(spec: TaskSpec, registry: Registry) -> dict[str, Path] | None:

@@ -107,7 +107,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         tokenizer=tokenizer,
     )
     loaded: LoadedModel = provider.load(request)
-    _check_settings(cell, provider)
+    _check_settings(cell, provider, loaded)
     if cell.settings.train and "peft" in cell.spec.model:
         _adapt(cell, loaded)
     if loaded.foreign:
@@ -162,22 +162,27 @@ def _adapt(cell: Cell, loaded: LoadedModel) -> None:
     adapt(loaded.model, asked, base, revision=revision, seed=cell.spec.seeds.init, where=at)
 
 
-def _check_settings(cell: Cell, provider: Any) -> None:
+def _check_settings(cell: Cell, provider: Any, loaded: LoadedModel) -> None:
     """Say which sizes of the task do not reach a model that Python gives, as others are built with them.
+
+    Providers that say what they read (``reads``) are asked; of others nothing is known.
 
     Raises:
         UserError: for a setting of the model that was asked for by a flag and would do nothing.
     """
-    from ..models.objects import SHAPE, FromPython
+    from ..models.objects import SHAPE
 
-    if not isinstance(provider, FromPython):
+    reads = getattr(provider, "reads", None)
+    if reads is None:
         return
-    idle = [key for key in cell.spec.model if key not in ("attention", "peft") and not provider.reads(key)]
+    idle = [key for key in cell.spec.model if key != "peft" and not reads(key)]
     for key in idle:
         place = cell.spec.place(f"model.{key}")
         if place.startswith("--set"):
-            hint = f"give the function that builds it a parameter {key}" if key in SHAPE else "build it so"
+            hint = "leave it out, or give the function that builds the model a parameter of that name"
             raise UserError(f"{cell.model_name} does not read model.{key}", where=place, hint=hint)
+    if loaded.source == "pretrained":  # which nobody takes for built by the task
+        return
     if sizes := [f"{key}={cell.spec.model[key]}" for key in idle if key in SHAPE]:
         cell.warn(f"the task's {', '.join(sizes)} does not reach {cell.model_name}, which has sizes of its own")
 

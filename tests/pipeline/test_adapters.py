@@ -182,6 +182,12 @@ def test_what_is_wrong_with_the_flag_names_the_flag(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().err.splitlines()[-1].startswith("rote-bench: --peft: gpt2-nano has no base")
 
 
+def test_a_size_asked_of_weights_that_are_there_is_refused(place: Path, tmp_path: Path) -> None:
+    for given in (["model.layers=1"], {"model.layers": 1}):
+        with pytest.raises(UserError, match=r"model.layers: hf:\S+ does not read model.layers"):
+            rote_bench.run(place / "task.yaml", model=f"hf:{place / 'base'}", overrides=given, output_path=tmp_path)
+
+
 def test_the_flag_is_short_for_the_key(place: Path, tmp_path: Path) -> None:
     keys = [f"{key}={value}" for key, value in {**SHORT, **SHORTER, "model.peft.rank": 3}.items()]
     flags = ["--model", f"hf:{place / 'base'}", "--peft", "lora", "-o", str(tmp_path), "--quiet"]
