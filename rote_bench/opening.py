@@ -197,7 +197,7 @@ def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokeni
     from .leaderboard.regenerate import data_of
     from .models.load import ModelRequest
     from .models.objects import FromPython
-    from .pipeline.stages import PROBE_LENGTH
+    from .pipeline.loading import PROBE_LENGTH
 
     name = report.model.name
     if given is None:

@@ -99,7 +99,7 @@ def model_of(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> 
     from transformers import AutoModelForCausalLM
 
     from ..encoding import build_tokenizer, encode
-    from ..pipeline.stages import PROBE_LENGTH
+    from ..pipeline.loading import PROBE_LENGTH
     from ..splits import make_task
 
     tokenizer, parsed = build_tokenizer(make_task(spec, registry).words()), parse(name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..hashing import digest, sha256
 from ..report import beside, build, card, record, write
-from . import stages
+from . import snapshots
 from .identity import AFTERWARDS, TRAINING, differing, other_code
 from .learning import look
 from .twins import OF_SCHEDULE, stands, told
@@ -65,7 +65,7 @@ def rediagnose(cell: Cell, made: Made, twin: record.Report | None) -> record.Rep
     if curve:
         _restore(cell, subject, old, curve)
     elif cell.settings.snapshots:
-        subject.anatomies = stages.given_snapshots(cell, subject.anatomy(), made.loaded)
+        subject.anatomies = snapshots.given_snapshots(cell, subject.anatomy(), made.loaded)
     staging = cell.folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
@@ -169,7 +169,7 @@ def _restore(cell: Cell, subject: Subject, old: record.Report, curve: Sequence[E
     subject.curve = curve
     subject.snapshots = dict(old.training.snapshots)
     subject.without_pre = without_pre(curve, cell.spec.training.snapshot_share)
-    subject.anatomies = stages.kept_snapshots(cell.folder / CHECKPOINTS, subject.anatomy(), subject.snapshots)
+    subject.anatomies = snapshots.kept_snapshots(cell.folder / CHECKPOINTS, subject.anatomy(), subject.snapshots)
 
 
 def _remark(cell: Cell, made: Made, old: record.Report) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..report import build, card, record, write
 from ..report.sentences import about
-from . import stages
+from . import lessons, snapshots
 from .cell import Cell
 from .diagnose import diagnose, draw_figures
 from .interrupts import heed
@@ -29,7 +29,7 @@ def learn_alone(cell: Cell, made: Made) -> record.Report | None:
         if made.way is not None:
             precision = made.facts.environment.precision
             step = made.schedule.step
-            trained = stages.learn(cell, subject, made.loaded, precision, made.decides_training, settle=step)
+            trained = lessons.learn(cell, subject, made.loaded, precision, made.decides_training, settle=step)
             if not cell.processes.first:
                 return None
             trained = hand_over(cell, made, subject, trained)
@@ -51,7 +51,7 @@ def learn_together(members: Sequence[tuple[Cell, Made]]) -> list[record.Report |
     outcomes: list[record.Report | Exception] = []
     try:
         subjects = _subjects(members)
-        trained = stages.learn_together(
+        trained = lessons.learn_together(
             [
                 (cell, subject, made.loaded, made.decides_training, made.schedule.step)
                 for (cell, made), subject in zip(members, subjects, strict=True)
@@ -95,7 +95,7 @@ def hand_over(cell: Cell, made: Made, subject: Subject, trained: Trained) -> Tra
     subject.curve = trained.curve
     subject.snapshots = trained.snapshots
     subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
-    subject.anatomies = stages.snapshots(cell, subject.anatomy(), trained, made.tokenizer, made.loaded.builder)
+    subject.anatomies = snapshots.snapshots(cell, subject.anatomy(), trained, made.tokenizer, made.loaded.builder)
     return replace(trained, pre_state={})
 
 
@@ -108,14 +108,14 @@ def conclude(cell: Cell, made: Made, subject: Subject, trained: Trained | None) 
     from ..training.state import forget
 
     if trained is None and cell.settings.snapshots:
-        subject.anatomies = stages.given_snapshots(cell, subject.anatomy(), made.loaded)
+        subject.anatomies = snapshots.given_snapshots(cell, subject.anatomy(), made.loaded)
     training = build.training_entry(trained, cell.spec.training, made.schedule, subject, way=made.way)
     report = look(cell, made, subject, training)
     if trained is not None:
         card.write_cards(cell.folder / "checkpoints", report, trained.curve)
     report = replace(report, artifacts=build.artifacts(cell.folder))
     write.save_report(cell.folder / write.FILE, report)
-    forget(cell.folder / stages.STATE)
+    forget(cell.folder / lessons.STATE)
     return report
 
 

@@ -12,7 +12,7 @@ from ..machine import FILLING, choose_batch_size, choose_cap, choose_device, cho
 from ..report import build, record
 from ..report.provenance import environment
 from ..strangers import contained
-from . import stages
+from . import loading
 from .cell import Cell
 from .identity import identify
 from .interrupts import heed
@@ -105,7 +105,7 @@ def make(
     # before anything is read: what changes meanwhile then makes another request
     request = asked(spec, cell.model_name, cell.rate, settings, cell.registry, schedule)
     with contained():
-        task, data = stages.make_examples(cell)
+        task, data = loading.make_examples(cell)
     heed()
     from transformers.utils import logging as transformers_logging
 
@@ -115,7 +115,7 @@ def make(
     transformers_logging.disable_progress_bar()
     device = choose_device(wanted)
     with contained():
-        loaded, tokenizer = stages.load_model(cell, provider, task, data, device)
+        loaded, tokenizer = loading.load_model(cell, provider, task, data, device)
     heed()
     precision = choose_precision(spec.training.precision, device)
     if settings.train and loaded.source == "pretrained" and not loaded.trainable:

@@ -13,7 +13,7 @@ from ..progress import Progress
 from ..report import record, write
 from ..strangers import contained
 from ..training.distributed import join, remark
-from . import again, stages
+from . import again, lessons
 from .cell import Cell, cell_folder
 from .identity import differing, other_code
 from .interrupts import heed, kept
@@ -64,7 +64,7 @@ def run_cell(
         with contained():
             return _run_cell(spec, model_name, rate, settings, registry, progress, twin)
     except KeyboardInterrupt as error:
-        error.args = error.args or (kept(folder, stages.STATE),)
+        error.args = error.args or (kept(folder, lessons.STATE),)
         raise
 
 
@@ -88,7 +88,7 @@ def _run_cell(
         if done is not None:
             return done
         if cell.processes.first:
-            stages.clear(cell)
+            lessons.clear(cell)
         heed()
         if made.way != "stacked":
             return learn_alone(cell, made)
@@ -165,7 +165,7 @@ def foresee(
     return expect(
         cell,
         subject,
-        None if made.way is None else stages.lessons(subject, spec.training),
+        None if made.way is None else lessons.lesson_rows(subject, spec.training),
         precision=made.facts.environment.precision,
         settle=made.schedule.step,
         identity=made.decides_training,

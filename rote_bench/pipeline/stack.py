@@ -12,7 +12,7 @@ from ..hashing import canonical
 from ..progress import Progress
 from ..report import record
 from ..report.build import plain_config
-from . import again, stages
+from . import again, lessons
 from .cell import Cell
 from .learning import learn_alone, learn_together
 from .lock import alone
@@ -87,7 +87,7 @@ def run_stack(wanted: Sequence[Wanted], registry: Registry, *, share: float = 1.
             if done is not None:
                 outcomes[i] = done
                 continue
-            stages.clear(cell)
+            lessons.clear(cell)
             cell.timings.pause()
             groups.setdefault(_kind(i, made), []).append((i, cell, made))
         for members in groups.values():
@@ -137,7 +137,7 @@ def _room(cell: Cell, made: Made, share: float) -> int:
         return sys.maxsize
     from ..training.stacked import appetite
 
-    data, _ = stages.lessons(made.subject(cell), cell.spec.training)
+    data, _ = lessons.lesson_rows(made.subject(cell), cell.spec.training)
     each = appetite(made.loaded.model, data, cell.spec.training.batch_size, made.facts.environment.precision)
     free, _ = torch.cuda.mem_get_info(made.facts.environment.device)
     size = max(1, int(MARGIN * share * free / each))

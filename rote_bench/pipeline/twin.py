@@ -15,7 +15,7 @@ from ..errors import UserError
 from ..hashing import digest, sha256
 from ..models.content import of_snapshot
 from ..report.record import POST, Report
-from . import stages
+from . import snapshots
 from .cell import Cell, cell_folder
 from .settings import TWIN
 
@@ -40,7 +40,7 @@ def twin_of(cell: Cell, subject: Subject, made: Made) -> Twin | None:
     if cell.rate == 0:
         return None
     if TWIN in cell.settings.snapshots:
-        given = stages.open_snapshot(cell.settings.snapshots[TWIN], cell, anatomy, loaded)
+        given = snapshots.open_snapshot(cell.settings.snapshots[TWIN], cell, anatomy, loaded)
 
         def answer() -> NDArray[np.bool_]:
             (right,) = matches(given.model, [subject.all_of("validation").true], batch_size=subject.batch_size)
@@ -57,7 +57,7 @@ def twin_of(cell: Cell, subject: Subject, made: Made) -> Twin | None:
 
     def load() -> Any:
         check(folder, kept)
-        return stages.open_snapshot(str(folder.absolute() / SNAPSHOT), cell, anatomy, loaded)
+        return snapshots.open_snapshot(str(folder.absolute() / SNAPSHOT), cell, anatomy, loaded)
 
     return Twin(report.identity.hash, lambda: answers(report, folder, subject.data), load if kept else None)
 

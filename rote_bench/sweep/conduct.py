@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comparison.trials import DIVERGED
-from ..pipeline import interrupts, stages
+from ..pipeline import interrupts, lessons
 from ..pipeline.identity import code_of, other_code
 from .board import Board, State
 from .finished import Finished, Took, predict, report_of, took, usable
@@ -200,7 +200,7 @@ def _leave_out(twin: State, waiting: list[State], board: Board) -> None:
 def _kept(states: Sequence[State]) -> str:
     """What an interrupted sweep leaves, in words."""
     done = sum(each.state == "done" for each in states)
-    begun = sum((each.job.folder / stages.STATE).is_file() for each in states if each.state != "done")
+    begun = sum((each.job.folder / lessons.STATE).is_file() for each in states if each.state != "done")
     trained = f" and {begun} keep the state of their training" if begun else ""
     return f"{done} of {len(states)} cells are done{trained}; the same command goes on from there"
 

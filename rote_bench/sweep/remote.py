@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..pipeline.stages import STATE
+from ..pipeline.lessons import STATE
 from .cells import Job
 from .local import THREADS
 from .work import LOG, Outcome, perform

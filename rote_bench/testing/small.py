@@ -65,7 +65,7 @@ def small_subject() -> Any:
 
     from ..evaluation import matches
     from ..models.anatomy import Anatomy
-    from ..pipeline import stages
+    from ..pipeline import lessons, loading, snapshots
     from ..pipeline.cell import Cell
     from ..pipeline.settings import Settings
     from ..progress import Progress
@@ -77,14 +77,14 @@ def small_subject() -> Any:
     with tempfile.TemporaryDirectory() as folder:
         spec, registry = _small_spec(Path(folder))
         cell = Cell(spec, "gpt2-nano", 0.05, Settings(), registry, Progress(quiet=True), Path(folder))
-        task, data = stages.make_examples(cell)
-        loaded, tokenizer = stages.load_model(cell, registry.provider("gpt2-nano"), task, data, "cpu")
+        task, data = loading.make_examples(cell)
+        loaded, tokenizer = loading.load_model(cell, registry.provider("gpt2-nano"), task, data, "cpu")
         anatomy = Anatomy.of(loaded.model)
         subject = Subject(spec, task, data, tokenizer, {POST: anatomy}, [], "cpu", cap=256)
-        trained = stages.learn(cell, subject, loaded, "float32", "testing")
+        trained = lessons.learn(cell, subject, loaded, "float32", "testing")
         subject.curve = trained.curve
         subject.snapshots = trained.snapshots
-        subject.anatomies = stages.snapshots(cell, anatomy, trained, tokenizer)
+        subject.anatomies = snapshots.snapshots(cell, anatomy, trained, tokenizer)
         before = subject.anatomies.get(PRE, anatomy)  # knows no wrong labels, as a twin
         held = subject.all_of("validation").true
         subject.twin = Twin("", lambda: matches(before.model, [held])[0].numpy(), lambda: before)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from rote_bench.cli import main
 from rote_bench.cli.verbs import parser
-from rote_bench.pipeline import stages
+from rote_bench.pipeline import lessons
 from rote_bench.plugins import Registry
 from rote_bench.reading import load_report, show_html
 from rote_bench.report import again, figures
@@ -183,7 +183,7 @@ def test_what_is_no_picture_is_none(tmp_path: Path, drawn: Picture) -> None:
 def test_a_page_does_not_outlive_its_report(tmp_path: Path) -> None:
     for name in ("report.json", "report.html", "notes.html"):
         (tmp_path / name).write_text("x")
-    stages.clear(cast("Cell", SimpleNamespace(folder=tmp_path)))
+    lessons.clear(cast("Cell", SimpleNamespace(folder=tmp_path)))
     assert [file.name for file in tmp_path.iterdir()] == ["notes.html"]
 
 

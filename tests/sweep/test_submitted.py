@@ -16,8 +16,8 @@ import pytest
 from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.pipeline import interrupts
+from rote_bench.pipeline.lessons import STATE
 from rote_bench.pipeline.settings import Settings
-from rote_bench.pipeline.stages import STATE
 from rote_bench.plugins import Registry
 from rote_bench.spec.loader import load_task
 from rote_bench.sweep import submitted

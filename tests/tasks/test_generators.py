@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rote_bench import plugins
 from rote_bench.errors import UserError
-from rote_bench.pipeline.stages import few
+from rote_bench.pipeline.loading import few
 from rote_bench.spec.loader import load_task
 from rote_bench.splits import chosen, make_task
 from rote_bench.tasks.addition import Addition, AdditionParameters
