@@ -19,7 +19,7 @@ from .errors import UserError, nearest
 from .measures import HEADLINE, NAME, OOD, RESERVED, Measure
 from .models.names import registered_types
 from .progress import put
-from .strangers import ProcessLeft, contained
+from .strangers import contained, reason_of
 
 if TYPE_CHECKING:
     import pluggy
@@ -200,7 +200,7 @@ class Registry:
                 with contained():
                     self.manager.subset_hook_caller("register_commands", remove_plugins=others)(cli=cli)
             except Exception as error:  # whatever a stranger's code raises
-                (say or _to_standard_error)(f"rote-bench: plugin {name} did not add its verbs: {_reason(error)}")
+                (say or _to_standard_error)(f"rote-bench: plugin {name} did not add its verbs: {reason_of(error)}")
 
 
 # What the harness relies on in each kind of thing: a dataclass of options, and what can be called.
@@ -319,7 +319,7 @@ def load(
                 raise
             reason = str(error)
         except Exception as error:  # whatever a stranger's code raises must harm nothing but that plugin
-            reason = _reason(error)
+            reason = reason_of(error)
         else:
             if getattr(module, "__file__", None):
                 installed.add(Path(module.__file__).resolve())
@@ -341,7 +341,7 @@ def load(
         except UserError:
             raise
         except Exception as error:  # the user named this file, so its failure is the user's to mend
-            raise UserError(f"did not load: {_reason(error)}", where=f"--plugin {file}") from error
+            raise UserError(f"did not load: {reason_of(error)}", where=f"--plugin {file}") from error
         registry.accept(added, info)
     return registry
 
@@ -356,12 +356,6 @@ def _manager() -> pluggy.PluginManager:
 
 def _to_standard_error(text: str) -> None:
     put(f"{text}\n")
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ProcessLeft):
-        return str(error)
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _wanted(points: Iterable[metadata.EntryPoint], say: Callable[[str], None]) -> list[metadata.EntryPoint]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import sysconfig
 import threading
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from .errors import clipped
+
 leave = os._exit  # the system's own, also while a plugin's is another one
 COPY = b"x"  # what a copy of this process says when it comes back
+OURS = os.path.dirname(os.path.abspath(__file__))
 PATIENCE = 5.0  # seconds that a forked process has to end, or to come back
 
 _forks = 0  # of this process so far
@@ -29,6 +34,29 @@ if hasattr(os, "register_at_fork"):
 
 class ProcessLeft(Exception):
     """A plugin's code asked to leave the process, or came back as a copy of it; the text says how."""
+
+
+def reason_of(error: BaseException, most: int | None = None) -> str:
+    """What went wrong, in one line, and the file and line where a plugin's or a user's own code did.
+
+    Args:
+        most: letters of the text; None keeps all.
+    """
+    said = " ".join((str(error) if isinstance(error, ProcessLeft) else f"{type(error).__name__}: {error}").split())
+    said = said.rstrip(": ") if most is None else clipped(said.rstrip(": "), most)
+    cause = error.__cause__ if isinstance(error, ProcessLeft) else None
+    at = _place(cause or error)
+    return f"{said} ({at})" if at else said
+
+
+def _place(error: BaseException) -> str | None:
+    """The innermost place that is neither the harness's, nor Python's, nor an installed library's."""
+    others = (OURS, *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = os.path.abspath(frame.filename)
+        if not frame.filename.startswith("<") and not any(file.startswith(f"{each}{os.sep}") for each in others):
+            return f"{os.path.basename(file)}:{frame.lineno}"
+    return None
 
 
 @contextmanager

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rote_bench.strangers import ProcessLeft, contained
+from rote_bench.errors import did_you_mean
+from rote_bench.strangers import ProcessLeft, contained, reason_of
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -35,6 +36,30 @@ def test_to_leave_the_process_is_an_error(act: Callable[[], None], said: str) ->
     with pytest.raises(ProcessLeft) as caught, contained():
         act()
     assert str(caught.value) == said and os._exit is leave
+
+
+def test_a_reason_names_the_innermost_line_that_is_nobodys_library(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.py"
+    file.write_text(
+        "import json\n\ndef act(text):\n    return json.loads(text)\n\ndef end():\n    raise SystemExit(3)\n"
+    )
+    theirs: dict[str, Callable[..., None]] = {}
+    exec(compile(file.read_text(), str(file), "exec"), theirs)
+    with pytest.raises(ValueError) as caught:
+        theirs["act"]("{")
+    assert reason_of(caught.value).startswith("JSONDecodeError: Expecting")
+    assert reason_of(caught.value, 20) == "JSONDecodeError: ... (theirs.py:4)"
+    with pytest.raises(ProcessLeft) as left, contained():
+        theirs["end"]()
+    assert reason_of(left.value) == "SystemExit: 3 (theirs.py:7)"
+
+
+def test_a_reason_without_code_of_a_stranger_is_the_error_alone() -> None:
+    assert reason_of(ValueError("two\nlines")) == "ValueError: two lines"
+    try:
+        did_you_mean("x", None)  # type: ignore[arg-type]
+    except TypeError as error:
+        assert reason_of(error.with_traceback(error.__traceback__.tb_next)).endswith("not iterable")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])

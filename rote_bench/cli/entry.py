@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from ..errors import UserError
-from ..strangers import ProcessLeft, contained, leave
+from ..strangers import contained, leave, reason_of
 from . import streams
 from .arguments import WRONG_INPUT
 from .verbs import ACTIONS, INCOMPLETE, parser
@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if debug:
                     raise
                 of_system = _of_system(error)
-                named = "" if isinstance(error, ProcessLeft) else f"{type(error).__name__}: "
-                reason = " ".join(f"{named}{error}".split())
-                streams.complain(f"rote-bench: {of_system or f'failed: {reason} (--debug shows where)'}")
+                streams.complain(f"rote-bench: {of_system or f'failed: {reason_of(error)} (--debug shows where)'}")
                 code = WRONG_INPUT if of_system else INCOMPLETE
         if os.getpid() != me:  # a copy, which a plugin has made by forking, has nothing to say
             leave(INCOMPLETE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..hashing import digest
+from ..strangers import reason_of
 from .content import of_files
 from .folder import ADAPTER as CONFIG
 from .folder import check_adapter, read_json
@@ -106,7 +107,7 @@ def applied(base: Any, folder: Path, *, name: str, where: str) -> Any:
     except UserError:
         raise
     except Exception as error:  # whatever the library makes of a base that an adapter does not fit
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = reason_of(error, 300)
         raise UserError(f"{cannot} with its base: {reason}", where=where, hint="is it the base it names?") from error
     if not bool(((found - wanted).abs().max() <= NEAR * wanted.abs().max()).item()):
         raise UserError(
@@ -130,7 +131,7 @@ def _config(folder: Path, name: str, where: str) -> Any:
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except Exception as error:  # KeyError of a kind, TypeError of a field, ...
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error, 200)
         raise UserError(f"cannot load {name!r}: peft cannot read its {CONFIG}: {reason}", where=where) from error
     if config.is_prompt_learning or config.is_adaption_prompt:
         raise UserError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..strangers import reason_of
 from . import columns
 from .blocks import find_blocks
 from .parts import BlockParts, count_heads, find_parts
@@ -205,7 +206,7 @@ def _find(model: Any) -> Structure:
     except UserError as error:
         return _closed(error.what, checks)
     except Exception as error:  # what an architecture's own code makes of being looked into
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error, 200)
         return _closed(f"it fails when it is looked into: {reason}", checks)
 
 

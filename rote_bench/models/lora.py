@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError, did_you_mean
+from ..strangers import reason_of
 
 ADAPTER = "default"  # its name in the library
 FUSED = "out_proj"  # of models with a state space
@@ -77,7 +78,7 @@ def adapt(model: Any, asked: Lora, base: str, *, revision: str | None, seed: int
             torch.manual_seed(seed)
             inject_adapter_in_model(config, model, ADAPTER)
     except Exception as error:  # whatever the library makes of a class that it does not know
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error, 200)
         raise UserError(f"no adapter can be put into {model.config.model_type}: {reason}", where=where) from error
     for parameter in model.parameters():
         if parameter.requires_grad and parameter.dtype in (torch.float16, torch.bfloat16):

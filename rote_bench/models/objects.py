@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..hashing import digest
+from ..strangers import reason_of
 from .load import QUANTIZED, LoadedModel, ModelRequest
 from .names import Source
 from .tokenizer import check_pad
@@ -70,7 +71,7 @@ class FromPython:
 
         from .code import of_model
         from .content import of_state
-        from .wrapped import causal
+        from .wrapped import causal, check_words
 
         if request.dtype in QUANTIZED:
             raise UserError(f"{self.name} cannot be {request.dtype}", where="--dtype", hint="or name hf: weights")
@@ -87,6 +88,8 @@ class FromPython:
         set_attention = getattr(model, "set_attn_implementation", None)
         if set_attention is not None:
             set_attention(request.overrides.get("attention", "eager"))
+        if build is not None:
+            check_words(model, words)
         if tokenizer is not None:
             check_pad(tokenizer, model)
             tokenizer.padding_side = "right"
@@ -118,7 +121,7 @@ class FromPython:
         try:
             copied: nn.Module = copy.deepcopy(self.model)
         except Exception as error:  # tensors of a graph, open files: whatever a module holds
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            reason = reason_of(error, 200)
             raise UserError(
                 f"{self.title} cannot be copied: {reason}", where=WHERE, hint="give a function that builds it"
             ) from error
@@ -157,7 +160,7 @@ def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, wo
     except UserError:
         raise
     except Exception as error:  # whatever a stranger's code raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error, 200)
         raise UserError(f"the function that builds the model fails: {reason}", where=WHERE) from error
     if not isinstance(model, nn.Module):
         raise UserError(f"the function gives {type(model).__name__} and no torch module", where=WHERE)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..strangers import reason_of
 from .parts import BlockParts
 from .probe import Check, Probe, edited, hidden_state
 
@@ -164,7 +165,7 @@ def check_prefix(
     try:
         ok = same(probe.ids, probe.other, changed=False) and same(ids, other, changed=True)
     except Exception as error:  # an architecture's own code may ask more of a block than what it returns
-        return Check(False, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        return Check(False, reason_of(error, 200))
     if ok:
         return Check(True, "what ran before a change, or is replaced, need not run again")
     return Check(False, "later blocks depend on more of earlier ones than what those return")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
+from ..strangers import reason_of
 from .load import ModelProvider, ModelRequest
 
 BEHAVIOUR = ("causal", "right_padding", "trains")
@@ -31,7 +32,7 @@ def check(
 
     from .anatomy import Anatomy
     from .names import parse
-    from .wrapped import causal
+    from .wrapped import causal, check_rows
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -62,13 +63,16 @@ def check(
     except UserError:
         raise
     except Exception as error:  # any architecture's own code may fail on a configuration; that is the answer
-        result["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        result["reason"] = reason_of(error, 300)
         return result
     result["model_type"] = loaded.model_type
     result["parameters"] = sum(p.numel() for p in loaded.model.parameters())
     own = loaded.source == "pretrained" or not loaded.trainable
     try:
-        model = causal(loaded.model, name) if loaded.foreign else loaded.model
+        model = loaded.model
+        if loaded.foreign:
+            model = causal(model, name)
+            check_rows(model)
         if not own:
             _disturb(model)
         checks = dict(Anatomy.of(model).checks)
@@ -78,7 +82,7 @@ def check(
         result.update(status="refused", reason=error.what)
         return result
     except Exception as error:  # as above: probing runs the architecture's own code
-        result["reason"] = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        result["reason"] = reason_of(error, 300)
         return result
     result["checks"] = {key: {"ok": c.ok, "detail": c.detail} for key, c in checks.items()}
     missing = [key for key in NEEDED if key in checks and not checks[key].ok]

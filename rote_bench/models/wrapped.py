@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..strangers import reason_of
 from .probe import recorded
 
 WHERE = "model"
@@ -109,6 +110,39 @@ def causal(model: nn.Module, name: str, again: Callable[[int], nn.Module] | None
         model.train(was_training)
 
 
+def check_words(model: Any, words: int) -> None:
+    """Whether a model can be given, and can answer with, so many tokens.
+
+    Raises:
+        UserError: when its vocabulary is smaller.
+    """
+    rows = words_of(model)
+    if isinstance(model, Wrapped):
+        rows = min(rows, model.config.vocab_size)
+    if rows < words:
+        raise UserError(
+            f"{model.config.model_type} has a vocabulary of {rows} tokens where {words} are asked for",
+            where=WHERE,
+            hint=f"make it with at least {words}, or give a function that builds it with the vocab_size it is given",
+        )
+
+
+def check_rows(model: Any) -> None:
+    """Whether a model answers each row of a batch by itself, as far as its modules show.
+
+    Raises:
+        UserError: when one of them mixes the rows.
+    """
+    mixing = next((each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)), None)
+    if mixing is not None:
+        raise UserError(
+            f"{model.config.model_type} has {type(mixing).__name__}, which mixes the rows of a batch and later tokens"
+            " into each position",
+            where=WHERE,
+            hint="normalise each position by itself, as LayerNorm and RMSNorm do",
+        )
+
+
 def check_asked(model: Any, ids: Tensor, words: int) -> None:
     """Whether a model can be asked what it will be asked.
 
@@ -119,20 +153,9 @@ def check_asked(model: Any, ids: Tensor, words: int) -> None:
     Raises:
         UserError: when its vocabulary is smaller, it cannot read as much, or it mixes the rows of a batch.
     """
-    name, rows = model.config.model_type, words_of(model)
-    if rows < words:
-        raise UserError(
-            f"{name} has a vocabulary of {rows} tokens and the task takes {words}",
-            where=WHERE,
-            hint=f"make it with at least {words}, or give a function of vocab_size that builds it",
-        )
-    mixing = next((each for each in model.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)), None)
-    if mixing is not None:
-        raise UserError(
-            f"{name} has {type(mixing).__name__}, which mixes the rows of a batch and later tokens into each position",
-            where=WHERE,
-            hint="normalise each position by itself, as LayerNorm and RMSNorm do",
-        )
+    name = model.config.model_type
+    check_words(model, words)
+    check_rows(model)
     logits = _tried(model, ids).logits
     if logits.shape[-1] < words:
         raise UserError(f"{name} gives {logits.shape[-1]} logits and the task takes {words}", where=WHERE)
@@ -184,7 +207,7 @@ def _tried(model: nn.Module, ids: Tensor) -> Any:
         with torch.no_grad():
             output = model(input_ids=ids)
     except Exception as error:  # whatever a stranger's code raises
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = reason_of(error, 200)
         raise UserError(
             f"{name} fails for ids of shape {tuple(ids.shape)}: {reason}", where=WHERE, hint=FORM
         ) from error

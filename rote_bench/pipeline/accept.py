@@ -18,6 +18,7 @@ from ..plugins import FILES
 from ..report.build import metric
 from ..report.record import Metric
 from ..statistics import Estimate
+from ..strangers import reason_of
 
 if TYPE_CHECKING:
     from ..subject import Subject
@@ -193,7 +194,7 @@ def _check_implied(
     except Rejected:
         raise
     except Exception as error:  # whatever its author's code raises
-        raise Rejected("implied", f"{type(error).__name__}: {error}", "let it read what `run` returns") from error
+        raise Rejected("implied", reason_of(error), "let it read what `run` returns") from error
 
 
 def _compare(name: str, claimed: Estimate, again: Estimate | float | None) -> None:

@@ -17,7 +17,7 @@ from ..machine import choose_cores, cpu_seconds, memory_at_hand, resident_bytes
 from ..report import figures, write
 from ..report.record import DiagnosticEntry, Metric
 from ..spec.options import build as build_options
-from ..strangers import ProcessLeft, contained
+from ..strangers import contained, reason_of
 from .accept import Accepted, accept
 from .forks import in_children, possible
 from .interrupts import heed
@@ -161,7 +161,7 @@ def _one(cell: Cell, subject: Subject, chosen: DiagnosticSpec) -> Found:
     except NotApplicable as error:
         return entry("not_applicable", str(error) or "it does not say why"), {}
     except Exception as error:  # a stranger's failure belongs into the report and must harm nothing else
-        reason = _one_line(error)
+        reason = reason_of(error)
         cell.warn(f"diagnostic {chosen.name} failed: {reason}")
         if cell.progress.debug:
             raise
@@ -232,15 +232,9 @@ def draw_figures(
             os.replace(partial, path)
             drawn.append(path)
         except Exception as error:  # the numbers are worth more than their picture
-            warn(f"figure of {name} failed: {_one_line(error)}")
+            warn(f"figure of {name} failed: {reason_of(error)}")
             if debug:
                 raise
         finally:
             partial.unlink(missing_ok=True)
     return drawn
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, ProcessLeft):
-        return str(error)
-    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..report import build, card, record, write
 from ..report.sentences import about
+from ..strangers import reason_of
 from . import lessons, snapshots
 from .cell import Cell
 from .diagnose import diagnose, draw_figures
@@ -170,7 +171,7 @@ def reported(cell: Cell, facts: build.Facts) -> Iterator[None]:
 def write_ended(cell: Cell, facts: build.Facts, error: BaseException) -> None:
     """The report of a run that failed, or that was interrupted and goes on when it is started again."""
     interrupted = isinstance(error, KeyboardInterrupt)
-    reason = "the same command goes on from here" if interrupted else f"{type(error).__name__}: {error}"
+    reason = "the same command goes on from here" if interrupted else reason_of(error)
     report = build.assemble(
         facts,
         status="interrupted" if interrupted else "failed",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,10 +142,19 @@ def override(text: str, place: str | None = None) -> Source:
     if keys[0] in ONLY_IN_FILES:
         raise UserError(f"{keys[0]} can only stand in a task file", where=place)
     data: Any = parse_value(value, place)
+    places = dict.fromkeys(_paths(data, tuple(keys)), place)
     for key in reversed(keys):
         data = {key: data}
     through: dict[Path_, str] = {tuple(keys[:n]): place for n in range(1, len(keys))}
-    return Source(data, {tuple(keys): place}, through)
+    return Source(data, places, through)
+
+
+def _paths(data: Any, path: Path_) -> Iterator[Path_]:
+    """A path, and those of all keys below it."""
+    yield path
+    if isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _paths(value, (*path, key))
 
 
 class _Checks:

@@ -24,7 +24,7 @@ from ..machine import forget_peak, hand_back, keep_memory
 from ..pipeline import interrupts
 from ..pipeline.lock import alone
 from ..progress import Progress
-from ..strangers import ProcessLeft, contained, leave
+from ..strangers import contained, leave, reason_of
 from ..training.curve import Evaluation
 from .cells import Job
 
@@ -201,8 +201,7 @@ def _broken(error: BaseException, job: Job) -> Outcome:
         return Outcome("failed", str(error))
     with (job.folder / LOG).open("a", encoding="utf-8") as log:
         log.writelines(traceback.format_exception(error))
-    named = "" if isinstance(error, ProcessLeft) else f"{type(error).__name__}: "
-    return Outcome("failed", " ".join(f"{named}{error}".split()))
+    return Outcome("failed", reason_of(error))
 
 
 @lru_cache(maxsize=1)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..strangers import reason_of
 from ..tasks.example import Example, Task
 from .rules import NOISE_RATE, Findings, built, class_rules
 from .small import data_without_noise, small_subject, small_task
@@ -158,7 +159,7 @@ def check_diagnostic(cls: Any, options: Mapping[str, Any] | None = None) -> Any:
             found.rule(
                 False,
                 f"a model {what}",
-                f"{type(error).__name__}: {error}",
+                reason_of(error),
                 "raise NotApplicable with the reason before anything else",
             )
     found.raise_all()

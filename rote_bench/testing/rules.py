@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..spec.options import OptionFaults, build
+from ..strangers import reason_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 NOISE_RATE = 0.1
@@ -34,7 +35,7 @@ class Findings:
         try:
             function(self, *given)
         except Exception as error:  # whatever a stranger's code raises is what its author must see
-            self.rule(False, what, f"{type(error).__name__}: {error}", "let it work for every example")
+            self.rule(False, what, reason_of(error), "let it work for every example")
 
     def raise_all(self) -> None:
         if self.lines:

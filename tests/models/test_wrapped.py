@@ -194,7 +194,7 @@ class Nothing(nn.Module):
 
 
 def test_a_small_vocabulary_or_a_short_reach_is_told_before_anything_is_trained() -> None:
-    with pytest.raises(UserError, match="Plain has a vocabulary of 40 tokens and the task takes 41"):
+    with pytest.raises(UserError, match="Plain has a vocabulary of 40 tokens where 41 are asked for"):
         check_asked(made(Plain), ids(1), 41)
     check_asked(made(Plain), ids(1), WORDS)
 

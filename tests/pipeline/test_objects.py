@@ -183,6 +183,10 @@ def test_sizes_of_the_task_that_do_not_reach_a_model_are_said_or_refused(tmp_pat
     for key, value in idle.items():
         with pytest.raises(UserError, match=rf"--set {key}: gru does not read {key}"):
             rote_bench.run(task, model=Plain, model_name="gru", overrides=[f"{key}={value}"], **common)
+    with pytest.raises(UserError, match=r"--set model: gru does not read model\.mlp_width"):
+        rote_bench.run(
+            task, model=Plain, profile="flat", model_name="gru", overrides=["model={mlp_width: 9}"], **common
+        )
 
 
 def test_a_tokenizer_is_used_where_one_is_given(tmp_path: Path) -> None:
@@ -208,3 +212,21 @@ def test_check_model_takes_objects() -> None:
     }
     assert "last block's output" in found["Skipping"]["reason"] and found["Skipping"]["checks"]["trains"]["ok"]
     assert rote_bench.check_model(Plain)["parameters"] is not None
+
+
+def test_check_model_refuses_what_run_refuses() -> None:
+    with pytest.raises(UserError, match="Plain has a vocabulary of 60 tokens where 128 are asked for"):
+        rote_bench.check_model(lambda vocab_size: Plain(WORDS))
+    found = rote_bench.check_model(Normalised(WORDS))
+    assert found["status"] == "refused" and "BatchNorm1d, which mixes the rows" in found["reason"]
+
+
+class Normalised(Plain):
+    """Plain, normalised over the batch."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.rows = nn.BatchNorm1d(32)
+
+    def states(self, x: torch.Tensor) -> torch.Tensor:
+        return self.rows(super().states(x).mT).mT  # type: ignore[no-any-return]

@@ -254,7 +254,7 @@ def test_a_crashing_diagnostic_leaves_the_rest_intact(tmp_path: Path) -> None:
     report = rote_bench.run(task, model="gpt2-nano", output_path=tmp_path / "runs", plugins=[plugin], quiet=True)
     assert report.status == "success"
     crashed = report.data["diagnostics"]["crash"]
-    assert (crashed["status"], crashed["reason"]) == ("failed", "RuntimeError: boom")
+    assert (crashed["status"], crashed["reason"]) == ("failed", "RuntimeError: boom (crash.py:6)")
     assert report.data["diagnostics"]["learning_dynamics"]["status"] == "success"
     assert any("crash" in w for w in report.data["warnings"])
 
