@@ -147,7 +147,7 @@ def test_a_broken_installed_plugin_is_named_and_harms_nothing(monkeypatch: pytes
     registry = plugins.load(warn=warned.append)
     assert len(warned) == 1 and "broken" in warned[0] and "half an install" in warned[0] and "\n" not in warned[0]
     (said,) = [p.error for p in registry.plugins if p.name == "broken"]
-    assert said.startswith("RuntimeError: half an install (test_plugins.py:")
+    assert said is not None and said.startswith("RuntimeError: half an install (test_plugins.py:")
     assert "two_hop" in registry.table("tasks")
 
 
@@ -168,7 +168,7 @@ def test_a_plugin_that_fails_half_way_registers_nothing(monkeypatch: pytest.Monk
     registry = plugins.load(warn=lambda text: None)
     assert "made" not in registry.table("noise")
     (said,) = [p.error for p in registry.plugins if p.name == "half"]
-    assert said.startswith("RuntimeError: and then this (test_plugins.py:")
+    assert said is not None and said.startswith("RuntimeError: and then this (test_plugins.py:")
     registry.add_verbs(None, pytest.fail)
 
 

@@ -11,7 +11,9 @@ import numpy as np
 from .. import terminal
 from ..contrasts import permutation, smallest_p, welch
 from ..errors import UserError
+from ..findings import ACROSS, NO_TWIN, noise_transfer, transfer, with_twins
 from ..measures import words
+from ..paths import of_user
 from ..plain import JsonObject
 from ..spec.model import Seeds
 from ..statistics import Estimate, minus
@@ -20,6 +22,7 @@ from .conditions import MOST_SHOWN, OF_MODEL, conditions, differing, flat
 from .record import Report
 from .schedules import apart as schedules_apart
 from .schedules import falls_from
+from .twin import beside, cost
 from .write import FILE, find_reports, load_report
 
 WAYS = {
@@ -125,21 +128,33 @@ def compare(first: str | Path, second: str | Path) -> Contrast:
     Raises:
         UserError: when there is no report, or what differs between the sides makes their numbers incomparable.
     """
-    return contrast(_reports(first), _reports(second), (str(first), str(second)))
+    sides = [_found(place) for place in (first, second)]
+    a, b = ([report for report, _ in side] for side in sides)
+    with_a, with_b = ([twin for each in side if (twin := beside(*each)) is not None] for side in sides)
+    return contrast(a, b, (str(first), str(second)), (with_a, with_b))
 
 
-def _reports(place: str | Path) -> list[Report]:
-    path = Path(place)
+def _found(place: str | Path) -> list[tuple[Report, Path]]:
+    """The reports of a side with the folders that they lie in."""
+    path = of_user(place)
     if not path.is_dir() or (path / FILE).is_file():
-        return [load_report(path)]
-    found = [load_report(file) for file in find_reports(path)]
+        return [(load_report(path), path if path.is_dir() else path.parent)]
+    found = [(load_report(file), file.parent) for file in find_reports(path)]
     if not found:
         raise UserError("holds no reports", where=str(place), hint="`rote-bench run` makes some")
     return found
 
 
-def contrast(first: Sequence[Report], second: Sequence[Report], names: tuple[str, str] = ("A", "B")) -> Contrast:
-    """Every metric of both sides and what it differs by.
+def contrast(
+    first: Sequence[Report],
+    second: Sequence[Report],
+    names: tuple[str, str] = ("A", "B"),
+    twins: tuple[Sequence[Report], Sequence[Report]] = ((), ()),
+) -> Contrast:
+    """Every metric of both sides and what it differs by; where there are twins, first what a wrong label costs.
+
+    Args:
+        twins: of either side the cells at noise rate 0.
 
     Raises:
         UserError: when a side is no group of cells of one kind, or the sides cannot be compared.
@@ -150,8 +165,10 @@ def contrast(first: Sequence[Report], second: Sequence[Report], names: tuple[str
     rows = (list(a.values()), list(b.values()))
     metrics = list(dict.fromkeys(name for side in rows for report in side for name in report.metrics))
     sides = (_side(names[0], rows[0]), _side(names[1], rows[1]))
-    lines = tuple(_line(metric, rows, way) for metric in metrics)
-    return Contrast(*sides, way, differs, lines, smallest_p(len(a), len(b)) if way == "groups" else None)
+    lines = [_line(metric, rows, way) for metric in metrics]
+    if any(twins) and all(report.data.noise_rate for side in rows for report in side):
+        lines.insert(0, _cost_line(rows, twins, way))
+    return Contrast(*sides, way, differs, tuple(lines), smallest_p(len(a), len(b)) if way == "groups" else None)
 
 
 def _side(name: str, cells: Sequence[Report]) -> Side:
@@ -237,3 +254,24 @@ def _line(metric: str, sides: tuple[Sequence[Report], Sequence[Report]], way: st
     left, right = ([m.value for m in side if m is not None and m.value is not None] for side in (first, second))
     p = permutation(left, right, np.random.default_rng(0))
     return Line(metric, known.higher_is_better, a, b, welch(left, right), p)
+
+
+def _cost_line(
+    sides: tuple[Sequence[Report], Sequence[Report]], twins: tuple[Sequence[Report], Sequence[Report]], way: str
+) -> Line:
+    """``noise_transfer`` on both sides."""
+    declared, pairs = ACROSS[0], [with_twins(side, given) for side, given in zip(sides, twins, strict=True)]
+    if way == "cells":
+        a, b = (cost(*pair[0]) if pair else Estimate.missing(NO_TWIN) for pair in pairs)
+    else:
+        a, b = (
+            noise_transfer(side, given)
+            if len(pair) in (0, len(side))
+            else Estimate.missing(f"only {len(pair)} of {len(side)} cells have a twin at noise rate 0")
+            for side, given, pair in zip(sides, twins, pairs, strict=True)
+        )
+    if way == "cells" or a.value is None or b.value is None:
+        return Line(declared.name, declared.higher_is_better, a, b, minus(a, b))
+    left, right = ([transfer(*each) for each in pair] for pair in pairs)
+    p = permutation(left, right, np.random.default_rng(0))
+    return Line(declared.name, declared.higher_is_better, a, b, welch(left, right), p)

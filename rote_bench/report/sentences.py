@@ -101,14 +101,16 @@ def _are(things: Sequence[str]) -> str:
 
 def _cost(report: Report, twin: Report | None) -> str:
     if twin is None:
-        return "Run it with --twin to see what the wrong labels cost."
+        return "Run it with its twin (--twin, in Python twin=True) to see what the wrong labels cost."
     found = cost(report, twin)
     if found.value is None:
         return f"What a wrong label costs cannot be said: {found.reason_if_null}."
     bounds = [_short(bound) for bound in (found.ci_low, found.ci_high) if bound is not None]
     within = f" [{', '.join(bounds)}]" if bounds else ""
+    rate = float(report.data.noise_rate)
     return (
-        f"A wrong label costs {_short(found.value)} of a held-out answer{within}, by one seed, which decides nothing."
+        f"The {rate * PERCENT:g} % wrong labels cost {rate * found.value * PERCENT:.1f} % of the held-out answers,"
+        f" {_short(found.value)} for each{within}; one seed decides nothing."
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from rote_bench.errors import UserError
+from rote_bench.findings import NO_TWIN
 from rote_bench.report.contrast import contrast
 from rote_bench.report.record import Report
 
@@ -48,6 +50,34 @@ def test_seeds_do_not_pair_the_sides(second: dict[int, float]) -> None:
     assert line.p is not None and found.smallest_p is not None and found.smallest_p <= line.p < 0.5
     backward = contrast(group(dict(reversed(first.items())), "a"), group(dict(reversed(second.items())), "b"))
     assert backward.lines == found.lines
+
+
+def with_noise(values: Mapping[int, float], model: str = "a", rate: float = 0.05) -> list[Report]:
+    known = {seed: {NAME: value, "counterfactual_memorization": 0.99} for seed, value in values.items()}
+    made = [report(metrics, model=model, seed=seed, rate=rate) for seed, metrics in known.items()]
+    return [replace(each, training=replace(each.training, settled_step=400)) for each in made]
+
+
+def test_what_a_wrong_label_costs_is_compared_where_there_are_twins() -> None:
+    noisy = ({0: 0.98, 1: 0.97, 2: 0.99}, {0: 0.96, 1: 0.95, 2: 0.955, 3: 0.94})
+    clean = ({0: 0.99, 1: 0.99, 2: 0.995}, {0: 0.99, 1: 0.992, 2: 0.991, 3: 0.99})
+    first, second = with_noise(noisy[0]), with_noise(noisy[1], "b")
+    twins = (with_noise(clean[0], rate=0), with_noise(clean[1], "b", rate=0))
+    line, *_ = contrast(first, second, twins=twins).lines
+    costs = [[(clean[side][s] - noisy[side][s]) / 0.05 for s in noisy[side]] for side in (0, 1)]
+    theirs = stats.ttest_ind(*costs, equal_var=False).confidence_interval()
+    assert (line.metric, line.higher_is_better) == ("noise_transfer", False)
+    assert (line.first.value, line.second.value) == pytest.approx((np.mean(costs[0]), np.mean(costs[1])))
+    assert (line.difference.ci_low, line.difference.ci_high) == pytest.approx(tuple(theirs))
+    assert line.p is not None and line.p == pytest.approx(1 / 35, abs=1e-9)
+    lacking, *_ = contrast(first, second, twins=(twins[0], twins[1][:2])).lines
+    assert lacking.second.reason_if_null == "only 2 of 4 cells have a twin at noise rate 0"
+    assert lacking.difference.value is None and lacking.p is None
+    assert next(each.metric for each in contrast(first, second).lines) == NAME
+    one, *_ = contrast(first[:1], second[:1], twins=(twins[0], [])).lines
+    assert one.first.value == pytest.approx(0.2) and one.second.reason_if_null == NO_TWIN
+    two, *_ = contrast(first[:1], second[:1], twins=twins).lines
+    assert two.difference.value == pytest.approx(0.2 - 0.6)
 
 
 def test_a_side_of_few_seeds_has_no_interval() -> None:

@@ -42,13 +42,14 @@ def test_a_cell_with_its_twin_is_told_in_five_sentences() -> None:
         "Half of the held-out answers were right by step 100, half of the wrong labels given by step 550 of 700.",
         "It reasoned first: at the peak 91.4 % of mislabelled questions were answered right.",
         "Of 1 claim 1 is replicated.",
-        "A wrong label costs .20 of a held-out answer [.12, .28], by one seed, which decides nothing.",
+        "The 5 % wrong labels cost 1.0 % of the held-out answers, .20 for each [.12, .28]; one seed decides nothing.",
     ]
     assert cost(cell, twin).value is not None and cost(cell, twin).ci_method == "Newcombe's, from both intervals"
 
 
 def test_what_cannot_be_said_is_not_said() -> None:
-    assert sentences(trained(0.05, 0.98))[-1] == "Run it with --twin to see what the wrong labels cost."
+    alone = "Run it with its twin (--twin, in Python twin=True) to see what the wrong labels cost."
+    assert sentences(trained(0.05, 0.98))[-1] == alone
     other = sentences(trained(0.05, 0.98, settled=425), trained(0, 0.99))[-1]
     why = "its schedule is not its twin's: the rates fell from steps 425 and 400"
     assert other == f"What a wrong label costs cannot be said: {why}."
