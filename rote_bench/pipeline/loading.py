@@ -61,6 +61,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     from ..models.load import ModelRequest
     from ..models.statespace import quicken
     from ..models.wrapped import causal
+    from ..splits import chosen
 
     def encodings(tokenizer: Any) -> Iterator[tuple[Any, Encoded]]:
         for _, part in data:
@@ -103,6 +104,9 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
             check_prompts(loaded.tokenizer, part, where="--model")
     elif alike is not None:
         raise alike
+    elif cell.settings.train:
+        for text in task.untaught(chosen(task, cell.spec, cell.settings.limit)):
+            cell.warn(text)
     if loaded.foreign:
         _check_asked(loaded.model, encodings(loaded.tokenizer or tokenizer))
     check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")

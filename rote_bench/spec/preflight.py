@@ -55,7 +55,8 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
                 return
             looked_at.add(content)
             task = _drawn(spec, registry, None, made)
-            remarks.update((f"{spec.place('parameters')}: {said}", None) for said in task.remarks())
+            said = (*task.remarks(), *task.untaught(task.split(spec.splits, spec.seeds.data)))
+            remarks.update((f"{spec.place('parameters')}: {each}", None) for each in said)
         except UserError as error:
             found = error.faults if isinstance(error, Faults) else (error,)
             for fault in found:  # one that the task has without a profile is told once

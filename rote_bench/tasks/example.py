@@ -101,6 +101,14 @@ class Task(ABC):
         """What is to be known of the data before they are used, such as how it was read; ``validate`` says it."""
         return ()
 
+    def untaught(self, rows: Mapping[str, Sequence[int]]) -> Sequence[str]:
+        """What is to be known of held-out examples with words that training never shows.
+
+        Args:
+            rows: split -> pool indices of its examples.
+        """
+        return ()
+
     @abstractmethod
     def words(self) -> Iterable[str]:
         """Every word that can occur in a prompt or an answer, for the task's own tokenizer."""

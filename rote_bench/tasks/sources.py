@@ -83,14 +83,15 @@ def homes_of(parts: Mapping[str, Part], path: str) -> dict[str, tuple[str, ...]]
     for name, part in parts.items():
         by_role[part.role] = (*by_role.get(part.role, ()), name)
     held_out = [role for role in (DEV, TEST) if role in by_role]
-    if not held_out:
+    unclear = by_role.get(None, ())
+    if not held_out and not (unclear and TRAIN in by_role):
         return None
     pool = "parameters.pool: true draws all splits from all rows"
-    unclear = by_role.get(None, ())
     if TRAIN not in by_role or unclear:
         what = f"cannot tell whether {unclear[0]} may be trained on" if unclear else "has no split to train on"
+        official = [n for role in (TRAIN, *held_out) for n in by_role.get(role, ())]
         raise UserError(
-            f"{path} holds the official splits {', '.join(n for r in held_out for n in by_role[r])}, but {what}",
+            f"{path} holds the official split{'' if len(official) == 1 else 's'} {', '.join(official)}, but {what}",
             hint=f"name one in parameters.split, or all in parameters of its own; {pool}",
         )
     last = by_role[held_out[-1]]

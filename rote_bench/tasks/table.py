@@ -16,7 +16,8 @@ from .example import EXTRA, SPLITS, WORD, Example, Span, Task
 from .files import Wanted
 from .repeats import alike, check_alike, keep
 from .sources import Part, check_columns, homes_of, read_parts
-from .values import are_whole, spelled, texts, words
+from .untaught import untaught
+from .values import are_whole, more, spelled, texts, words
 
 NESTED = ("positions", "intermediates", "features", "group")  # columns that exported tasks have
 
@@ -119,12 +120,13 @@ class Table(Task):
         values = [value for part in self.parts.values() for value in part.column(column)]
         found = texts(values, what, self._row_place, "parameters.path")
         if missing and "" in found:
-            raise UserError(f"{self._row_place(found.index(''))} has no {missing}", where="parameters.path")
+            others = more(found.count("") - 1, "has none", "have none")
+            raise UserError(f"{self._row_place(found.index(''))} has no {missing}{others}", where="parameters.path")
         return found if what == "prompt" else [text.strip() for text in found]
 
     def _column(self, key: str, column: str) -> list[str]:
         if column not in self._columns:
-            self._columns[column] = self._texts(f"value of {key}, {column},", column)
+            self._columns[column] = self._texts(f"value of {key}, {column},", column, missing=f"{column} ({key})")
         return self._columns[column]
 
     def _keep(self) -> Sequence[int]:
@@ -170,6 +172,14 @@ class Table(Task):
             rows = len(self.questions) - len(self.kept)
             said.append(f"{rows} of {len(self.questions)} rows do not count: their questions stand several times")
         return said
+
+    def untaught(self, rows: Mapping[str, Sequence[int]]) -> Sequence[str]:
+        texts = {
+            what: {name: [column[self.kept[i]] for i in part] for name, part in rows.items()}
+            for what, column in (("question", self.questions), ("answer", self.solutions))
+        }
+        facts = {"question": [f.prompt for f in self.facts()], "answer": [f.answer for f in self.facts()]}
+        return untaught(texts, facts, lambda split, number: self.place(rows[split][number]))
 
     def example(self, index: int) -> Example:
         p = self.parameters

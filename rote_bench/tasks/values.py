@@ -31,22 +31,32 @@ def texts(values: Sequence[Any], what: str, place: Callable[[int], str], where: 
         place: number of a row -> where it stands.
 
     Raises:
-        UserError: naming the first row whose value is no text.
+        UserError: naming the first row whose value is no text, and how many more there are.
     """
     whole = are_whole(values)
     out: list[str] = []
+    faults: list[tuple[int, ValueError]] = []
     for number, value in enumerate(values):
         try:
             text = value if type(value) is str else spelled(value, whole=whole)
             if not text.isascii():
                 text.encode()
             out.append(text if text.split() else "")
-        except UnicodeEncodeError:
-            what = f"the {what} of {place(number)} holds half a character, an unpaired surrogate"
-            raise UserError(what, where=where, hint="mend the text") from None
         except ValueError as error:
-            raise UserError(f"the {what} of {place(number)} is {error}", where=where, hint=RULE) from None
-    return out
+            faults.append((number, error))
+    if not faults:
+        return out
+    number, fault = faults[0]
+    others = more(len(faults) - 1, "is no text either", "are no text either")
+    if isinstance(fault, UnicodeEncodeError):
+        what = f"the {what} of {place(number)} holds half a character, an unpaired surrogate"
+        raise UserError(f"{what}{others}", where=where, hint="mend the text") from None
+    raise UserError(f"the {what} of {place(number)} is {fault}{others}", where=where, hint=RULE) from None
+
+
+def more(count: int, one: str, several: str) -> str:
+    """What a message about one row says of the others."""
+    return f"; {count} more row{'' if count == 1 else 's'} {one if count == 1 else several}" if count else ""
 
 
 def are_whole(values: Sequence[Any]) -> bool:

@@ -70,7 +70,8 @@ def test_shards_of_a_split_belong_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({"test": 50}, "holds the official splits test, but has no split to train on"),
+        ({"test": 50}, "holds the official split test, but has no split to train on"),
+        ({"train": 50, "other": 50}, "holds the official split train, but cannot tell whether other may be trained on"),
         ({"dev": 50, "test": 50}, "holds the official splits dev, test, but has no split to train on"),
         ({"train": 50, "test": 50, "more": 50}, "cannot tell whether more may be trained on"),
     ],
@@ -135,7 +136,7 @@ def test_validate_says_from_where_splits_are_drawn(tmp_path: Path) -> None:
         "name: t\ngenerator: dataset\nparameters: {path: data}\nsplits: {train: 20, selection: 5, validation: 10}\n"
     )
     assert rote_bench.validate([file]) == []
-    (said,) = api.remarks([file])
+    said, *_ = api.remarks([file])
     assert said.startswith(f"{file}:3: the splits are drawn apart: train from train, selection from train, validation")
 
 

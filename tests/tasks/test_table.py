@@ -128,6 +128,51 @@ def test_what_is_wrong_is_said_with_the_key(tmp_path: Path, change: dict[str, An
     assert (caught.value.where or "").startswith("parameters.")
 
 
+@pytest.mark.parametrize("key", ["intermediates", "features", "positions", "group"])
+def test_a_column_in_use_has_no_gaps(tmp_path: Path, key: str) -> None:
+    """A gap would be a value like any other: a class, a cluster, a result."""
+    rows = [{**row, "carry": "" if n in (6, 9, 12) else row["carry"]} for n, row in enumerate(ROWS)]
+    given = {"intermediates": (), key: "carry" if key == "group" else ("carry",)}
+    with pytest.raises(UserError) as caught:
+        task(write(tmp_path / "rows.csv", rows), **given).example(0)
+    assert str(caught.value) == f"parameters.path: row 7 of rows.csv has no carry ({key}); 2 more rows have none"
+
+
+def test_values_that_are_no_text_are_counted(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{**row, "sum": [1, 2] if n in (3, 5) else row["sum"]} for n, row in enumerate(ROWS)]
+    with pytest.raises(UserError, match=r"row 4 of rows\.jsonl is a list of 2 values; 1 more row is no text either"):
+        task(write(tmp_path / "rows.jsonl", rows))
+
+
+def test_held_out_words_that_training_never_shows_are_told(tmp_path: Path) -> None:
+    rows = {
+        "train": ROWS[:60],
+        "selection": ROWS[60:70],
+        "validation": [*ROWS[80:88], {**ROWS[3], "question": "why ?"}],
+    }
+    for name, part in rows.items():
+        write(tmp_path / "rows" / f"{name}.csv", part)
+    made = task(tmp_path / "rows", positions=())
+    split = made.split({"train": 60, "selection": 10, "validation": 9}, 0)
+    said = made.untaught(split)
+    sums = {row["sum"] for row in ROWS[:60]}
+    (late,) = [row["sum"] for row in rows["selection"] if row["sum"] not in sums]
+    new = sum(row["sum"] not in sums for row in rows["validation"])
+    selection, question, answer = said
+    assert selection.startswith(
+        f"1 of 10 selection answers hold a word that no training answer has: '{late}' in row 10 "
+    )
+    assert question.startswith(
+        "1 of 9 validation questions hold a word that no training question has: 'why' in row 9 of "
+    )
+    assert answer.startswith(f"{new} of 9 validation answers hold a word that no training answer has: ") and new
+    pooled = task(write(tmp_path / "all.csv"))
+    assert not pooled.untaught({"train": range(100), "validation": [3, 99]})
+    write(tmp_path / "facts.csv", [{**row, "question": f"{row['question']} why"} for row in ROWS])
+    helped = task(tmp_path / "rows", positions=(), facts=str(tmp_path / "facts.csv"))
+    assert not helped.untaught(split)
+
+
 OFFLINE = "import sys; from rote_bench.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
