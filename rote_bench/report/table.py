@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ class Row:
     Attributes:
         task: with its profile.
         seeds: how many sets of seeds.
-        failed: cells that did not come to their end.
+        failed: cells that broke.
+        interrupted: cells that go on when they are started again.
         differs: in what its conditions differ from those of other rows of the same task, model and noise rate.
         metrics: over the seeds.
     """
@@ -41,6 +43,7 @@ class Row:
     noise_rate: float
     seeds: int
     failed: int
+    interrupted: int
     differs: str
     metrics: Mapping[str, Estimate]
 
@@ -75,12 +78,22 @@ def collect(reports: Mapping[str, Report]) -> Table:
     rows = []
     for group in found:
         cells = [reports[name] for name in group.names]
-        failed = sum(reports[name].status != "success" for name in group.all_names)
+        ended = Counter(reports[name].status for name in group.all_names)
         names = {name: None for cell in cells for name in cell.metrics}
         metrics = {name: aggregate([cell.metrics.get(name) for cell in cells]) for name in names}
         parameters = reports[group.all_names[0]].model.parameters
         rows.append(
-            Row(group.task, group.model, parameters, group.noise_rate, len(cells), failed, group.differs, metrics)
+            Row(
+                group.task,
+                group.model,
+                parameters,
+                group.noise_rate,
+                len(cells),
+                ended["failed"],
+                ended["interrupted"],
+                group.differs,
+                metrics,
+            )
         )
     return Table(rows, left_out)
 
@@ -151,7 +164,7 @@ def render(
             row.model,
             f"{row.parameters / 1e6:.2f}M",
             f"{row.noise_rate:g}",
-            str(row.seeds) if not row.failed else f"{row.seeds} (+{row.failed} failed)",
+            _seeds(row),
             *([row.differs] if apart else []),
             *(shown(row.metrics.get(name)) for name, _ in of_metrics),
         ]
@@ -164,6 +177,13 @@ def render(
     )
     parts = [fitted(header, body, style, width), left_out, findings(comparable(reports.values()), style, width)]
     return "\n\n".join(part for part in parts if part)
+
+
+def _seeds(row: Row) -> str:
+    """How many seeds there are, and how many more did not come to their end."""
+    others = {"failed": row.failed, "interrupted": row.interrupted}
+    unended = ", ".join(f"{count} {how}" for how, count in others.items() if count)
+    return f"{row.seeds} (+{unended})" if unended else str(row.seeds)
 
 
 def findings(reports: Iterable[Report], style: str = "simple", width: int | None = None) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import UserError
 from ..progress import Progress, duration
 from .board import Board, State, time_left
 from .conduct import look_back
+from .finished import report_of
 
 if TYPE_CHECKING:
     from ..pipeline.expect import Expected
@@ -33,6 +35,7 @@ def foresee_all(
     from ..pipeline.process import undisturbed
 
     states = planned(jobs, board, registry, phases)
+    _compare(states, registry)
     found: dict[str, Expected | None] = {}
     kinds: dict[Hashable, list[State]] = {}
     for each in states:
@@ -46,6 +49,34 @@ def foresee_all(
                 found[each.job.name], each.predicted = expected, expected.total
     seconds, _ = time_left(states, {job.name: pool.share(job) for job in (each.job for each in states)})
     return found, seconds
+
+
+def _compare(states: Sequence[State], registry: Registry) -> None:
+    """Mark as done what a worker would find to be done: cells of models that have to be made to be compared."""
+    from ..pipeline.expect import Expected
+    from ..pipeline.runner import foresee
+
+    for each in sorted(states, key=lambda each: each.job.twin is not None):
+        job, report = each.job, report_of(each.job)
+        if each.state == "done" or job.settings.overwrite or report is None or report.status != "success":
+            continue
+        twin = None
+        if job.twin is not None:
+            twin = next((report_of(s.job) for s in states if s.job.folder == job.twin and s.state == "done"), None)
+        try:
+            found = foresee(
+                job.spec,
+                job.model,
+                job.rate,
+                settings=job.settings,
+                registry=registry,
+                progress=Progress(quiet=True),
+                twin=twin,
+            )
+        except UserError:  # another cell's report is in the way, as the sweep will say
+            continue
+        if not isinstance(found, Expected):
+            each.state, each.skipped = "done", True
 
 
 def _timed(jobs: Sequence[Job], board: Board, registry: Registry) -> Expected:

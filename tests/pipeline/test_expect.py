@@ -121,6 +121,29 @@ def test_a_sweeps_dry_run_times_each_kind_of_cell_once_and_writes_nothing(
     assert main(["sweep", str(sweep), "--executor", "ray", "--dry-run"]) == 2
 
 
+def test_a_sweeps_dry_run_knows_finished_cells_of_models_that_must_be_made_to_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from rote_bench import hookimpl\nfrom rote_bench.models.objects import FromPython\n"
+        "from tests.models.loose import Plain\n\n\n"
+        "@hookimpl\ndef register_models(register):\n    register(FromPython('mine', lambda vocab_size: Plain(60)))\n"
+    )
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text("name: s\ntasks: [tiny.yaml]\nmodels: [mine]\nnoise_rates: [0, 0.1]\nseeds: [0]\n")
+    common = ["sweep", str(sweep), "-o", str(tmp_path / "runs"), "--plugin", str(file)]
+    assert main([*common, "--workers", "1", "--quiet"]) == 0
+    capsys.readouterr()
+
+    def left(*more: str) -> int:
+        assert main([*common, "--dry-run", "--json", *more]) == 0
+        return sum(each["expected"] is not None for each in json.loads(capsys.readouterr().out)["cells"])
+
+    assert (left(), left("--overwrite")) == (0, 2)
+
+
 def test_evaluations_steps_and_diagnoses_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expect, "_step", lambda *args, **kwargs: 2.0)
     monkeypatch.setattr(expect, "_forward", lambda subject: 0.5)

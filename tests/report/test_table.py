@@ -17,16 +17,18 @@ def named(*reports: Report) -> dict[str, Report]:
     return {f"cell-{i}": one for i, one in enumerate(reports)}
 
 
-def test_models_stand_side_by_side_over_their_seeds() -> None:
+def test_models_stand_side_by_side_over_their_seeds(registry: Registry) -> None:
     cells = [report({ACCURACY: v, "lag": v}, model="a", seed=s) for s, v in enumerate((0.9, 0.8))]
     cells += [
         report({ACCURACY: v, "lag": lag}, model="b", seed=s) for s, (v, lag) in enumerate(((0.5, 1), (0.7, None)))
     ]
-    cells += [report(model="b", seed=2, status="failed")]
+    cells += [report(model="b", seed=seed, status="failed") for seed in (2, 3)]
+    cells += [report(model="b", seed=4, status="interrupted")]
     first, second = table.collect(named(*cells)).rows
     assert (first.model, first.seeds, first.failed, first.differs) == ("a", 2, 0, "")
     assert first.metrics[ACCURACY].value == (0.9 + 0.8) / 2 and first.metrics[ACCURACY].reason_if_no_interval
-    assert (second.model, second.seeds, second.failed) == ("b", 2, 1)
+    assert (second.model, second.seeds, second.failed, second.interrupted) == ("b", 2, 2, 1)
+    assert "2 (+2 failed, 1 interrupted)" in table.render(named(*cells), registry, width=200)
     lag = second.metrics["lag"]
     assert lag.value is None and lag.reason_if_null == "known for 1 of 2 seeds: not measured"
 
