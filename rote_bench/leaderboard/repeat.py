@@ -39,12 +39,13 @@ MACHINE = (
 # Parts of an identity that say on what it was made, and how the schedule was timed, which a repeated run takes over.
 ELSEWHERE = ("precision", "device", "way", "schedule", "versions")
 VERSIONS = (".version", "task.noise")  # of what makes examples and of diagnostics
+BROUGHT = ("object", "plugin")  # sources of models whose code a user brings
 SHOWN = 3  # names in a list
 
 
 def again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome]:
     """Every claim of a report against those of its cell repeated."""
-    why = _not_here(report)
+    why = _not_here(report, registry)
     if why is not None:
         yield Outcome("rerun", UNKNOWN, note=why)
         return
@@ -74,13 +75,15 @@ def again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome]
             yield Outcome(f"rerun: {name}", DIFFERS, shown(claimed), note="the repeated run has no such metric")
 
 
-def _not_here(report: Report) -> str | None:
+def _not_here(report: Report, registry: Registry) -> str | None:
     """Why a run cannot be repeated from its report; None when it can."""
     if report.identity.parts.get("snapshots"):
         return "the run used snapshots from folders that are not here"
     if report.environment.remote_code or report.model.remote_code:
         return "code that comes with the weights is not run here"
     name = report.model.name
+    if report.model.source in BROUGHT and not any(p.matches(name) for p in registry.table("models").values()):
+        return f"the code that makes {name} does not come with a report: --plugin names it"
     if name.startswith("hf:"):
         place = name[3:].partition("@")[0]
         # The hub knows OWNER/NAME and NAME; whatever else, or lies here, is a folder of the reader's.

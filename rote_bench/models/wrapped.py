@@ -213,7 +213,14 @@ def _tried(model: nn.Module, ids: Tensor) -> Any:
         ) from error
     shape = tuple(output.logits.shape)
     if len(shape) != 3 or shape[:2] != tuple(ids.shape):
-        hint = "give the logits of every position, not of the last alone" if shape[:1] == ids.shape[:1] else FORM
+        batch, length = ids.shape
+        hint = FORM
+        if len(shape) == 3 and (shape[0], shape[2]) == (batch, length):
+            hint = "the last two are the wrong way round: give (batch, length, vocabulary)"
+        elif len(shape) == 3 and shape[:2] == (length, batch):
+            hint = "the first two are the wrong way round: give (batch, length, vocabulary), as batch_first=True does"
+        elif shape[:1] == (batch,):
+            hint = "give the logits of every position, not of the last alone"
         raise UserError(
             f"{name} gives logits of shape {shape} for ids of shape {tuple(ids.shape)}", where=WHERE, hint=hint
         )

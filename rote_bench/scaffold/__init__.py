@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import keyword
 import re
 from pathlib import Path
@@ -27,6 +28,11 @@ def create(kind: str, name: str, folder: Path) -> Path:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "rote_bench":
         raise UserError(
             f"{name!r} cannot name a package", where="NAME", hint="use lower-case letters, digits and underscores"
+        )
+    known = importlib.util.find_spec(name)
+    if known is not None and known.origin is not None:
+        raise UserError(
+            f"Python knows {name!r} already", where="NAME", hint="choose another name: one would hide the other"
         )
     place = folder / name
     if place.exists():

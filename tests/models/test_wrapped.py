@@ -182,10 +182,25 @@ def test_a_model_that_sees_how_long_the_text_is_is_refused() -> None:
 def test_what_gives_no_logits_of_every_position_is_refused() -> None:
     with pytest.raises(UserError, match="every position, not of the last alone"):
         made(LastOnly)
+    for axes, says in (((1, 2), "the last two are the wrong way round"), ((0, 1), "the first two .* batch_first=True")):
+        with pytest.raises(UserError, match=says):
+            causal(Turned(*axes), "turned")
     with pytest.raises(UserError, match=r"fails for ids of shape \(2, 5\): TypeError: it gives no logits"):
         causal(nn.Sequential(nn.Embedding(9, 4), nn.GRU(4, 9), Nothing()), "nothing")
     with pytest.raises(UserError, match="has no parameters"):
         causal(nn.Identity(), "nothing")
+
+
+class Turned(nn.Module):
+    """Logits with two axes exchanged."""
+
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.axes, self.inner = axes, Plain(WORDS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(x)
+        return logits.transpose(*self.axes)
 
 
 class Nothing(nn.Module):

@@ -139,7 +139,7 @@ def test_its_report_is_shown_checked_and_ranked_as_others_are(
     assert main(["leaderboard", "check", str(report.folder)]) in (0, 3)
     capsys.readouterr()
     assert main(["leaderboard", "check", str(report.folder), "--rerun"]) == 3
-    assert "unknown model 'gru'" in " ".join(capsys.readouterr().out.split())
+    assert "the code that makes gru does not come with a report" in " ".join(capsys.readouterr().out.split())
     card = (report.folder / "checkpoints" / "post_memorization" / "README.md").read_text()
     assert "load_model(model" in card and "tests.models.loose.Plain" in card and "library_name: pytorch" in card
     assert main(["leaderboard", "build", str(report.folder), "-o", str(tmp_path / "board")]) == 0

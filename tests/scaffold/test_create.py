@@ -105,7 +105,13 @@ def test_a_new_model_is_trained_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("My-Task", "cannot name a package"), ("class", "cannot name"), ("../up", "cannot name")]
+    ("name", "message"),
+    [
+        ("My-Task", "cannot name a package"),
+        ("class", "cannot name"),
+        ("../up", "cannot name"),
+        ("torch", "knows 'torch' already"),
+    ],
 )
 def test_bad_names_write_nothing(name: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "task", name, "--folder", str(tmp_path)]) == 2
