@@ -151,6 +151,9 @@ def test_twins_of_a_function_begin_alike(tmp_path: Path) -> None:
     twin = rote_bench.load_report(tmp_path / "runs" / "tiny" / "gru" / "noise-0" / "seed-0")
     assert twin.record.model == report.record.model
     assert report.record.training.schedule.twin in (None, twin.record.identity.hash)
+    line, *_ = rote_bench.compare(report.folder, report.folder).lines
+    assert (line.metric, line.first) == ("noise_transfer", report.noise_transfer)
+    assert rote_bench.compare(twin.folder, twin.folder).lines[0].metric != "noise_transfer"
 
 
 @pytest.mark.parametrize(
