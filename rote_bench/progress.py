@@ -127,6 +127,7 @@ class Progress:
         self._open = False
         self._pace = Pace()
         self._last_stage = ""
+        self._total: int | None = None
 
     def say(self, text: str) -> None:
         """A line that stays."""
@@ -148,7 +149,7 @@ class Progress:
 
     def stage(self, name: str) -> None:
         """A new stage begins."""
-        self._last_stage = name
+        self._last_stage, self._total = name, None
         self._pace = Pace()
         self._shown = -1e9
         if self.bar is None:
@@ -157,7 +158,13 @@ class Progress:
             self.passing(name)
 
     def step(self, done: int, total: int, point: Evaluation | None = None) -> None:
-        """``done`` of ``total`` steps; the curves of the last evaluation are shown when there is one."""
+        """``done`` of ``total`` steps; the curves of the last evaluation are shown when there is one.
+
+        A total that changes is told: how long the learning rate is held, a training finds out as it goes.
+        """
+        if self._total not in (None, total):
+            self.say(f"the learning rate falls from here on: {total} steps in all, and not {self._total}")
+        self._total = total
         now = time.monotonic()
         self._pace.tick(now, point)
         if self.quiet or (now - self._shown < self.every and done < total):

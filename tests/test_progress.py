@@ -90,6 +90,18 @@ def test_no_line_is_longer_than_the_terminal_and_a_plain_one_gets_no_escapes(
     assert max(len(line.rstrip("\n")) for line in shown[:-1]) <= max(1, width - 1)
 
 
+def test_a_total_that_changes_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    progress = Progress(every=1000.0)
+    for stage in ("training", "training of the twin"):
+        progress.stage(stage)
+        for step in range(1, 6):
+            progress.step(step, 1400 if step < 3 else 850)
+    told = [line for line in stream.getvalue().splitlines() if "falls" in line]
+    assert told == ["the learning rate falls from here on: 850 steps in all, and not 1400"] * 2
+
+
 class Closed(io.StringIO):
     def write(self, text: str) -> int:
         raise BrokenPipeError
