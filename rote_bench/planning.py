@@ -270,7 +270,7 @@ def sweep_of(
     """
     from .machine import check_writable
     from .pipeline.identity import sources
-    from .sweep import cells, cluster, comparing, definition, local, submitted
+    from .sweep import cells, cluster, comparing, definition, local, sizes, submitted
     from .sweep.phases import Phases
 
     if executor not in EXECUTORS:
@@ -288,7 +288,8 @@ def sweep_of(
     if stack is not None:
         wanted = replace(wanted, run=replace(wanted.run, stack=None if stack == "auto" else stack))
     again = {"overwrite": overwrite, "rediagnose": rediagnose}
-    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, workers=workers, **again)
+    size_of = sizes.built_size(registry)
+    jobs = cells.plan(wanted, registry, output=output, plugins=plugins, workers=workers, size_of=size_of, **again)
     planned = comparing.compare(wanted, jobs, registry)
     phases = None if planned is None else Phases(planned, output, registry)
     check_writable(output)

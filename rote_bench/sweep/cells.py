@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import Faults, UserError, clipped, did_you_mean
-from ..machine import LARGE, count_cores
-from ..models.names import SIZES, parse
+from ..models.names import parse
 from ..paths import exists, is_file, of_user
 from ..pipeline.cell import cell_folder
 from ..pipeline.settings import Settings
@@ -20,12 +19,14 @@ from ..plugins import BUILT_IN
 from ..spec.loader import line, load_task, shipped
 from ..spec.preflight import check_drawable, data_of, locate_fault
 from ..splits import rates_of
+from .sizes import approximate_size, threads_for
 
 if TYPE_CHECKING:
     from ..plugins import Registry
     from ..spec.model import TaskSpec
     from ..spec.source import Source
     from .definition import Block, Definition, ModelEntry, TaskEntry
+    from .sizes import Size
 
 GIB = 1 << 30
 
@@ -47,7 +48,7 @@ class Job:
         settings: with the absolute folder of all cells, and the threads of this one.
         plugins: absolute paths of plugin files.
         gpus: how many, a share of one when below 1; None is one where there are any.
-        size: rough number of parameters of a model made from scratch, else None.
+        size: rough number of parameters, where it is known.
         twin: folder of the cell at noise rate 0 that is run before, as this one takes over its schedule, or as a
             diagnostic compares the two.
         others: more cells, which one process trains as one with this one.
@@ -117,6 +118,7 @@ def plan(
     overwrite: bool = False,
     rediagnose: bool = False,
     workers: int | None = None,
+    size_of: Size = approximate_size,
 ) -> list[Job]:
     """All cells, block after block; in each the first seed of everything comes first, without wrong labels before with.
 
@@ -132,8 +134,8 @@ def plan(
     base = Settings.picked({**shared, "output_path": output.absolute(), **again})
 
     def job(spec: TaskSpec, model: str, rate: float) -> Job:
-        size = approximate_size(model, spec.model)
-        threads = run.threads_per_cell or _threads(size, workers)
+        size = size_of(model, spec.model)
+        threads = run.threads_per_cell or threads_for(size, workers)
         compiled = model in run.compile
         settings = replace(base, threads=threads, compile=compiled, stacked=False if compiled else several)
         return Job(spec, model, rate, settings, files, run.gpus_per_cell, size)
@@ -269,26 +271,6 @@ def _specs(
 
     _holds(look, faults)
     return found
-
-
-def approximate_size(model: str, overrides: Mapping[str, Any]) -> float | None:
-    """Rough number of parameters of a model made from scratch, 12 x layers x width squared; None of any other."""
-    try:
-        name = parse(model)
-    except UserError:  # a plugin's model
-        return None
-    if name.source != "scratch":
-        return None
-    size = SIZES[name.size]
-    layers, width = overrides.get("layers", size.layers), overrides.get("width", size.width)
-    return float(12 * layers * width**2)
-
-
-def _threads(size: float | None, workers: int | None) -> int:
-    """One for a small model; for a large one or one of unknown size all cores, or this worker's part of them."""
-    if size is not None and size < LARGE:
-        return 1
-    return max(1, count_cores() // (workers or 1))
 
 
 def _twice(job: Job, here: tuple[str, str], there: tuple[str, str]) -> UserError:

@@ -14,14 +14,17 @@ from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.pipeline.settings import Settings
 from rote_bench.plugins import Registry
+from rote_bench.plugins import load as load_plugins
 from rote_bench.report.write import load_report
 from rote_bench.spec.loader import load_task
 from rote_bench.sweep.board import Board, State, summary, time_left
-from rote_bench.sweep.cells import Job, approximate_size, plan
+from rote_bench.sweep.cells import Job, plan
 from rote_bench.sweep.cluster import Cluster
 from rote_bench.sweep.definition import is_sweep, load, schema
 from rote_bench.sweep.finished import Finished, Took, predict
 from rote_bench.sweep.local import Local
+from rote_bench.sweep.sizes import approximate_size, built_size
+from tests.models.loose import Plain
 
 TINY = """
 name: tiny
@@ -306,6 +309,32 @@ def test_sizes_are_known_of_models_made_from_scratch_alone() -> None:
     assert approximate_size("gpt2-nano", {}) == 12 * 4 * 128**2
     assert approximate_size("gpt2-nano", {"layers": 1, "width": 16}) == 12 * 16**2
     assert approximate_size("hf:gpt2", {}) is None and approximate_size("lookup-table", {}) is None
+
+
+def test_a_plugins_model_is_as_large_as_it_is_built_and_built_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\nfrom rote_bench import hookimpl\nfrom rote_bench.models.objects import FromPython\n"
+        "from tests.models.loose import Plain\n\nasked = []\n\n\n"
+        "def build(vocab_size, width=32):\n    asked.append(width)\n    return Plain(vocab_size, width=width)\n\n\n"
+        "def broken(vocab_size):\n    raise SystemExit(3)\n\n\n"
+        "@hookimpl\ndef register_models(register):\n"
+        "    register(FromPython('mine', build))\n    register(FromPython('broken', broken))\n"
+    )
+    registry = load_plugins([file])
+    size = built_size(registry)
+    assert size("gpt2-nano", {}) == approximate_size("gpt2-nano", {}) and size("hf:gpt2", {}) is None
+    assert size("mine", {}) == sum(p.numel() for p in Plain(512).parameters())
+    provider: Any = registry.provider("mine")
+    asked = provider.model.__globals__["asked"]
+    before = len(asked)
+    assert size("mine", {}) and len(asked) == before
+    assert size("mine", {"width": 64}) == sum(p.numel() for p in Plain(512, width=64).parameters())
+    assert size("broken", {}) is None
+    (tmp_path / "s.yaml").write_text("name: s\ntasks: [thr]\nmodels: [mine]\nnoise_rates: [0.05]\nseeds: [0]\n")
+    planned = load(tmp_path / "s.yaml")
+    (cell,) = plan(planned, registry, output=tmp_path, size_of=size)
+    assert (cell.threads, cell.size) == (1, size("mine", cell.spec.model))
 
 
 def test_as_many_cells_run_as_cores_and_memory_hold(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
