@@ -16,7 +16,7 @@ from ..spec.model import Recipe
 from .rules import Tuning
 
 NOT_LEARNED = "not learned within the budget"
-NOT_MEMORISED = "not memorised within the budget"
+NOT_MEMORISED = "not memorised within the budget, by the fastest recipes"
 
 
 @dataclass(frozen=True)

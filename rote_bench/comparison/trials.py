@@ -82,6 +82,18 @@ def reached(climbed: Iterable[tuple[int, float]], level: float) -> int | None:
     return next((step for step, part in climbed if part >= level), None)
 
 
+def known_at_settle(report: Report) -> float | None:
+    """Accuracy on the selection split at the last evaluation at the full learning rate; None where there was none.
+
+    Raises:
+        UserError: when the report does not say.
+    """
+    step = report.training.settled_step
+    if diverged(report) or step is None:
+        return None
+    return [None, *(point.selection_accuracy for point in _curve(report) if point.step <= step)][-1]
+
+
 def _curve(report: Report) -> list[Evaluation]:
     entry = report.diagnostics.get(CURVES)
     points = None if entry is None or entry.status != "success" else entry.details.get("curve")

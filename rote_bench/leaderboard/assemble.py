@@ -85,7 +85,7 @@ def assemble(
         one.rows = rows_of(one, failed)
         for row in one.rows:
             row.marks += [*_marks(row), *(mark for cell in row.cells for mark in chosen.marks.get(cell.path, ()))]
-            measure(row, measures)
+            measure(row, measures, None if one.published is None else one.published.asked)
         one.pairs = rank(one.rows)
     decided = _contrasts(groups)
     tasks = [_task(one, found, decided) for one, found in zip(groups, _findings(groups), strict=True)]

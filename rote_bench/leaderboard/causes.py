@@ -25,9 +25,12 @@ CAUSES: Mapping[str, str] = {
     "final_rate": "the learning rate at the end",
     "steps_at_full_rate": "the steps at the full learning rate",
     "steps_after_memorised": "the steps after memorization",
+    "accuracy_at_settle": "how well the task was known when the learning rate began to fall",
+    "memorised": "how much of the wrong labels was memorised",
     "twin_error": "the error without wrong labels",
     "parameters": "the number of parameters",
 }
+ALIKE = 1.1  # times as many parameters are as many
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float | None, float | None]:
@@ -67,11 +70,15 @@ def mean_of(row: Row, name: str) -> float | None:
 
 def _of(row: Row) -> dict[str, float | None]:
     solved = row.value(TWIN.name)
+    known = [None if cell.trial is None else cell.trial.known for cell in row.cells]
     return {
         "peak_rate": peak_rate(row),
         "final_rate": mean_of(row, "final_rate"),
         "steps_at_full_rate": mean_of(row, "settled_step"),
-        "steps_after_memorised": mean_of(row, "steps_after_98"),
+        # what never memorised so much had no steps after it
+        "steps_after_memorised": fmean(cell.report.training.steps_after_98 or 0 for cell in row.cells),
+        "accuracy_at_settle": fmean(each for each in known if each is not None) if None not in known else None,
+        "memorised": row.value("counterfactual_memorization"),
         "twin_error": None if solved is None else 1 - solved,
         "parameters": fmean(cell.report.model.parameters for cell in row.cells),
     }
@@ -88,6 +95,8 @@ def causes(rows: Sequence[Row]) -> list[JsonObject]:
             for row, of in zip(ranked, known, strict=True)
             if (value := of[cause]) is not None
         ]
+        if cause == "parameters" and pairs and max(n for _, n in pairs) <= ALIKE * min(n for _, n in pairs):
+            pairs = [(cost, 1.0) for cost, _ in pairs]
         # what differs by rounding alone is a tie
         rho, p = spearman([rounded(a) or 0.0 for a, _ in pairs], [float(f"{b:.9g}") for _, b in pairs])
         out.append({"cause": cause, "models": len(pairs), "rho": rounded(rho), "p": rounded(p)})
@@ -95,8 +104,13 @@ def causes(rows: Sequence[Row]) -> list[JsonObject]:
 
 
 def followed(found: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
-    """The causes that the order of the models follows, the strongest first."""
+    """The causes that the order of the models follows, the strongest first.
+
+    The rate at the end is not told beside the full one where both order the models alike, as equal schedules make them.
+    """
     strong = [one for one in found if isinstance(one["rho"], float) and (_size(one) >= STRONG or _unlikely(one))]
+    peak = next((one["rho"] for one in strong if one["cause"] == "peak_rate"), None)
+    strong = [one for one in strong if one["cause"] != "final_rate" or one["rho"] != peak]
     return sorted(strong, key=_size, reverse=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..comparison.choice import Learned
-from ..comparison.trials import climb, key_of_report, learned
+from ..comparison.trials import climb, key_of_report, known_at_settle, learned
 from ..errors import UserError
 from ..findings import decide
 from ..hashing import canonical, digest
@@ -85,12 +85,14 @@ class Trial(NamedTuple):
         under: hash of the versions and the type of numbers that it was trained with, which a comparison never mixes.
         learned: what it came to without wrong labels; None where it does not say.
         climb: the steps at which it gave more wrong labels than before, with the part; None where it does not say.
+        known: accuracy on the selection split when the learning rate began to fall; None where it does not say.
     """
 
     key: str
     under: str
     learned: Learned | None
     climb: tuple[tuple[int, float], ...] | None
+    known: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,8 @@ def trial_of(report: Report) -> Trial | None:
     if recipe["training"] is None or recipe["snapshots"]:
         return None
     under = digest({key: recipe[key] for key in ("dtype", "versions")})
-    return Trial(key_of_report(report), sys.intern(under), _told(learned, report), _told(climb, report))
+    told = (_told(learned, report), _told(climb, report), _told(known_at_settle, report))
+    return Trial(key_of_report(report), sys.intern(under), *told)
 
 
 Told = TypeVar("Told")

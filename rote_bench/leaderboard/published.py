@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -46,6 +46,7 @@ class Accepted:
         entrants: its models, in the order of the file.
         choices: model -> what its tuning came to; empty where nothing is tuned.
         cells: model -> its reports; none of a model that has no recipe.
+        asked: path of a cell's report -> the diagnostics that were planned for it.
     """
 
     comparison: Comparison
@@ -54,6 +55,7 @@ class Accepted:
     choices: Mapping[str, Choice]
     tried: tuple[Tried, ...]
     cells: Mapping[str, tuple[Entry, ...]]
+    asked: Mapping[str, frozenset[str]]
 
     @property
     def entries(self) -> list[Entry]:
@@ -172,13 +174,23 @@ def _accepted(comparison: Comparison, task: str, found: Found) -> Accepted:
         judge = _Judge(comparison, comparison.tuning, found)
         choices = {each.model: judge.choose(each) for each in entrants}
         tried = judge.tried
-    cells = {each.model: _cells(comparison, each, choices.get(each.model), found) for each in entrants}
+    cells = {}
+    for each in entrants:
+        choice = choices.get(each.model)
+        cells[each.model], broken = _cells(comparison, each, choice, found)
+        if broken is not None and choice is not None:
+            choices[each.model] = replace(choice, reason=broken)
     for each in entrants:
         if len({entry.model for entry in cells[each.model]}) > 1:
             raise _fault(comparison, f"the cells of {each.model} are of several models of that name")
     if len({entry.cell.content for all_cells in cells.values() for entry in all_cells}) > 1:
         raise _fault(comparison, f"its models do not learn the same examples of {task}")
-    return Accepted(comparison, task, entrants, choices, tuple(tried), cells)
+    asked = {
+        entry.path: frozenset(one.name for one in spec.diagnostics)
+        for each in entrants
+        for (spec, _), entry in zip(each.cells, cells[each.model], strict=False)  # no cells of one without a recipe
+    }
+    return Accepted(comparison, task, entrants, choices, tuple(tried), cells, asked)
 
 
 class _Judge:
@@ -228,18 +240,24 @@ class _Judge:
         return source
 
 
-def _cells(comparison: Comparison, entrant: Entrant, choice: Choice | None, found: Found) -> tuple[Entry, ...]:
-    """All cells of a model, by the recipe that was chosen for it."""
+def _cells(
+    comparison: Comparison, entrant: Entrant, choice: Choice | None, found: Found
+) -> tuple[tuple[Entry, ...], str | None]:
+    """All cells of a model, by the recipe that was chosen for it; or why it has none, where a training broke off."""
     if choice is None:
         specs = list(entrant.cells)
     elif choice.row is None:
-        return ()
+        return (), None
     else:
         specs = _recipe(entrant, choice.row.configuration, choice.row.settle)
     sources = [found.get(key_of(spec, entrant.model, rate)) for spec, rate in specs]
     cells = tuple(source for source in sources if isinstance(source, Entry))
     if len(cells) == len(specs):
-        return cells
+        return cells, None
+    if choice is not None and None not in sources:
+        spec, rate = next(each for each, one in zip(specs, sources, strict=True) if isinstance(one, Diverged))
+        ended = f"{len(specs) - len(cells)} of its {len(specs)} trainings broke off, their loss not finite"
+        return (), f"{ended}, first with seed {spec.seeds.label} at noise rate {rate:g}"
     missing = next((spec, rate) for (spec, rate), one in zip(specs, sources, strict=True) if not isinstance(one, Entry))
     if choice is not None and choice.row is not None:
         for row in choice.table:

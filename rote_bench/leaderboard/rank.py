@@ -10,6 +10,7 @@ import numpy as np
 
 from ..contrasts import ALPHA, FEWEST, across_seeds, family, permutation, rank_intervals, smallest_p, welch
 from ..findings import ACROSS, NO_TWIN, noise_transfer, transfer, with_twins
+from ..findings.several import SOLVED as LEAST
 from ..measures import Measure
 from ..plain import JsonObject
 from ..report.table import aggregate
@@ -27,7 +28,8 @@ RULE = (
     " interval: from 1 + the models that are significantly lower to all but those that are significantly higher, over"
     f" all pairs together at {ALPHA:.0%}. Models whose intervals overlap are not ordered. A model is ranked only where"
     f" memorization is matched: its runs at noise rate 0 reach {TWIN_ACCURACY:g} held-out accuracy, and at the noise"
-    f" rate its counterfactual memorization reaches {MEMORISED:g}, both as the mean over at least {FEWEST} seeds."
+    f" rate its counterfactual memorization reaches {MEMORISED:g}, both as the mean over at least {FEWEST} seeds, and"
+    f" no run stays below {LEAST:g} in either."
     " Nothing else is ranked, and there is no composite score."
 )
 DIGITS = 6
@@ -118,10 +120,17 @@ def half_width(metric: Known | None) -> float | None:
     return float(metric.ci_high - metric.ci_low) / 2
 
 
-def measure(row: Row, measures: Mapping[str, Measure]) -> None:
-    """Every metric over the row's seeds, ``noise_transfer`` among them, and whether the row may be ranked."""
+def measure(row: Row, measures: Mapping[str, Measure], asked: Mapping[str, frozenset[str]] | None = None) -> None:
+    """Every metric over the row's seeds, ``noise_transfer`` among them, and whether the row may be ranked.
+
+    Args:
+        asked: path of a cell -> the diagnostics that were planned for it, where that was said before it was run: then
+            those cells alone have to know what a diagnostic measures. None asks all of them.
+    """
+    by = {metric: diagnostic for cell in row.cells for metric, diagnostic in cell.report.measured_by().items()}
     for name in sorted({name for cell in row.cells for name in cell.report.metrics}):
-        found = [cell.report.metrics.get(name) for cell in row.cells]
+        planned = [c for c in row.cells if asked is None or name not in by or by[name] in asked[c.path]]
+        found = [cell.report.metrics.get(name) for cell in planned or row.cells]
         declared = measures.get(name) or next(metric for metric in found if metric is not None)
         row.metrics[name] = Number.of(aggregate(found), list(map(half_width, found)), declared.higher_is_better)
     if row.rate == 0:

@@ -75,18 +75,24 @@ def _result(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> str:
             f"{where} {first.model} has the least {NAME} on average, {_number(first)}; it cannot be told from"
             f" {_listed(level)}, and {more}."
         )
+    if not _told_apart(widest):
+        return f"{said} The last, {last.model}, lies {_gap(widest)} above the first, which does not tell the two apart."
     return f"{said} The last, {last.model}, has {_gap(widest)} more than the first."
 
 
 def _benign(ranked: Sequence[Row]) -> list[str]:
-    """For which of the ranked models the whole interval lies where memorization counts as benign."""
+    """For which of the ranked models the whole interval lies where memorization counts as benign, and for which not."""
     if not ranked:
         return []
-    highest = [(row.model, row.metrics[RANKING].ci_high) for row in ranked]
-    found = [model for model, high in highest if high is not None and high < BENIGN]
-    if not found:
-        return [f"For none is memorization benign, the whole interval below {BENIGN:g}."]
-    return [f"Memorization is benign, the whole interval below {BENIGN:g}, for {_listed(found)}."]
+    where: dict[str, list[str]] = {"below": [], "at or above": [], "on both sides of": []}
+    for row in ranked:
+        low, high = row.metrics[RANKING].ci_low, row.metrics[RANKING].ci_high
+        side = "on both sides of"
+        if low is not None and high is not None and (high < BENIGN or low >= BENIGN):
+            side = "below" if high < BENIGN else "at or above"
+        where[side].append(row.model)
+    told = [f"{side} it for {_listed(models)}" for side, models in where.items() if models]
+    return [f"Memorization counts as benign below {BENIGN:g}: the interval lies {', '.join(told)}."]
 
 
 def _certainty(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> list[str]:

@@ -54,12 +54,13 @@ def twin_of(cell: Cell, subject: Subject, made: Made) -> Twin | None:
     folder = cell_folder(cell.settings.output_path, cell.spec.replace(seeds=report.seeds), cell.model_name, 0)
     files = {each.path: each.sha256 for each in report.artifacts}
     kept = {path: wanted for path, wanted in files.items() if path.startswith(f"{SNAPSHOT}/")}
+    there = (folder / SNAPSHOT).is_dir()  # reports travel without their weights
 
     def load() -> Any:
         check(folder, kept)
         return snapshots.open_snapshot(str(folder.absolute() / SNAPSHOT), cell, anatomy, loaded)
 
-    return Twin(report.identity.hash, lambda: answers(report, folder, subject.data), load if kept else None)
+    return Twin(report.identity.hash, lambda: answers(report, folder, subject.data), load if kept and there else None)
 
 
 def answers(report: Report, folder: Path, data: Data) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import count
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,9 +121,10 @@ def plan(
     workers: int | None = None,
     size_of: Size = approximate_size,
 ) -> list[Job]:
-    """All cells, block after block; in each the first seed of everything comes first, without wrong labels before with.
+    """All cells, block after block; in each the first seed of everything comes first, each twin before its cells.
 
-    A sweep that is stopped early has then seen every task and model, rather than one of them with every seed.
+    A sweep that is stopped early has then seen every task and model, rather than one of them with every seed, and has
+    few twins whose cells are still to come.
 
     Raises:
         Faults: every task, profile, override, model or rate that is wrong, and entries that share a folder.
@@ -142,7 +144,8 @@ def plan(
 
     faults: dict[str, UserError] = {}
     asked: dict[str, Asked] = {}
-    jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int, bool]]] = {}
+    jobs: dict[Path, tuple[Job, tuple[str, str], tuple[int, int, int, bool]]] = {}
+    pairs = count()
     for number, block in enumerate(definition.blocks):
         models = [m for m in block.models if _holds(partial(_check_model, m, registry), faults)]
         for entry in block.tasks:
@@ -150,10 +153,11 @@ def plan(
             common = look() if not models or any(not model.overrides for model in models) else []
             for model in models:
                 specs = look(model.overrides) if model.overrides else common
-                here = (entry.place, model.place)
+                here, pair = (entry.place, model.place), next(pairs)
                 for turn, (spec, rates) in enumerate(specs):
                     for made in (job(spec, model.name, rate) for rate in rates):
-                        first, there, _ = jobs.setdefault(made.folder, (made, here, (number, turn, made.rate > 0)))
+                        order = number, turn, pair, made.rate > 0
+                        first, there, _ = jobs.setdefault(made.folder, (made, here, order))
                         if first is not made:
                             fault = _twice(made, here, there)
                             faults.setdefault(f"{fault.where} {fault.hint}", fault)

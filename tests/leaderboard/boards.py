@@ -46,6 +46,8 @@ CAUSES = (
     ("final_rate", 0.31, 0.5),
     ("steps_at_full_rate", -0.5, 0.22),
     ("steps_after_memorised", 0.12, 0.8),
+    ("accuracy_at_settle", 0.2, 0.7),
+    ("memorised", -0.3, 0.5),
     ("twin_error", None, None),
     ("parameters", 0.64, 0.13),
 )

@@ -292,11 +292,32 @@ def test_a_trial_that_diverged_is_published_and_a_failure_of_another_kind_is_a_g
         accepted(made, collection(registry, reports, out_of_memory), tmp_path)
 
 
+def test_a_model_of_which_a_cell_diverged_is_listed_with_that_and_the_others_stand(
+    registry: Registry, made: Comparison, reports: dict[str, Report], tmp_path: Path
+) -> None:
+    kept(tmp_path, made)
+    path = next(each for each in reports if each.startswith("thr/alpha/noise-0.05/"))
+    broken = reports.pop(path)
+    found = collection(registry, reports, failed(broken, path))
+    board = board_of(registry, made, found, tmp_path)
+    assert not list(Draft202012Validator(schema()).iter_errors(board))
+    (task,) = [one for one in board["tasks"] if one["comparison"] is not None]
+    alpha = next(one for one in task["comparison"]["models"] if one["model"] == "alpha")
+    ended = f"1 of its {2 * len(SEEDS)} trainings broke off, their loss not finite"
+    assert alpha["reason"].startswith(f"{ended}, first with seed ")
+    assert {row["model"] for row in task["rows"]} == {"beta", "gamma"}
+    assert f"alpha: {alpha['reason']}" in task["comparison"]["sentences"]["result"]
+    (gap,) = task["comparison"]["contrasts"]
+    assert gap["verdict"] == "not told apart" and gap["reason"] is not None
+    with pytest.raises(UserError, match=r"1 of .* cells of alpha are not among the reports that count"):
+        accepted(made, collection(registry, reports, Refusal(path, "RuntimeError: out of memory")), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("plan", "reason"),
     [
         (Plan(settles={"slow": None, "fast": None}), "not learned within the budget"),
-        (Plan(memorises={"slow": None, "fast": None}), "not memorised within the budget"),
+        (Plan(memorises={"slow": None, "fast": None}), "not memorised within the budget, by the fastest recipes"),
     ],
 )
 def test_a_model_that_finds_no_recipe_is_listed_with_its_reason(

@@ -34,13 +34,16 @@ def planted(
     settled: int | None = 100,
     after: int | None = 50,
     parameters: int = 1_000_000,
+    known: float | None = 0.97,
+    memorised: float = 0.99,
     twin: float = 0.999,
     reason: str | None = None,
 ) -> Row:
     """A row of a model that was trained like this; ranked unless there is a reason why not."""
     training = SimpleNamespace(final_rate=final, settled_step=settled, steps_after_98=after)
     report = SimpleNamespace(training=training, model=SimpleNamespace(parameters=parameters))
-    cell: Any = SimpleNamespace(recipe=json.dumps({"training": {"learning_rate": peak}}), report=report)
+    told = SimpleNamespace(known=known)
+    cell: Any = SimpleNamespace(recipe=json.dumps({"training": {"learning_rate": peak}}), report=report, trial=told)
     row = Row(model, RATE, [cell] * len(transfers), [])
     row.transfers = {str(seed): value for seed, value in enumerate(transfers)}
     half = 2.26 * float(np.std(transfers, ddof=1)) / len(transfers) ** 0.5
@@ -48,6 +51,7 @@ def planted(
     estimate = Estimate(mean, mean - half, mean + half, "t over seeds", len(transfers))
     row.metrics[RANKING] = Number.of(estimate, [], False)
     row.metrics[TWIN.name] = Number.of(Estimate(twin, None, None, None, 1), [], True)
+    row.metrics["counterfactual_memorization"] = Number.of(Estimate(memorised, None, None, None, 1), [], True)
     row.reason = reason
     return row
 
@@ -112,6 +116,9 @@ def test_a_cause_is_looked_for_in_what_the_cells_say_of_their_training() -> None
             final=0.1 / (i + 1),
             settled=100,
             after=(i * 7) % 5 or None,
+            parameters=1_000_000 + 10_000 * i,
+            known=None if i == 3 else 0.99 - 0.001 * i,
+            memorised=0.96 + 0.004 * ((i * 3) % 8),
             twin=1 - 0.001 * i,
         )
         for i, name in enumerate(NAMES, start=1)
@@ -120,9 +127,27 @@ def test_a_cause_is_looked_for_in_what_the_cells_say_of_their_training() -> None
     found = {one["cause"]: one for one in causes(rows)}
     assert found["peak_rate"]["rho"] == found["twin_error"]["rho"] == 1.0 and found["final_rate"]["rho"] == -1.0
     assert found["peak_rate"]["p"] == pytest.approx(2 / 40320, abs=1e-6)
-    assert found["steps_at_full_rate"]["rho"] is None and found["parameters"]["rho"] is None  # all alike
-    assert found["steps_after_memorised"]["models"] == 7  # one of eight does not say
-    assert {one["cause"] for one in followed(list(found.values()))} == {"peak_rate", "final_rate", "twin_error"}
+    assert found["steps_at_full_rate"]["rho"] is None and found["parameters"]["rho"] is None  # all alike, or nearly so
+    assert found["accuracy_at_settle"]["models"] == 7  # one of eight does not say
+    assert found["accuracy_at_settle"]["rho"] == -1.0
+    after = [(i * 7) % 5 for i in range(1, 9)]  # one that never memorised enough has no steps after it
+    assert found["steps_after_memorised"]["rho"] == pytest.approx(stats.spearmanr(range(8), after).statistic, abs=1e-6)
+    share = [(i * 3) % 8 for i in range(1, 9)]
+    assert found["memorised"]["rho"] == pytest.approx(stats.spearmanr(range(8), share).statistic, abs=1e-6)
+    followed_by = {"peak_rate", "final_rate", "twin_error", "accuracy_at_settle"}
+    assert {one["cause"] for one in followed(list(found.values()))} == followed_by
+
+
+def test_the_rate_at_the_end_is_not_told_beside_the_full_rate_that_it_is_a_part_of() -> None:
+    rows = [planted(n, around(0.1 * i), peak=0.001 * i, final=5e-5 * i) for i, n in enumerate(NAMES, start=1)]
+    rank(rows)
+    assert [one["cause"] for one in followed(causes(rows))] == ["peak_rate"]
+
+
+def test_models_of_other_sizes_are_told_apart_by_them() -> None:
+    rows = [planted(n, around(0.1 * i), parameters=1_000_000 * i) for i, n in enumerate(NAMES, start=1)]
+    rank(rows)
+    assert [one["cause"] for one in followed(causes(rows))] == ["parameters"]
 
 
 def test_a_ranking_that_follows_the_peak_rate_is_cautioned_and_one_that_does_not_is_not() -> None:
@@ -185,10 +210,19 @@ def test_the_least_mean_that_is_told_from_none_is_said_to_be() -> None:
     assert "but no model is told from it" in result
 
 
-def test_it_is_said_for_which_memorization_is_benign() -> None:
+def test_it_is_said_for_which_the_cost_counts_as_benign_for_which_not_and_for_which_neither() -> None:
     rows = [planted("ant", around(0.03)), planted("bee", around(0.09)), planted("cow", around(0.3))]
-    assert "Memorization is benign, the whole interval below 0.1, for ant." in told(rows)["result"]
-    assert "For none is memorization benign, the whole interval below 0.1." in told(rows[1:])["result"]
+    said = "Memorization counts as benign below 0.1: the interval lies"
+    every = f"{said} below it for ant, at or above it for cow, on both sides of it for bee."
+    assert every in told(rows)["result"]
+    assert f"{said} on both sides of it for bee." in told(rows[1:2])["result"]
+
+
+def test_a_last_that_is_not_told_from_the_first_is_not_said_to_have_more() -> None:
+    rows = [planted("ant", around(0.1)), planted("bee", around(0.2)), planted("cow", around(0.32, spread=0.6))]
+    result = told(rows)["result"]
+    assert "cannot be told from cow, and bee has more." in result
+    assert "The last, cow, lies 0.22 [" in result and "which does not tell the two apart." in result
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -209,3 +210,21 @@ def test_the_remedy_of_a_report_in_the_way_keeps_what_can_be_kept() -> None:
     diagnostics = ["diagnostics.probe", "diagnostics.neurons"]
     assert remedy(diagnostics, None) == f"--rediagnose measures it anew without training; or {elsewhere}"
     assert remedy([*diagnostics, "training.max_steps"], None) == elsewhere
+
+
+def test_a_twin_whose_weights_were_left_behind_is_compared_by_its_answers(task: Path, tmp_path: Path) -> None:
+    """Reports travel without their weights."""
+    text = task.read_text().replace("diagnostics: [learning_dynamics]", "diagnostics: [leakage_kernel]")
+    task.write_text(text.replace("hold_until: 0.05", "settle: 20"))
+    out = tmp_path / "runs"
+    assert run(task, out, "--twin", "--quiet") == 0
+    folder = out / "pair" / "gpt2-nano"
+    whole = load_report(folder / "noise-0.6" / "seed-0")
+    assert whole.value("leakage_kernel") is not None and whole.value("leakage_kernel_states") is not None
+    shutil.rmtree(folder / "noise-0" / "seed-0" / "checkpoints")
+    shutil.rmtree(folder / "noise-0.6")
+    assert run(task, out, "--twin", "--quiet") == 0
+    left = load_report(folder / "noise-0.6" / "seed-0")
+    assert left.diagnostics["leakage_kernel"].status == "success"
+    assert left.metrics["leakage_kernel"] == whole.metrics["leakage_kernel"]
+    assert left.metrics["leakage_kernel_states"].reason_if_null == "the twin's model was not kept"
