@@ -50,6 +50,15 @@ def faults(registry: Registry, path: Path) -> list[str]:
     return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("name", "rules"), [("two_hop", "3ec17e11"), ("two_hop_rates", "d961d2f5"), ("addition", "e2670129")]
+)
+def test_the_rules_of_the_comparisons_under_way_stand(registry: Registry, name: str, rules: str) -> None:
+    """Another default of a recipe or a diagnostic, or a raised version, makes what was trained useless to them."""
+    file = Path(__file__).parents[2] / "leaderboards" / f"{name}.yaml"
+    assert planned(registry, file).comparison.rules().startswith(rules)
+
+
 def test_a_models_overrides_are_stronger_than_all_others(registry: Registry, tmp_path: Path) -> None:
     text = """name: s
 tasks: [{task: tiny.yaml, overrides: {model: {width: 8}, training: {max_steps: 20}}}]
