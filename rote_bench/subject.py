@@ -231,7 +231,8 @@ class Subject:
 
     def _view(self, name: str, labelled: Labelled) -> View:
         if len(labelled) == 0:
-            empty = Encoded(torch.empty(0, 0, dtype=torch.long), torch.empty(0, 0, dtype=torch.long), {})
+            none, last = torch.empty(0, 0, dtype=torch.long), torch.empty(0, dtype=torch.long)
+            empty = Encoded(none, none, {"last": last}).to(self.device)
             return View(name, labelled, empty, empty)
         true = encode(self.tokenizer, labelled.examples).to(self.device)
         taught = encode(self.tokenizer, labelled.examples, labelled.labels).to(self.device)

@@ -190,7 +190,10 @@ def test_a_diagnostic_that_leaves_has_failed_and_json_is_all_there_is(
 
 def test_a_task_that_leaves_is_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "data", "sys.exit(0)", "--quiet") == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "rote-bench: failed: SystemExit: 0 (--debug shows where)"
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "rote-bench: failed: SystemExit: 0 (mine.py:14) (--debug shows where)"
+    )
 
 
 @pytest.mark.parametrize("act", ["raise BaseException('gone')", "sys.exit(0)", "os._exit(0)"])

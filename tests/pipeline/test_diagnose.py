@@ -89,10 +89,11 @@ def test_several_at_a_time_give_the_numbers_of_one_after_the_other(tmp_path: Pat
     apart = run(tmp_path, names, output_path=tmp_path / "apart", forks=True)
     in_turn = run(tmp_path, names, output_path=tmp_path / "in_turn")
     assert list(apart.data["diagnostics"]) == names.split(", ")
+    line = 1 + next(n for n, text in enumerate(STRANGERS.splitlines()) if "SystemExit" in text)
     assert without_time(apart) == without_time(in_turn)
     assert apart.data["warnings"] == [
         "second draws",
-        "diagnostic leaves failed: SystemExit: enough",
+        f"diagnostic leaves failed: SystemExit: enough (strangers.py:{line})",
         "first draws",
     ]
     pids = [{r.data["diagnostics"][name]["details"]["pid"] for name in ("first", "second")} for r in (apart, in_turn)]
@@ -105,6 +106,17 @@ def test_several_at_a_time_give_the_numbers_of_one_after_the_other(tmp_path: Pat
     spent = sum(entry["cpu_seconds"] for entry in apart.data["diagnostics"].values())
     assert timings["cpu_by_stage"]["diagnostics"] > 0.9 * spent, "the time of children counts"
     assert sum(timings["cpu_by_stage"].values()) < timings["cpu_seconds"] + 0.1
+
+
+@pytest.mark.usefixtures("two_cores")
+@pytest.mark.parametrize("task", ["thr", "fda"])
+def test_a_cell_without_wrong_labels_is_diagnosed_several_at_a_time(tmp_path: Path, task: str) -> None:
+    spec = rote_bench.load_task(task)
+    names = ", ".join(each.name for each in spec.diagnostics if each.name != "learning_dynamics")  # it keeps times
+    apart = run(tmp_path, names, output_path=tmp_path / "apart", forks=True, noise_rate=0)
+    in_turn = run(tmp_path, names, output_path=tmp_path / "in_turn", noise_rate=0)
+    assert apart.status == "success" and without_time(apart) == without_time(in_turn)
+    assert apart.data["data"]["n_noisy"] == 0
 
 
 @pytest.mark.usefixtures("two_cores")
