@@ -30,7 +30,7 @@ CAUSES: Mapping[str, str] = {
     "twin_error": "the error without wrong labels",
     "parameters": "the number of parameters",
 }
-ALIKE = 1.1  # times as many parameters are as many
+AS_MANY, AS_MUCH = 1.1, 0.01  # times as many parameters are as many; shares of labels that are as much
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> tuple[float | None, float | None]:
@@ -95,12 +95,19 @@ def causes(rows: Sequence[Row]) -> list[JsonObject]:
             for row, of in zip(ranked, known, strict=True)
             if (value := of[cause]) is not None
         ]
-        if cause == "parameters" and pairs and max(n for _, n in pairs) <= ALIKE * min(n for _, n in pairs):
+        if _alike(cause, [value for _, value in pairs]):
             pairs = [(cost, 1.0) for cost, _ in pairs]
         # what differs by rounding alone is a tie
         rho, p = spearman([rounded(a) or 0.0 for a, _ in pairs], [float(f"{b:.9g}") for _, b in pairs])
         out.append({"cause": cause, "models": len(pairs), "rho": rounded(rho), "p": rounded(p)})
     return out
+
+
+def _alike(cause: str, values: Sequence[float]) -> bool:
+    """Whether the models differ so little in a cause that it could not move their order."""
+    if cause == "parameters":
+        return bool(values) and max(values) <= AS_MANY * min(values)
+    return cause == "memorised" and bool(values) and max(values) - min(values) <= AS_MUCH
 
 
 def followed(found: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:

@@ -144,6 +144,13 @@ def test_the_rate_at_the_end_is_not_told_beside_the_full_rate_that_it_is_a_part_
     assert [one["cause"] for one in followed(causes(rows))] == ["peak_rate"]
 
 
+def test_how_much_was_memorised_is_a_cause_where_it_differs_by_more_than_a_hundredth() -> None:
+    for step, says in ((0.001, []), (0.003, ["memorised"])):
+        rows = [planted(n, around(0.1 * i), memorised=1 - step * i) for i, n in enumerate(NAMES, start=1)]
+        rank(rows)
+        assert [one["cause"] for one in followed(causes(rows))] == says
+
+
 def test_models_of_other_sizes_are_told_apart_by_them() -> None:
     rows = [planted(n, around(0.1 * i), parameters=1_000_000 * i) for i, n in enumerate(NAMES, start=1)]
     rank(rows)
