@@ -124,9 +124,14 @@ def first_choice(
         return tuple(rows)
     best = max(eligible, key=lambda row: row.selection_accuracy)  # the first of equals
     near = [row for row in eligible if row.selection_accuracy >= best.selection_accuracy - best.standard_error]
-    fastest = sorted(near, key=lambda row: row.steps or 0)[: tuning.finalists]  # keeps the file's order among equals
+    fastest = sorted(near, key=_slowness)[: tuning.finalists]  # keeps the file's order among equals
     names = {row.configuration for row in fastest}
     return tuple(replace(row, finalist=row.configuration in names) for row in rows)
+
+
+def _slowness(row: Row) -> tuple[int, int]:
+    """All steps of a training; of those that the budget cuts to as many, the step at which the slowest seed learned."""
+    return row.steps or 0, max(step or 0 for step in row.settled)
 
 
 def _row(name: str, recipe: Recipe, trials: Sequence[Learned], margin: float) -> Row:

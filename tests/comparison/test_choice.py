@@ -96,7 +96,7 @@ def test_the_error_over_seeds_counts_where_it_is_larger() -> None:
     assert standard_error(apart) == pytest.approx((112 / 512) / 2)
 
 
-def test_by_hand_the_fastest_of_those_near_the_best_are_chosen_and_ties_go_by_the_file() -> None:
+def test_by_hand_the_fastest_of_those_near_the_best_are_chosen_and_ties_go_by_what_learned_earlier() -> None:
     found = {
         "slow": [Learned(508, 512, 400), Learned(508, 512, 425)],
         "middle": [Learned(507, 512, 200), Learned(507, 512, 225)],
@@ -105,11 +105,20 @@ def test_by_hand_the_fastest_of_those_near_the_best_are_chosen_and_ties_go_by_th
     }
     rows = {row.configuration: row for row in first_choice(TUNING, recipes(long=700), found)}
     assert {name: (row.settle, row.steps, row.finalist) for name, row in rows.items()} == {
-        "slow": (532, 982, True),  # as fast as long, and before it in the file
+        "slow": (532, 982, False),  # as fast as long, and learned later
         "middle": (282, 732, True),
         "fast": (125, 575, False),  # more than an error less accurate
-        "long": (282, 982, False),
+        "long": (282, 982, True),
     }
+
+
+def test_what_the_budget_cuts_to_equal_steps_goes_by_what_learned_earlier_and_then_by_the_file() -> None:
+    """None may keep its whole margin: the one with the most of it left is taken."""
+    settled = {"slow": 900, "middle": 925, "fast": 875, "long": 900}
+    found = {name: [Learned(512, 512, step), Learned(512, 512, 800)] for name, step in settled.items()}
+    rows = {row.configuration: row for row in first_choice(TUNING, recipes(), found)}
+    assert {row.steps for row in rows.values()} == {1400} and {row.settle for row in rows.values()} == {950}
+    assert [name for name, row in rows.items() if row.finalist] == ["slow", "fast"]
 
 
 @pytest.mark.parametrize(
