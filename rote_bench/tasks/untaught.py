@@ -1,4 +1,4 @@
-"""Held-out questions that no training can answer, as it never shows a word of theirs."""
+"""Held-out questions of which training never shows a word, so that no right answer can be expected."""
 
 from __future__ import annotations
 
