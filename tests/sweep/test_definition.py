@@ -305,6 +305,16 @@ def test_the_live_table_shows_what_matters_in_the_room_there_is(
         assert text in shown
 
 
+def test_each_twin_comes_right_before_its_cells_and_each_first_seed_before_any_second(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """A sweep that is stopped leaves few twins whose cells are still to come: weights of twins do not travel."""
+    text = "name: s\ntasks: [tiny.yaml]\nmodels: [gpt2-nano, llama-nano]\nnoise_rates: [0.2, 0, 0.1]\nseeds: [0, 1]\n"
+    jobs = plan(load(write(tmp_path, text)), registry, output=tmp_path / "runs")
+    order = [(job.spec.seeds.data, job.model, job.rate) for job in jobs]
+    assert order == [(s, m, r) for s in (0, 1) for m in ("gpt2-nano", "llama-nano") for r in (0, 0.2, 0.1)]
+
+
 def test_sizes_are_known_of_models_made_from_scratch_alone() -> None:
     assert approximate_size("gpt2-nano", {}) == 12 * 4 * 128**2
     assert approximate_size("gpt2-nano", {"layers": 1, "width": 16}) == 12 * 16**2
