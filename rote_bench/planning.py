@@ -244,7 +244,7 @@ class Sweep:
 
     def sees(self) -> list[str]:
         """What each contrast can see, a line each."""
-        from .sweep.comparing import sees
+        from .sweep.contrasts import sees
 
         return [] if self.phases is None else sees(self.phases.comparison)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -37,20 +38,43 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference of two models that is tested whatever comes out.
+    """A difference that is tested whatever comes out: of two models, or of one at two noise rates or at two tasks.
 
     Attributes:
-        task: the name, with its profile, of the task at which they are compared.
-        metric: of the first model minus that of the second.
+        tasks: names, with their profiles, for the first side and for the second; as are the other pairs.
+        metric: of the first side minus that of the second.
         sd: of a seed's value, as it is expected.
     """
 
     name: str
-    task: str
+    tasks: tuple[str, str]
     models: tuple[str, str]
     metric: str
-    noise_rate: float
+    noise_rates: tuple[float, float]
     sd: float
+
+    def sides(self) -> tuple[tuple[str, str, float], tuple[str, str, float]]:
+        """Task, model and noise rate of the first side, and of the second."""
+        first, second = zip(self.tasks, self.models, self.noise_rates, strict=True)
+        return first, second
+
+    def called(self) -> tuple[str, str]:
+        """What people call both sides: by the models, unless it is one model."""
+        if self.models[0] != self.models[1]:
+            return self.models
+        if self.noise_rates[0] != self.noise_rates[1]:
+            first, second = (f"{model} at noise {rate:g}" for _, model, rate in self.sides())
+        else:
+            first, second = (f"{model} at {task}" for task, model, _ in self.sides())
+        return first, second
+
+    def stated(self) -> dict[str, Any]:
+        """As a sweep file has it: what both sides share stands there once."""
+        pairs = {"task": self.tasks, "model": self.models, "noise_rate": self.noise_rates}
+        both = {key: pair[0] if pair[0] == pair[1] else None for key, pair in pairs.items()}
+        given = {key: both[key] for key in both if both[key] is not None}
+        given |= {f"{key}s": pair for key, pair in pairs.items() if both[key] is None}
+        return {"name": self.name, "metric": self.metric, "sd": self.sd, **given}
 
 
 @dataclass(frozen=True)
@@ -118,19 +142,16 @@ class Comparison:
             {
                 "entrants": sorted(map(_entrant, self.entrants), key=canonical),
                 "tuning": tuning,
-                "contrasts": sorted(map(asdict, self.contrasts), key=canonical),
+                "contrasts": sorted((each.stated() for each in self.contrasts), key=canonical),
                 "dtype": self.dtype,
             }
         )
 
     def seeds(self, contrast: Contrast) -> tuple[int, int]:
-        """How many seeds each model of a contrast has."""
-        counts = {
-            each.model: sum(rate == contrast.noise_rate for _, rate in each.cells)
-            for each in self.entrants
-            if each.task == contrast.task
-        }
-        return counts.get(contrast.models[0], 0), counts.get(contrast.models[1], 0)
+        """How many seeds each side of a contrast has."""
+        counts = Counter((each.task, each.model, rate) for each in self.entrants for _, rate in each.cells)
+        first, second = contrast.sides()
+        return counts[first], counts[second]
 
 
 def _entrant(each: Entrant) -> dict[str, Any]:

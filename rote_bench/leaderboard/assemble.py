@@ -185,7 +185,7 @@ def _contrasts(groups: Sequence[Group]) -> dict[str, dict[str, list[JsonObject]]
     for name, comparison in published.items():
         by_task = out.setdefault(name, {})
         for contrast, found in zip(comparison.contrasts, contrasts(comparison.contrasts, rows[name]), strict=True):
-            by_task.setdefault(contrast.task, []).append(found)
+            by_task.setdefault(contrast.tasks[0], []).append(found)
     return out
 
 

@@ -19,12 +19,15 @@ LOWER, HIGHER, NOT_APART = "lower", "higher", "not told apart"
 
 
 def contrasts(planned: Sequence[Contrast], rows: Rows) -> list[JsonObject]:
-    """What became of every contrast of a comparison, the first model against the second.
+    """What became of every contrast of a comparison, the first side against the second.
+
+    Both sides are taken for independent. The seeds of one model at two noise rates share their twins, which can only
+    make the difference more certain than is said.
 
     All planned ones count in the correction, those too that could not be decided.
     """
     sides = [
-        [_side(rows.get((one.task, model, one.noise_rate)), model, one.metric) for model in one.models]
+        [_side(rows.get(at), at[1], called, one.metric) for at, called in zip(one.sides(), one.called(), strict=True)]
         for one in planned
     ]
     p = [None if a.why or b.why else permutation(a.values, b.values, np.random.default_rng(0)) for a, b in sides]
@@ -36,24 +39,31 @@ def contrasts(planned: Sequence[Contrast], rows: Rows) -> list[JsonObject]:
 
 
 class Side(NamedTuple):
-    """One model of a contrast: its seeds' values, and why they cannot be compared."""
+    """One side of a contrast: the model's name on the board, its seeds' values, and why they cannot be compared."""
 
     model: str
+    called: str
     values: list[float]
     why: str | None
 
 
-def _side(row: Row | None, model: str, metric: str) -> Side:
+def _side(row: Row | None, model: str, called: str, metric: str) -> Side:
+    """One side.
+
+    Args:
+        model: as the comparison's file has it; as is the beginning of what the side is called.
+    """
     if row is None:
-        model = escape.plain(model)
-        return Side(model, [], f"{model} has no cells")
+        called = escape.plain(called)
+        return Side(escape.plain(model), called, [], f"{called} has no cells")
+    called = row.model + escape.plain(called.removeprefix(model))
     values = list(row.by_seed(metric).values())
     why = None
     if metric == RANKING and row.reason is not None:
-        why = f"{row.model} is not ranked ({row.reason})"
+        why = f"{called} is not ranked ({row.reason})"
     elif len(values) < FEWEST:
-        why = f"{metric} of {row.model} is known for {len(values)} seeds, where {FEWEST} are needed"
-    return Side(row.model, values, why)
+        why = f"{metric} of {called} is known for {len(values)} seeds, where {FEWEST} are needed"
+    return Side(row.model, called, values, why)
 
 
 def _contrast(one: Contrast, a: Side, b: Side, p: float | None, corrected: float, planned: int) -> JsonObject:
@@ -73,9 +83,12 @@ def _contrast(one: Contrast, a: Side, b: Side, p: float | None, corrected: float
     }
     return {
         "name": escape.plain(one.name),
+        "first": a.called,
+        "second": b.called,
+        "tasks": [escape.plain(task) for task in one.tasks],
         "models": [a.model, b.model],
+        "noise_rates": list(one.noise_rates),
         "metric": one.metric,
-        "noise_rate": one.noise_rate,
         "n": list(seeds),
         **{name: rounded(value) for name, value in numbers.items()},
         "verdict": verdict,

@@ -86,9 +86,10 @@ def _contrasts(comparison: Mapping[str, Any]) -> Section:
     rows = [
         [
             one["name"],
-            *one["models"],
+            one["first"],
+            one["second"],
             words(one["metric"]),
-            f"{one['noise_rate']:g}",
+            ", ".join(f"{rate:g}" for rate in dict.fromkeys(one["noise_rates"])),
             ", ".join(map(str, one["n"])),
             number(one["difference"], one["ci_low"], one["ci_high"]),
             *("-" if one[key] is None else f"{one[key]:.4f}" for key in ("p", "p_holm")),
@@ -97,7 +98,7 @@ def _contrasts(comparison: Mapping[str, Any]) -> Section:
         ]
         for one in comparison["contrasts"]
     ]
-    note = "Planned before the first cell was trained, the first model against the second."
+    note = "Planned before the first cell was trained, the first side against the second."
     return Section("Planned contrasts", note, heads, rows)
 
 

@@ -112,7 +112,7 @@ def _certainty(ranked: Sequence[Row], comparisons: Sequence[Comparison]) -> list
 
 def _contrast(one: Mapping[str, object]) -> str:
     """One planned contrast in a sentence."""
-    (a, b), metric = _names(one["models"]), words(str(one["metric"]))
+    a, b, metric = one["first"], one["second"], words(str(one["metric"]))
     planned = f"Planned, {one['name']}:"
     if one["reason"] is not None:
         return f"{planned} not decided, as {one['reason']}."
@@ -168,11 +168,6 @@ def _p(value: object) -> str:
 def _float(value: object) -> float:
     assert isinstance(value, int | float)
     return float(value)
-
-
-def _names(value: object) -> tuple[str, str]:
-    assert isinstance(value, list)
-    return value[0], value[1]
 
 
 def _listed(names: Sequence[str]) -> str:

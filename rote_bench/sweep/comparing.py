@@ -7,9 +7,8 @@ from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..comparison.rules import CURVES, Comparison, Contrast, Entrant, Tuning, check_contrasts, visible
-from ..errors import Faults, UserError, clipped, did_you_mean
-from ..measures import RESERVED
+from ..comparison.rules import CURVES, Comparison, Entrant, Tuning, check_contrasts
+from ..errors import Faults, UserError, clipped
 from ..paths import of_user
 from ..pipeline.identity import differing
 from ..spec.loader import line, located, retrained
@@ -18,6 +17,7 @@ from ..spec.options import Fault
 from ..spec.source import Source
 from ..splits import rates_of
 from .cells import Job, plan
+from .contrasts import contrasts, sees
 from .definition import Definition, load
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def compare(definition: Definition, cells: Sequence[Job], registry: Registry) ->
     for job in cells:
         parts.setdefault((job.task, job.model), []).append((job.spec, job.rate))
     entrants = tuple(Entrant(*key, models[key].spec, own, tuple(parts[key])) for key, own in recipes.items())
-    contrasts, places = _contrasts(definition, entrants, registry, faults)
-    comparison = Comparison(definition.name, definition.title, entrants, tuning, contrasts, definition.run.dtype)
+    planned, places = contrasts(definition, entrants, registry, faults)
+    comparison = Comparison(definition.name, definition.title, entrants, tuning, planned, definition.run.dtype)
     if not faults:
         faults |= {str(fault): fault for fault in check_contrasts(comparison, places)}
     if faults:
@@ -88,23 +88,6 @@ def compare(definition: Definition, cells: Sequence[Job], registry: Registry) ->
     options = registry.table("diagnostics")[CURVES].Options()
     wanted = {key: models[key] for key in recipes}
     return Planned(comparison, tuple(cells), wanted, DiagnosticSpec(CURVES, asdict(options)))
-
-
-def sees(comparison: Comparison) -> list[str]:
-    """For each contrast, in a line, what it can see."""
-    found = visible(comparison)
-    lines = []
-    for each in comparison.contrasts:
-        n, m = comparison.seeds(each)
-        least = found[each.name]
-        first, second = each.models
-        says = "no difference can come out significant" if least is None else f"sees a difference of {least:.3g}"
-        lines.append(
-            f"contrast {each.name}: {says} in {each.metric} of {first} and {second} at {each.task}, noise"
-            f" {each.noise_rate:g}, with {n} and {m} seeds of sd {each.sd:g} (80 % power,"
-            f" {len(comparison.contrasts)} planned)"
-        )
-    return lines
 
 
 def _firsts(cells: Sequence[Job]) -> dict[Place, Job]:
@@ -247,47 +230,6 @@ def _apart(job: Job, other: Job) -> list[str]:
         return {"examples": spec.content_hash(), "model": dict(spec.model), "training": asdict(spec.training)}
 
     return differing(recipe(job.spec), recipe(other.spec))
-
-
-def _contrasts(
-    definition: Definition, entrants: Sequence[Entrant], registry: Registry, faults: dict[str, UserError]
-) -> tuple[tuple[Contrast, ...], dict[str, str]]:
-    """The contrasts of a file, and where each stands."""
-    tasks = list(dict.fromkeys(each.task for each in entrants))
-    wrong: list[Fault] = []
-    found: dict[str, Contrast] = {}
-    places = {}
-    for i, given in enumerate(definition.source.data.get("contrasts", ())):
-        at = ("contrasts", i)
-        task = given.get("task", tasks[0] if len(tasks) == 1 else None)
-        if task not in tasks:
-            what = "must say at which task" if task is None else f"{clipped(task)!r} is no task of this sweep"
-            wrong.append(
-                Fault((*at, "task"), what, did_you_mean(task, tasks) if task else f"one of {', '.join(tasks)}")
-            )
-            continue
-        there = {each.model: each for each in entrants if each.task == task}
-        for j, model in enumerate(given["models"]):
-            if model not in there:
-                what = f"{clipped(model)} is no model of this sweep"
-                wrong.append(Fault((*at, "models", j), what, did_you_mean(model, there)))
-            elif given["noise_rate"] not in {rate for _, rate in there[model].cells}:
-                what = f"{model} has no cells with noise rate {given['noise_rate']:g}"
-                wrong.append(Fault((*at, "noise_rate"), what, "give one of noise_rates"))
-        known = {*registry.measures(), *RESERVED}
-        if given["metric"] not in known:
-            what = f"unknown metric {clipped(given['metric'])!r}"
-            wrong.append(Fault((*at, "metric"), what, did_you_mean(given["metric"], known)))
-        if given["name"] in found:
-            wrong.append(Fault((*at, "name"), f"{given['name']!r} stands here twice", "give each its own"))
-        first, second = given["models"]
-        found[given["name"]] = Contrast(
-            given["name"], task, (first, second), given["metric"], given["noise_rate"] + 0.0, float(given["sd"])
-        )
-        places[given["name"]] = definition.source.where(at)
-    for fault in located(definition.source, wrong):
-        faults.setdefault(str(fault), fault)
-    return tuple(found.values()), places
 
 
 def _rated(job: Job, rate: float, registry: Registry, at: str, faults: dict[str, UserError]) -> None:

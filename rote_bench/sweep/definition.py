@@ -190,7 +190,7 @@ def _words(at: Path_, value: Any, rule: str) -> str | None:
     if at == ("tuning", "configurations") and rule == "minProperties":
         return "must be two or more, as of one there is nothing to choose"
     if len(at) == 3 and at[0] == "contrasts" and rule in ("minItems", "maxItems"):
-        return f"must name two models, not {len(value)}"
+        return f"must name two {str(at[2]).replace('_', ' ')}, not {len(value)}"
     return None
 
 

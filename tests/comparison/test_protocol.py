@@ -22,7 +22,7 @@ def comparison(registry: Registry) -> Comparison:
     cells = tuple((spec.replace(seeds=Seeds.all(seed)), rate) for seed in range(4) for rate in (0.0, 0.05))
     recipes = {"slow": spec.training, "fast": spec.training}
     entrants = tuple(Entrant("thr-compact", model, spec, recipes, cells) for model in ("gpt2-nano", "rwkv-nano"))
-    contrast = Contrast("one", "thr-compact", ("rwkv-nano", "gpt2-nano"), "noise_transfer", 0.05, 0.08)
+    contrast = Contrast("one", ("thr-compact",) * 2, ("rwkv-nano", "gpt2-nano"), "noise_transfer", (0.05,) * 2, 0.08)
     return Comparison("two", "Two models", entrants, Tuning({"slow": {}, "fast": {}}, (100, 101), 0.05), (contrast,))
 
 

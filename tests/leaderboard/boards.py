@@ -312,9 +312,12 @@ def published(rng: random.Random, rows: list[dict[str, Any]], name: str, title: 
         "contrasts": [
             {
                 "name": "recurrence",
+                "first": "mamba-nano",
+                "second": "gpt2-nano",
+                "tasks": [name, name],
                 "models": ["mamba-nano", "gpt2-nano"],
+                "noise_rates": [0.05, 0.05],
                 "metric": "noise_transfer",
-                "noise_rate": 0.05,
                 "n": [len(side) for side in sides],
                 "sd": 0.08,
                 "visible": 0.11,

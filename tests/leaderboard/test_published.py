@@ -38,7 +38,7 @@ PLANS = {
     "beta": Plan(transfers=(0.6, 0.62, 0.64, 0.66, 0.68)),
     "gamma": Plan(memorises={"slow": 225, "fast": 219}, transfers=(0.21, 0.23, 0.25, 0.27, 0.29), parameters=2_000_000),
 }
-CONTRAST = Contrast("gap", "thr", ("beta", "alpha"), "noise_transfer", RATE, 0.05)
+CONTRAST = Contrast("gap", ("thr", "thr"), ("beta", "alpha"), "noise_transfer", (RATE, RATE), 0.05)
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +353,7 @@ def test_contrasts_of_several_tasks_stand_at_their_own_and_are_corrected_togethe
     registry: Registry, tmp_path: Path
 ) -> None:
     other = load_task("thr", registry, profile="compact")
-    planned = [CONTRAST, replace(CONTRAST, name="other", task="thr-compact", models=("gamma", "alpha"))]
+    planned = [CONTRAST, replace(CONTRAST, name="other", tasks=("thr-compact",) * 2, models=("gamma", "alpha"))]
     one = comparison(registry, MODELS, planned)
     made = replace(one, entrants=(*one.entrants, *(entrant(other, model, "thr-compact") for model in MODELS)))
     board = board_of(registry, made, collection(registry, planted(registry, made, PLANS)), kept(tmp_path, made))
@@ -362,6 +362,33 @@ def test_contrasts_of_several_tasks_stand_at_their_own_and_are_corrected_togethe
     assert (first["name"], second["name"]) == ("gap", "other")
     assert first["p_holm"] == pytest.approx(2 * first["p"], abs=2e-6) and second["p_holm"] == second["p"] > 0.05
     assert (first["verdict"], second["verdict"]) == ("higher", "not told apart")
+
+
+def test_one_model_is_compared_with_itself_at_two_rates_and_at_two_tasks(registry: Registry, tmp_path: Path) -> None:
+    other = load_task("thr", registry, profile="compact")
+    planned = [
+        replace(CONTRAST, name="labels", models=("beta",) * 2, metric="validation_accuracy", noise_rates=(RATE, 0.0)),
+        replace(CONTRAST, name="places", models=("beta",) * 2, tasks=("thr-compact", "thr")),
+    ]
+    one = comparison(registry, MODELS, planned)
+    made = replace(one, entrants=(*one.entrants, *(entrant(other, model, "thr-compact") for model in MODELS)))
+    board = board_of(registry, made, collection(registry, planted(registry, made, PLANS)), kept(tmp_path, made))
+    assert not list(Draft202012Validator(schema()).iter_errors(board))
+    at = {task["title"]: task["comparison"] for task in board["tasks"]}
+    (labels,), (places,) = (at[f"Planted models: {task}"]["contrasts"] for task in ("thr", "thr-compact"))
+    rows = {row["noise_rate"]: row for row in board["tasks"][0]["rows"] if row["model"] == "beta"}
+    noisy, twin = (rows[rate]["metrics"]["validation_accuracy"]["value"] for rate in (RATE, 0.0))
+    assert (labels["first"], labels["second"]) == (f"beta at noise {RATE:g}", "beta at noise 0")
+    assert labels["noise_rates"] == [RATE, 0.0] and labels["models"] == ["beta", "beta"]
+    assert labels["difference"] == pytest.approx(noisy - twin, abs=2e-6) and labels["verdict"] == "lower"
+    assert (places["first"], places["second"]) == ("beta at thr-compact", "beta at thr")
+    assert places["difference"] == 0 and places["verdict"] == "not told apart"
+    said = at["Planted models: thr"]["sentences"]["certainty"]
+    assert f"Planned, labels: beta at noise {RATE:g} has a lower " in said
+    line = next(line for line in tables.markdown(board).splitlines() if line.startswith("| labels"))
+    shown = [cell.strip() for cell in line.strip("|").split("|")]
+    assert shown[1:3] == [f"beta at noise {RATE:g}", "beta at noise 0"] and shown[4] == f"{RATE:g}, 0"
+    assert f"beta at noise {RATE:g}" in render(board)
 
 
 HOSTILE = "<b>|x_{y}\u202e%&$#\\ *t*"

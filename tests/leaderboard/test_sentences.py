@@ -248,9 +248,9 @@ def test_planned_contrasts_are_scipys_and_corrected_over_all_that_were_planned()
     a, b, c = (around(mean, 5, 0.08, draw) for draw, mean in enumerate((0.2, 0.45, 0.22)))
     rows = {("thr", n, RATE): planted(n, v) for n, v in (("ant", a), ("bee", b), ("cow", c))}
     planned = [
-        Contrast("one", "thr", ("ant", "bee"), RANKING, RATE, 0.08),
-        Contrast("two", "thr", ("cow", "ant"), RANKING, RATE, 0.08),
-        Contrast("three", "thr", ("yak", "ant"), RANKING, RATE, 0.08),
+        Contrast("one", ("thr", "thr"), ("ant", "bee"), RANKING, (RATE, RATE), 0.08),
+        Contrast("two", ("thr", "thr"), ("cow", "ant"), RANKING, (RATE, RATE), 0.08),
+        Contrast("three", ("thr", "thr"), ("yak", "ant"), RANKING, (RATE, RATE), 0.08),
     ]
     one, two, three = contrasts(planned, rows)
     p = []
@@ -280,5 +280,5 @@ def test_a_contrast_of_what_is_not_ranked_is_not_decided() -> None:
     rows = {
         ("thr", n, RATE): planted(n, around(0.2), reason=why) for n, why in (("ant", None), ("bee", "it is not solved"))
     }
-    (found,) = contrasts([Contrast("one", "thr", ("ant", "bee"), RANKING, RATE, 0.08)], rows)
+    (found,) = contrasts([Contrast("one", ("thr", "thr"), ("ant", "bee"), RANKING, (RATE, RATE), 0.08)], rows)
     assert found["reason"] == "bee is not ranked (it is not solved)" and found["verdict"] == "not told apart"

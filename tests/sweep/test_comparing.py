@@ -12,7 +12,8 @@ from rote_bench.comparison.rules import Comparison
 from rote_bench.errors import UserError
 from rote_bench.plugins import Registry
 from rote_bench.sweep.cells import plan
-from rote_bench.sweep.comparing import Planned, compare, sees
+from rote_bench.sweep.comparing import Planned, compare
+from rote_bench.sweep.contrasts import sees
 from rote_bench.sweep.definition import load
 from tests.sweep.test_definition import write
 
@@ -51,7 +52,7 @@ def faults(registry: Registry, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "rules"), [("two_hop", "3ec17e11"), ("two_hop_rates", "d961d2f5"), ("addition", "e2670129")]
+    ("name", "rules"), [("two_hop", "3ec17e11"), ("two_hop_rates", "11a4853f"), ("addition", "e2670129")]
 )
 def test_the_rules_of_the_comparisons_under_way_stand(registry: Registry, name: str, rules: str) -> None:
     """Another default of a recipe or a diagnostic, or a raised version, makes what was trained useless to them."""
@@ -177,13 +178,65 @@ contrasts:
         "11: contrasts.0.sd: must be above 0, not 0",
         "12: contrasts.1: the key 'name' is missing",
         "12: contrasts.1: the key 'metric' is missing",
-        "12: contrasts.1: the key 'noise_rate' is missing",
         "12: contrasts.1: the key 'sd' is missing",
+        "12: contrasts.1: the key 'noise_rate' is missing",
         "12: contrasts.1.models: names the same thing twice",
     ]
 
 
+TWO_RATES = CONTRASTS.replace("models: [llama-nano, gpt2-nano]", "model: gpt2-nano").replace(
+    "noise_rate: 0.1", "noise_rates: [0.2, 0.1]"
+)
+TWO_TASKS = CONTRASTS.replace("models: [llama-nano, gpt2-nano]", "model: gpt2-nano, tasks: [tiny-adam, tiny]")
+
+
+def test_one_model_is_compared_with_itself_at_two_noise_rates_or_at_two_tasks(
+    registry: Registry, tmp_path: Path
+) -> None:
+    rates = comparison(registry, tmp_path, HEAD + TUNING + TWO_RATES)
+    (one,) = rates.contrasts
+    assert one.sides() == (("tiny", "gpt2-nano", 0.2), ("tiny", "gpt2-nano", 0.1)) and rates.seeds(one) == (4, 4)
+    (line,) = sees(rates)
+    assert "in noise_transfer of gpt2-nano at noise 0.2 and gpt2-nano at noise 0.1 at tiny, with 4 and 4" in line
+    several = HEAD.replace("[tiny.yaml]", "[tiny.yaml, {task: tiny.yaml, profile: adam}]") + TUNING + TWO_TASKS
+    tasks = comparison(registry, tmp_path, several)
+    (one,) = tasks.contrasts
+    assert one.sides() == (("tiny-adam", "gpt2-nano", 0.1), ("tiny", "gpt2-nano", 0.1))
+    (line,) = sees(tasks)
+    assert "of gpt2-nano at tiny-adam and gpt2-nano at tiny, noise 0.1, with 4 and 4" in line
+
+
+def test_which_side_is_the_first_is_a_rule(registry: Registry, tmp_path: Path) -> None:
+    texts = [HEAD + TUNING + each for each in (TWO_RATES, TWO_RATES.replace("[0.2, 0.1]", "[0.1, 0.2]"), CONTRASTS)]
+    assert len({comparison(registry, tmp_path, text).rules() for text in texts}) == 3
+
+
 CASES: list[tuple[str, dict[str, str], str]] = [
+    (
+        "both sides alike",
+        {"models: [llama-nano, gpt2-nano]": "model: gpt2-nano"},
+        "12: contrasts.0: both sides are the same",
+    ),
+    (
+        "sides that differ twice",
+        {"noise_rate: 0.1": "noise_rates: [0.1, 0.2]"},
+        "12: contrasts.0.noise_rates: both sides differ in models and noise_rates",
+    ),
+    (
+        "a key beside its pair",
+        {"noise_rate: 0.1": "noise_rate: 0.1, noise_rates: [0.1, 0.2]"},
+        "12: contrasts.0.noise_rate: stands beside noise_rates",
+    ),
+    (
+        "an unknown second rate",
+        {"models: [llama-nano, gpt2-nano]": "model: gpt2-nano", "noise_rate: 0.1": "noise_rates: [0.1, 0.3]"},
+        "12: contrasts.0.noise_rates.1: gpt2-nano has no cells with noise rate 0.3",
+    ),
+    (
+        "an unknown second task",
+        {"models: [llama-nano, gpt2-nano]": "model: gpt2-nano, tasks: [tiny, tinny]"},
+        "12: contrasts.0.tasks.1: 'tinny' is no task of this sweep",
+    ),
     ("tuning seeds", {"[8, 9]": "[3, 9]"}, "7: the seeds 3 are of the tuning and of cells"),
     ("no wrong labels", {"[0, 0.2, 0.1]": "[0]"}, "6: tuning: its second round needs wrong labels"),
     ("a settle step", {"anneal: 6": "settle: 6"}, "10: tuning.configurations.fast.training.schedule.settle: is what"),
