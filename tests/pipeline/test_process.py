@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import rote_bench
+from tests.pipeline.test_runner import tiny
 
 CALLER = """
 import os, random, sys, warnings
@@ -77,3 +82,22 @@ def test_a_run_leaves_its_callers_process_as_it_was() -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_command_without_a_word_on_threads_fails_in_no_diagnostic(tmp_path: Path) -> None:
+    """As users start it: with all cores of the machine, of which the other tests take one."""
+    names = sorted({each.name for task in ("thr", "fda") for each in rote_bench.load_task(task).diagnostics})
+    command = [sys.executable, "-m", "rote_bench", "run", str(tiny(tmp_path, f"diagnostics: [{', '.join(names)}]\n"))]
+    done = subprocess.run(
+        [*command, "--model", "gpt2-nano", "--twin", "-o", str(tmp_path / "runs")],
+        env={name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("report.json")]
+    assert sorted(report["data"]["n_noisy"] > 0 for report in found) == [False, True]
+    for report in found:
+        entries = report["diagnostics"]
+        assert {name: one["reason"] for name, one in entries.items() if one["status"] == "failed"} == {}
+        assert sorted(entries) == names
