@@ -171,6 +171,7 @@ def expect_cells(
     from .pipeline.runner import foresee
     from .pipeline.settings import Settings
     from .report import record
+    from .report.write import load_report
 
     settings = replace(settings or Settings(), **options)
     registry = load_plugins(plugins)
@@ -185,9 +186,9 @@ def expect_cells(
         for cell, rate in cells:
             first = done.get(cell.seeds) if rate else None
             each = foresee(cell, model, rate, settings=settings, registry=registry, progress=progress, twin=first)
-            if rate == 0 and isinstance(each, record.Report):
-                done[cell.seeds] = each
             folder = cell_folder(settings.output_path, cell, model, rate)
+            if rate == 0 and (settings.rediagnose or isinstance(each, record.Report)):
+                done[cell.seeds] = each if isinstance(each, record.Report) else load_report(folder)
             found[folder] = None if isinstance(each, record.Report) else each
     return found
 

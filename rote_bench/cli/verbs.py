@@ -249,7 +249,8 @@ def _expect_sweep(options: argparse.Namespace) -> int:
     from ..sweep.foresee import plain, table
 
     if options.rediagnose:
-        raise UserError("tells what training takes", where="--dry-run", hint="leave out --rediagnose")
+        hint = "leave out --rediagnose, or ask `rote-bench run ... --rediagnose --dry-run` of one cell"
+        raise UserError("of a sweep, it tells what training takes", where="--dry-run", hint=hint)
     if options.executor != "local":
         hint = f"leave out --executor {options.executor}"
         raise UserError("what a cluster takes is not told from here", where="--dry-run", hint=hint)

@@ -45,19 +45,9 @@ def rediagnose(cell: Cell, made: Made, twin: record.Report | None) -> record.Rep
     Raises:
         UserError: when the cell cannot be diagnosed without training, saying why; nothing is touched then.
     """
-    if cell.processes.count > 1:
-        raise UserError("one process diagnoses a cell", where="--rediagnose", hint="start it in one")
-    path = cell.folder / write.FILE
-    old = write.load_report(path)
-    if old.status != "success":
-        raise _refused(path, f"that run is not finished ({old.status})", "run it without --rediagnose")
-    _as_trained(made, old, path, twin)
-    if _nothing_new(made.facts.identity, old):
-        cell.progress.say(f"already done: {path}")
+    old, curve = _trained(cell, made, twin)
+    if curve is None:
         return old
-    curve = _curve(cell.folder, old) if old.training.steps else []
-    if curve:
-        _check_snapshots(cell.folder, old)
     _remark(cell, made, old)
     cell.timings.earlier += old.timings.training + old.timings.evaluation
     cell.timings.earlier_cpu += _cpu(old.timings)
@@ -82,8 +72,40 @@ def rediagnose(cell: Cell, made: Made, twin: record.Report | None) -> record.Rep
         write.write_lines(cell.folder / beside.DYNAMICS, [point.plain() for point in curve])
         card.write_cards(cell.folder / CHECKPOINTS, report, curve)
     report = replace(report, artifacts=build.artifacts(cell.folder))
-    write.save_report(path, report)
+    write.save_report(cell.folder / write.FILE, report)
     return report
+
+
+def is_done(cell: Cell, made: Made, twin: record.Report | None) -> record.Report | None:
+    """The report of a finished cell in which nothing would change; None where it can be diagnosed again.
+
+    Raises:
+        UserError: as ``rediagnose``.
+    """
+    old, curve = _trained(cell, made, twin)
+    return old if curve is None else None
+
+
+def _trained(cell: Cell, made: Made, twin: record.Report | None) -> tuple[record.Report, Sequence[Evaluation] | None]:
+    """The report of a finished cell with its learning curve, empty without training; None where nothing would change.
+
+    Raises:
+        UserError: as ``rediagnose``.
+    """
+    if cell.processes.count > 1:
+        raise UserError("one process diagnoses a cell", where="--rediagnose", hint="start it in one")
+    path = cell.folder / write.FILE
+    old = write.load_report(path)
+    if old.status != "success":
+        raise _refused(path, f"that run is not finished ({old.status})", "run it without --rediagnose")
+    _as_trained(made, old, path, twin)
+    if _nothing_new(made.facts.identity, old):
+        cell.progress.say(f"already done: {path}")
+        return old, None
+    curve = _curve(cell.folder, old) if old.training.steps else []
+    if curve:
+        _check_snapshots(cell.folder, old)
+    return old, curve
 
 
 def _refused(path: Path, why: str, hint: str = "--overwrite trains the cell anew") -> UserError:

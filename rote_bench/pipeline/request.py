@@ -204,10 +204,7 @@ def recall(
     """
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     path = folder / write.FILE
-    if settings.rediagnose and not path.is_file():
-        raise UserError(
-            "no finished cell to diagnose again", where=str(folder), hint="run it without --rediagnose first"
-        )
+    require_finished(folder, settings)
     if settings.overwrite or not path.is_file() or _among_several():
         return None
     check_writable(folder)
@@ -224,6 +221,16 @@ def recall(
     progress.say(f"{spec.title}: {model_name}, noise {rate:g}, seed {spec.seeds.label}")
     progress.say(f"already done: {path}")
     return report
+
+
+def require_finished(folder: Path, settings: Settings) -> None:
+    """Raises:
+    UserError: where there is nothing to diagnose again, and that is asked for.
+    """
+    if settings.rediagnose and not (folder / write.FILE).is_file():
+        raise UserError(
+            "no finished cell to diagnose again", where=str(folder), hint="run it without --rediagnose first"
+        )
 
 
 def made_by(report: record.Report, request: Request | None) -> bool:

@@ -20,7 +20,7 @@ from .interrupts import heed, kept
 from .learning import learn_alone, learn_together
 from .lock import alone
 from .making import Made, make
-from .request import recall
+from .request import recall, require_finished
 from .settings import Settings
 from .twins import remedy, schedule_of, stands, told, waits
 
@@ -151,21 +151,21 @@ def foresee(
     """
     from .expect import expect
 
-    if settings.rediagnose:
-        raise UserError("tells what training takes", where="--dry-run", hint="leave out --rediagnose")
     folder = cell_folder(settings.output_path, spec, model_name, rate)
     cell = Cell(spec, model_name, rate, settings, registry, progress, folder)
     check_writable(cell.folder)
+    require_finished(folder, settings)
     waiting = twin is None and waits(spec, rate, settings)
     made = make(cell, settings.device, EVENT if waiting else schedule_of(spec, rate, settings, twin))
-    done = finished(cell, made.facts.identity, twin)
+    done = again.is_done(cell, made, twin) if settings.rediagnose else finished(cell, made.facts.identity, twin)
     if done is not None:
         return done
     subject = made.subject(cell)
+    trains = made.way is not None and not settings.rediagnose
     return expect(
         cell,
         subject,
-        None if made.way is None else lessons.lesson_rows(subject, spec.training),
+        lessons.lesson_rows(subject, spec.training) if trains else None,
         precision=made.facts.environment.precision,
         settle=made.schedule.step,
         identity=made.decides_training,

@@ -231,19 +231,42 @@ def other_weights(place: Path) -> None:
         (lambda p: report_file(p).unlink(), [], "no finished cell to diagnose again"),
         (lambda p: None, ["--seed", "1"], "no finished cell to diagnose again"),
         (lambda p: None, ["--overwrite"], "--rediagnose"),
-        (lambda p: None, ["--dry-run"], "--dry-run"),
     ],
 )
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
 def test_what_cannot_be_is_one_line_and_nothing_is_lost(
-    place: Path, spoil: Callable[[Path], Any], more: list[str], says: str, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    spoil: Callable[[Path], Any],
+    more: list[str],
+    says: str,
+    dry: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     spoil(place)
     before = content(report_file(place).parent)
     capsys.readouterr()
-    assert run(place / "pair.yaml", place / "runs", *WIDER, "--rediagnose", *more) == 2
+    assert run(place / "pair.yaml", place / "runs", *WIDER, "--rediagnose", *more, *dry) == 2
     said = capsys.readouterr().err
     assert says in said and said.count("\n") == 1
     assert content(report_file(place).parent) == before
+
+
+def test_what_it_will_take_is_told_without_training_and_without_a_trace(
+    task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, which = tmp_path / "runs", {"noise_rates": [0, 0.1], "output_path": tmp_path / "runs"}
+    assert run(task, output, "--twin") == 0
+    no_training(monkeypatch)
+    before = content(output)
+    told = rote_bench.expect_cells(task, model="gpt2-nano", rediagnose=True, overrides=list(WIDER[1:]), **which)
+    assert content(output) == before
+    assert list(told) == [output / "pair/gpt2-nano/noise-0/seed-0", output / "pair/gpt2-nano/noise-0.1/seed-0"]
+    assert all(each is not None and each.training == 0 for each in told.values())
+    noisy = told[output / "pair/gpt2-nano/noise-0.1/seed-0"]
+    assert noisy is not None and noisy.diagnoses > 0
+    assert run(task, output, "--twin", *WIDER, "--rediagnose") == 0
+    done = rote_bench.expect_cells(task, model="gpt2-nano", rediagnose=True, overrides=list(WIDER[1:]), **which)
+    assert set(done.values()) == {None}
 
 
 def test_versions_of_what_only_diagnoses_may_differ(place: Path) -> None:
