@@ -256,6 +256,10 @@ def _slim(report: Report) -> Report:
         sys.intern(name): replace(m, split=sys.intern(m.split), ci_method=m.ci_method and sys.intern(m.ci_method))
         for name, m in report.metrics.items()
     }
+    diagnostics = {
+        name: replace(entry, metrics=tuple(map(sys.intern, entry.metrics)), details={})
+        for name, entry in report.diagnostics.items()
+    }
     return replace(
         report,
         identity=replace(report.identity, parts={}, code={}),
@@ -263,7 +267,7 @@ def _slim(report: Report) -> Report:
         model=replace(report.model, config={}, anatomy={}),
         metrics=metrics,
         findings=decide(report),  # equal to its own, or it would not be sound
-        diagnostics={name: replace(entry, metrics=(), details={}) for name, entry in report.diagnostics.items()},
+        diagnostics=diagnostics,
         artifacts=(),
         warnings=(),
     )

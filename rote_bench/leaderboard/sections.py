@@ -24,8 +24,8 @@ class Section(NamedTuple):
 
 def said(comparison: Mapping[str, Any]) -> list[str]:
     """The sentences, a caution before all others."""
-    sentences = comparison["sentences"]
-    return [text for text in (sentences["caution"], sentences["result"], sentences["certainty"]) if text]
+    order = ("caution", "result", "certainty", "planned", "benign", "left_out")
+    return [text for key in order if (text := comparison["sentences"][key])]
 
 
 def sections(task: Mapping[str, Any]) -> list[Section]:

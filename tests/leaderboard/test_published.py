@@ -119,9 +119,7 @@ def test_the_texts_show_models_choices_and_what_was_tried(board: dict[str, Any])
     (task,) = board["tasks"]
     sentences = task["comparison"]["sentences"]
     text = tables.markdown(board)
-    assert text.index("With 5 % of the labels wrong alpha has the least noise transfer on average") < text.index(
-        "| rank"
-    )
+    assert text.index("At 5 % wrong labels alpha pays least for a wrong label") < text.index("| rank")
     for heading in (
         "### Models with 5 % of the labels wrong",
         "### Planned contrasts",
@@ -306,7 +304,7 @@ def test_a_model_of_which_a_cell_diverged_is_listed_with_that_and_the_others_sta
     ended = f"1 of its {2 * len(SEEDS)} trainings broke off, their loss not finite"
     assert alpha["reason"].startswith(f"{ended}, first with seed ")
     assert {row["model"] for row in task["rows"]} == {"beta", "gamma"}
-    assert f"alpha: {alpha['reason']}" in task["comparison"]["sentences"]["result"]
+    assert f"alpha: {alpha['reason']}" in task["comparison"]["sentences"]["left_out"]
     (gap,) = task["comparison"]["contrasts"]
     assert gap["verdict"] == "not told apart" and gap["reason"] is not None
     with pytest.raises(UserError, match=r"1 of .* cells of alpha are not among the reports that count"):
@@ -334,7 +332,7 @@ def test_a_model_that_finds_no_recipe_is_listed_with_its_reason(
     assert (
         contrast["verdict"] == "not told apart" and contrast["reason"] == "beta has no cells" and contrast["p"] is None
     )
-    assert f"beta: {reason}" in task["comparison"]["sentences"]["result"]
+    assert task["comparison"]["sentences"]["left_out"] == f"Not ranked: beta: {reason}."
     assert f"not ranked: {reason}" in tables.markdown(board)
 
 
@@ -383,8 +381,8 @@ def test_one_model_is_compared_with_itself_at_two_rates_and_at_two_tasks(registr
     assert labels["difference"] == pytest.approx(noisy - twin, abs=2e-6) and labels["verdict"] == "lower"
     assert (places["first"], places["second"]) == ("beta at thr-compact", "beta at thr")
     assert places["difference"] == 0 and places["verdict"] == "not told apart"
-    said = at["Planted models: thr"]["sentences"]["certainty"]
-    assert f"Planned, labels: beta at noise {RATE:g} has a lower " in said
+    said = at["Planted models: thr"]["sentences"]["planned"]
+    assert said.endswith(f"1 is told apart: beta at noise {RATE:g} lower than beta at noise 0 in validation accuracy.")
     line = next(line for line in tables.markdown(board).splitlines() if line.startswith("| labels"))
     shown = [cell.strip() for cell in line.strip("|").split("|")]
     assert shown[1:3] == [f"beta at noise {RATE:g}", "beta at noise 0"] and shown[4] == f"{RATE:g}, 0"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rote_bench.leaderboard.entry import make
 from rote_bench.leaderboard.rank import Row, measure
+from rote_bench.plugins import Registry
+from rote_bench.report.write import load_report
 
 from ..reports import report
 
@@ -54,3 +58,12 @@ def test_a_seed_that_has_more_than_was_planned_adds_nothing() -> None:
     made = row({0: 0.5, 1: 0.6, 2: 0.4, 4: 0.0}, [0.9] * 5)
     measure(made, {}, {f"cell-{seed}": ALL if seed < 3 else FEW for seed in range(5)})
     assert made.value("selectivity") == pytest.approx(0.5)
+
+
+def test_what_a_board_keeps_of_a_report_says_which_diagnostic_measured_what(thr_cell: Path, registry: Registry) -> None:
+    """Without it, what was planned for some cells is asked of all."""
+    whole = load_report(thr_cell)
+    kept = make(whole, registry, thr_cell.parent, path="report.json", sha256="0" * 64, artifacts=(0, 0)).report
+    assert whole.measured_by()["override_depth"] == "logit_lens"
+    assert kept.measured_by() == whole.measured_by()
+    assert not any(entry.details for entry in kept.diagnostics.values())

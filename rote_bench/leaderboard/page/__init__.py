@@ -96,23 +96,23 @@ def part(task: Mapping[str, Any], most: int, example: Asked | None, *, long: boo
 
 
 def left_out(task: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Models without a rank at the main noise rate, and why, unless what stands first says so already."""
-    said = headline(task)["result"] or ""
+    """Models without a rank at the main noise rate, and why."""
     rows = [row for row in task["rows"] if row["noise_rate"] == task["main_rate"] and row["reason"] is not None]
     none = [m for m in (task["comparison"] or {"models": ()})["models"] if m["reason"] is not None]
     out = [(row["model"], "is not ranked", row["reason"]) for row in rows]
     out += [(m["model"], "has no runs", m["reason"]) for m in none]
-    return [(model, f"{what}: {why}") for model, what, why in out if why not in said]
+    return [(model, f"{what}: {why}") for model, what, why in out]
 
 
 def sizes(task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Sizes that names of models end in, what each stands for, and how many parameters that makes here."""
+    """Sizes that names of models end in, what each stands for, and the fewest and most parameters that makes here."""
     found: dict[str, set[int]] = {}
     for row in task["rows"]:
         size = row["model"].rpartition("-")[2]
         if size in SIZES and row["source"] == "scratch":
             found.setdefault(size, set()).add(row["parameters"])
-    return [{"name": name, "of": SIZES[name], "parameters": sorted(found[name])} for name in SIZES if name in found]
+    ends = {name: dict.fromkeys(map(markup.parameters, (min(counts), max(counts)))) for name, counts in found.items()}
+    return [{"name": name, "of": SIZES[name], "parameters": list(ends[name])} for name in SIZES if name in ends]
 
 
 def columns(board: Mapping[str, Any]) -> list[tuple[str, str, str]]:

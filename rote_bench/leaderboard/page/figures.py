@@ -63,7 +63,7 @@ def _held(series: Sequence[Series], *, low: float | None = None, high: float | N
     values = _means(series)
     if not values:
         return scale((), 0.0, 1.0)
-    reach = 0.4 * (max(values) - min(values)) or 0.1
+    reach = (max(values) - min(values)) or 0.1
     ends = [e for one in series for p in one.known for e in (p.low, p.high) if e is not None]
     near = [e for e in ends if min(values) - reach <= e <= max(values) + reach]
     return scale((*values, *near), low, high)
@@ -93,8 +93,9 @@ def by_rate(rows: Rows, look: Looks) -> Figure | None:
             y = _held(series, low=0.0, high=0.15)
             panels.append(Panel(title, x, y, "wrong labels (%)", COST, series, _rules(y), heads=heads))
             continue
-        floor = min(0.95, *values) if values else 0.0
-        y = scale((), floor if floor >= NEAR else min(0.0, floor), 1.0)
+        lows = [p.low for one in series for p in one.known if p.low is not None]
+        floor = min(0.95, *values, *lows) if values else 0.0
+        y = scale((), floor if floor >= NEAR else min(0.0, *values), 1.0)
         panels.append(Panel(title, x, y, "wrong labels (%)", "share of questions", series, heads=heads))
     note = "One line a model that is ranked, with intervals. Axes of shares need not begin at 0."
     return figure("As more labels are wrong", note, panels)

@@ -11,20 +11,21 @@ from .forest import regime
 
 ALPHA = 0.05
 MOST_NAMED = 4
+SAYS_ALL: Mapping[str, None] = {"caution": None, "planned": None, "benign": None}  # the result does
 Row = Mapping[str, Any]
 
 
 def headline(task: Mapping[str, Any]) -> dict[str, str | None]:
-    """``result``, ``certainty`` and ``caution``, as a published comparison has them or made of the rows."""
+    """The sentences of a published comparison by name, or such as are made of the rows."""
     comparison = task["comparison"]
     if comparison is not None:
         return dict(comparison["sentences"])
     rows = [row for row in task["rows"] if row["noise_rate"] == task["main_rate"] and row["noise_rate"] > 0]
     ranked = [row for row in rows if row["rank_low"] is not None]
     if not rows:
-        return {"result": "No run has wrong labels yet.", "certainty": "Nothing can be said.", "caution": None}
+        return {**SAYS_ALL, "result": "No run has wrong labels yet.", "certainty": "Nothing can be said."}
     pairs = [c for c in task["comparisons"] if c["noise_rate"] == task["main_rate"]]
-    return {"result": _result(ranked, rows), "certainty": _certainty(ranked, rows, pairs), "caution": None}
+    return {**SAYS_ALL, "result": _result(ranked, rows), "certainty": _certainty(ranked, rows, pairs)}
 
 
 def names(found: Sequence[str]) -> str:
