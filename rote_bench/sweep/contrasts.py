@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def contrasts(
     definition: Definition, entrants: Sequence[Entrant], registry: Registry, faults: dict[str, UserError]
 ) -> tuple[tuple[Contrast, ...], dict[str, str]]:
-    """The contrasts of a file, and where each stands."""
+    """The contrasts of a file, and where each stands; none without entrants, of which other faults tell."""
+    if not entrants:
+        return (), {}
     tasks = list(dict.fromkeys(each.task for each in entrants))
     rates = {(each.task, each.model): {rate for _, rate in each.cells} for each in entrants}
     known = {*registry.measures(), *RESERVED}
