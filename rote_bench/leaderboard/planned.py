@@ -21,8 +21,8 @@ LOWER, HIGHER, NOT_APART = "lower", "higher", "not told apart"
 def contrasts(planned: Sequence[Contrast], rows: Rows) -> list[JsonObject]:
     """What became of every contrast of a comparison, the first side against the second.
 
-    Both sides are taken for independent. The seeds of one model at two noise rates share their twins, which can only
-    make the difference more certain than is said.
+    Both sides are taken for independent. The seeds of one model at two noise rates share examples and twins, which
+    moves both alike: the test sees a difference too seldom, if anything.
 
     All planned ones count in the correction, those too that could not be decided.
     """

@@ -306,8 +306,7 @@ def test_choices_of_another_file_hold_for_what_it_tuned_in_the_same_way(registry
     assert faults(registry, other(tmp_path, **{"[gpt2-nano,": "[mamba-nano,"})) == [
         "6: tunes no mamba-nano at tiny (tune it there, or leave it out here)"
     ]
-    none = {"[gpt2-nano,": "[mamba-nano,", "llama-nano": "mamba2-nano", "tuning: other.yaml\n": "tuning: other.yaml\n"}
-    none["tuning: other.yaml\n"] += CONTRASTS
+    none = {"[gpt2-nano,": "[mamba-nano,", "llama-nano": "mamba2-nano", "other.yaml\n": f"other.yaml\n{CONTRASTS}"}
     assert [line.split(" (")[0] for line in faults(registry, other(tmp_path, **none))] == [
         "6: tunes no mamba-nano at tiny",
         "6: tunes no mamba2-nano at tiny",

@@ -11,7 +11,7 @@ from .forest import regime
 
 ALPHA = 0.05
 MOST_NAMED = 4
-SAYS_ALL: Mapping[str, None] = {"caution": None, "planned": None, "benign": None}  # the result does
+UNSAID: Mapping[str, None] = {"caution": None, "planned": None, "benign": None}  # without a comparison
 Row = Mapping[str, Any]
 
 
@@ -23,9 +23,9 @@ def headline(task: Mapping[str, Any]) -> dict[str, str | None]:
     rows = [row for row in task["rows"] if row["noise_rate"] == task["main_rate"] and row["noise_rate"] > 0]
     ranked = [row for row in rows if row["rank_low"] is not None]
     if not rows:
-        return {**SAYS_ALL, "result": "No run has wrong labels yet.", "certainty": "Nothing can be said."}
+        return {**UNSAID, "result": "No run has wrong labels yet.", "certainty": "Nothing can be said."}
     pairs = [c for c in task["comparisons"] if c["noise_rate"] == task["main_rate"]]
-    return {**SAYS_ALL, "result": _result(ranked, rows), "certainty": _certainty(ranked, rows, pairs)}
+    return {**UNSAID, "result": _result(ranked, rows), "certainty": _certainty(ranked, rows, pairs)}
 
 
 def names(found: Sequence[str]) -> str:
