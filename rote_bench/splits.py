@@ -14,7 +14,7 @@ from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .paths import exists, of_user
 from .spec.options import build
-from .tasks.example import EXTRA, SPLITS, Example, Span, Task
+from .tasks.example import EXTRA, SPLITS, Example, Span, Task, reserved
 
 if TYPE_CHECKING:
     from .plugins import Registry
@@ -132,6 +132,7 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
     examples = {name: [task.example(i) for i in rows] for name, rows in indices.items()}
     facts = list(task.facts())
     check_questions(task, indices, {n: ((e.prompt, e.positions) for e in part) for n, part in examples.items()}, facts)
+    check_examples(task, indices, examples)
     seed = spec.seeds.noise
     train = label_train(task, kind, examples["train"], indices["train"], rate, seed)
     check_clean(train, rate)
@@ -147,7 +148,7 @@ def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit
 def check_questions(
     task: Task, rows: Mapping[str, Sequence[int]], questions: Mapping[str, Iterable[Question]], facts: Iterable[Example]
 ) -> None:
-    """Whether every question stands once, in one split and not among the facts, and all name the same positions.
+    """Whether every question stands once, in one split and not among the facts, and all name the same free positions.
 
     Args:
         rows: split -> pool index of each of its examples.
@@ -168,7 +169,9 @@ def check_questions(
                     hint="keep one of them: a question may stand once",
                 )
             seen[prompt] = index
-            positions = named if positions is None else positions
+            if positions is None:
+                positions = named
+                _check_free(task, "positions", named)
             if named or positions:
                 _check_positions(prompt, named, positions, task.place(index))
     for number, fact in enumerate(facts):
@@ -184,20 +187,58 @@ def check_questions(
 
 
 def _check_positions(prompt: str, named: Mapping[str, Span], like: Mapping[str, Span], place: str) -> None:
-    different = sorted({*named} ^ {*like})
-    if different:
-        raise UserError(
-            f"{place} {'has' if different[0] in named else 'lacks'} the position {different[0]!r}, unlike"
-            " the questions before it",
-            where="parameters",
-            hint="all questions name the same positions",
-        )
+    if named.keys() != like.keys():
+        raise _unlike("positions", named, like, place)
     for name, (start, stop) in named.items():
         if not 0 <= start < stop <= len(prompt):
             raise UserError(
                 f"the position {name!r} of {place}, {start} to {stop}, is no part of its question",
                 where="parameters",
             )
+
+
+SINGULAR = {"positions": "position", "intermediates": "intermediate result", "features": "feature"}
+
+
+def _unlike(what: str, named: Mapping[str, object], like: Mapping[str, object], place: str) -> UserError:
+    name = min(named.keys() ^ like.keys())
+    return UserError(
+        f"{place} {'has' if name in named else 'lacks'} the {SINGULAR[what]} {name!r}, unlike the questions before it",
+        where="parameters",
+        hint=f"all questions name the same {SINGULAR[what]}s",
+    )
+
+
+def _check_free(task: Task, what: str, names: Iterable[str]) -> None:
+    for name in names:
+        means = reserved(what, name)
+        if means is not None:
+            raise UserError(
+                f"no {SINGULAR[what]} can be called {name!r}: that is {means}",
+                where=f"parameters.{what}" if hasattr(task.parameters, what) else "parameters",
+                hint="give it another name",
+            )
+
+
+def check_examples(task: Task, rows: Mapping[str, Sequence[int]], examples: Mapping[str, Sequence[Example]]) -> None:
+    """Whether all examples name the same intermediate results and features, by names that are free.
+
+    Args:
+        rows: split -> pool index of each of its examples, in the order of ``examples``.
+
+    Raises:
+        UserError: naming the place of one that does not.
+    """
+    first: Example | None = None
+    for split, part in examples.items():
+        for index, example in zip(rows[split], part, strict=True):
+            if first is None:
+                first = example
+                _check_free(task, "intermediates", example.intermediates)
+            if example.intermediates.keys() != first.intermediates.keys():
+                raise _unlike("intermediates", example.intermediates, first.intermediates, task.place(index))
+            if example.features.keys() != first.features.keys():
+                raise _unlike("features", example.features, first.features, task.place(index))
 
 
 def check_clean(train: Labelled, rate: float) -> None:

@@ -209,7 +209,10 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
     show = verb("show", "a report in the terminal, or a folder of reports as a table")
     show.add_argument("path", metavar="PATH")
     show.add_argument(
-        "--format", default="simple", metavar="F", help="of a table: simple, github, latex, ... (default: simple)"
+        "--format",
+        default="simple",
+        metavar="F",
+        help="of a table: simple (the default), which is turned where it is wider than the line, github, latex, ...",
     )
     form = show.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as JSON")

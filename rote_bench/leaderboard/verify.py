@@ -331,6 +331,10 @@ def _shares(report: Report) -> None:
             raise Refused(f"{name} is measured on {n} examples, but there are {sizes[name]}")
         if low is None or high is None or not low - 1e-9 <= value <= high + 1e-9:
             raise Refused(f"{name} {value:.6g} lies outside its own interval")
+    either = [report.metrics[name].value or 0.0 for name in ("memorization_rate", "noisy_true_rate")]
+    if sum(either) > 1 + 1e-9:  # one question has one answer
+        said = " and ".join(f"{value:.6g}" for value in either)
+        raise Refused(f"memorization_rate and noisy_true_rate, {said}, exceed 1, but are shares of the same answers")
     _difference(report)
 
 

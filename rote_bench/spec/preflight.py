@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Faults, UserError, clipped
 from ..noise import label_held_out, label_train
-from ..splits import check_clean, check_memory, check_questions, make_noise, make_task, rates_of
+from ..splits import check_clean, check_examples, check_memory, check_questions, make_noise, make_task, rates_of
 from ..tasks.example import WORD
 from .loader import inherit, load_task, locate
 from .model import TaskSpec
@@ -147,6 +147,7 @@ def _draw(
     """Label training and held-out examples at the extremes of the noise rates."""
     train = [task.example(i) for i in rows["train"]]
     held_out = [task.example(i) for i in rows["validation"]]
+    check_examples(task, rows, {"train": train, "validation": held_out})
     seed, words = spec.seeds.noise, set(task.words())
     for rate in sorted({min(rates), max(rates)}):
         taught = label_train(task, kind, train, rows["train"], rate, seed)

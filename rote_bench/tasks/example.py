@@ -22,6 +22,18 @@ EXTRA = ("ood",)  # held-out splits that only some tasks have
 WORD = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
+# Names that the harness gives itself beside a task's own: what they mean.
+RESERVED = {
+    "positions": {r"last": "the last token of the prompt", r"answer_\d+": "what predicts a later token of the answer"},
+    "intermediates": {"answer": "the true answer"},
+}
+
+
+def reserved(what: str, name: str) -> str | None:
+    """What a name already stands for among ``positions`` or ``intermediates``; None where it is free."""
+    return next((means for form, means in RESERVED[what].items() if re.fullmatch(form, name, re.ASCII)), None)
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One question of a task with everything that is known about it.
@@ -29,9 +41,11 @@ class Example:
     Attributes:
         prompt: the text in front of the answer.
         answer: the true answer (not the noisy one).
-        positions: name -> half-open character span of ``prompt``; which tokens matter.
-        intermediates: name -> value of each intermediate result on the way to the answer.
-        features: name -> surface class of the input (for structured noise and unit heuristics).
+        positions: name -> half-open character span of ``prompt``; which tokens matter. ``last`` and ``answer_1``,
+            ``answer_2`` and so on are taken.
+        intermediates: name -> value of each intermediate result on the way to the answer. ``answer`` is taken.
+        features: name -> surface class of the input (for structured noise and unit heuristics). All examples of a
+            task name the same positions, intermediate results and features.
         group: the cluster to which the example belongs when intervals are made; examples that are all of one
             group, such as the empty one, count as independent.
         given: the label that the data itself brings along, right or wrong, for noise of the kind ``given``; None where

@@ -33,8 +33,9 @@ class TableParameters:
             of each, as many rows as ``splits`` says are drawn at random.
         prompt: column of the question.
         answer: column of the true answer.
-        intermediates: columns of intermediate results.
-        positions: columns whose text is looked up in the prompt (its last occurrence) and names those tokens.
+        intermediates: columns of intermediate results; ``answer`` is taken.
+        positions: columns whose text is looked up in the prompt (its last occurrence) and names those tokens; ``last``
+            and ``answer_1``, ``answer_2`` and so on are taken.
         features: columns of surface classes, for structured noise and heuristics of units.
         group: column of the cluster to which a row belongs; every row is its own when empty.
         noisy: column of labels as they were given, right or wrong, for noise of the kind ``given``; a row without one

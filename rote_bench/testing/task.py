@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
-from ..tasks.example import SPLITS, WORD, Example, Task
+from ..tasks.example import SPLITS, WORD, Example, Task, reserved
 from .rules import NOISE_RATE, Findings, built, class_rules
 
 
@@ -134,6 +134,16 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
         "same intermediates everywhere",
         f"{sorted(example.intermediates)} and {sorted(first.intermediates)}",
         "name the same intermediate results in every example",
+    )
+    for what in ("positions", "intermediates"):
+        for name in getattr(example, what):
+            means = reserved(what, name)
+            found.rule(means is None, f"free names of {what}", f"{name!r} is {means}", "give it another name")
+    found.rule(
+        set(example.features) == set(first.features),
+        "same features everywhere",
+        f"{sorted(example.features)} and {sorted(first.features)}",
+        "name the same features in every example",
     )
     for name, (start, stop) in example.positions.items():
         text = example.prompt[start:stop]

@@ -27,6 +27,7 @@ from rote_bench.leaderboard.schema import check as check_board
 from rote_bench.leaderboard.schema import schema
 from rote_bench.plugins import Registry
 from rote_bench.report.record import SCHEMA_VERSION
+from rote_bench.statistics import wilson
 
 from .cells import accuracy, build, cell, identify, judge, put
 
@@ -164,6 +165,12 @@ def outside_interval(report: dict[str, Any], folder: Path) -> None:
     report["metrics"]["train_clean_accuracy"].update(value=0.0)
 
 
+def right_and_wrong_at_once(report: dict[str, Any], folder: Path) -> None:
+    for name in ("memorization_rate", "noisy_true_rate"):
+        found = wilson(report["data"]["n_noisy"], report["data"]["n_noisy"])
+        report["metrics"][name].update(value=found.value, ci_low=found.ci_low, ci_high=found.ci_high)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -183,6 +190,10 @@ def outside_interval(report: dict[str, Any], folder: Path) -> None:
         (interrupted, "the run was interrupted"),
         (own_metric, "no diagnostic gives the metric greatness"),
         (outside_interval, "train_clean_accuracy 0 lies outside its own interval"),
+        (
+            right_and_wrong_at_once,
+            "memorization_rate and noisy_true_rate, 1 and 1, exceed 1",
+        ),
         (of_another_version, "activation_patching: its version 99 is not known here; this rote-bench has"),
         (of_a_stranger, "the diagnostic 'stranger' is not known here; it needs its plugin"),
         (undeclared, "probe measures no 'greatness'"),

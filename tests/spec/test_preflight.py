@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +75,7 @@ training: {max_steps: 4, evaluate_every: 2, schedule: {warmup: 1, anneal: 2}}
 diagnostics: [learning_dynamics]
 """
 NESTED = '{"prompt": "q", "answer": "a", "positions": '
+BETWEEN = NESTED + '{"a": [0, 1]}, "intermediates": '
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,8 @@ NESTED = '{"prompt": "q", "answer": "a", "positions": '
         ({"rows.jsonl": NESTED + '{"a": [0, 9]}}\n'}, 3, "0 to 9, is no part of its question"),
         ({"rows.jsonl": NESTED + '{"a": [0]}}\n'}, 4, "'a' of row 1 of rows.jsonl is no pair of numbers but [0]"),
         ({"rows.jsonl": NESTED + '{"a": [0, 1]}}\n{"prompt": "r", "answer": "b"}\n'}, 3, "the position 'a', unlike"),
+        ({"rows.jsonl": BETWEEN + '{"m": "b"}}\n'}, 3, "the intermediate result 'm', unlike the questions before it"),
+        ({"rows.jsonl": BETWEEN.replace("intermediates", "features") + '{"m": "b"}}\n'}, 3, "the feature 'm', unlike"),
     ],
 )
 def test_mistakes_in_tables_are_found_before_anything_is_trained(
@@ -117,6 +122,40 @@ def test_mistakes_in_tables_are_found_before_anything_is_trained(
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and start in said
     assert not list((tmp_path / "runs").rglob("report.json"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "row", "says"),
+    [
+        (["positions: [last]"], {"last": "q"}, "parameters.positions: no position can be called 'last': that is the"),
+        ([], {"positions": {"last": [0, 1]}}, "parameters.positions: no position can be called 'last': that is the"),
+        ([], {"positions": {"answer_12": [0, 1]}}, "no position can be called 'answer_12': that is what predicts a"),
+        ([], {"intermediates": {"answer": "a"}}, "no intermediate result can be called 'answer': that is the true"),
+        (["answer: told", "intermediates: [answer]"], {"told": "a"}, "no intermediate result can be called 'answer'"),
+    ],
+)
+def test_a_name_that_the_harness_gives_itself_is_no_tasks_own(
+    registry: Registry,
+    tmp_path: Path,
+    keys: list[str],
+    row: dict[str, Any],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Were it one, answers would be read at another place than they are given at."""
+    path = tmp_path / "task.yaml"
+    path.write_text(TABLE.replace("path: rows.csv", "\n  ".join(["path: rows.jsonl", *keys])))
+    rows = [{"prompt": f"q {i}", "answer": "ab"[i % 2], **row} for i in range(10)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "one.jsonl").write_text(json.dumps({"prompt": "f 1", "answer": "a", "told": "a"}))
+    (fault,) = (str(fault) for fault in examine_file(path, registry).faults)
+    assert fault.startswith(f"{path}:") and says in fault and "give it another name" in fault
+    run = ["run", str(path), "--model", "gpt2-nano", "--quiet", "-o", str(tmp_path / "runs")]
+    for command in (run, ["data", str(path)]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and says in said
 
 
 def test_noise_that_leaves_nothing_true_is_the_users_mistake(

@@ -98,6 +98,9 @@ class Broken(Addition):
         (lambda e: {"intermediates": {f"sum_{e.prompt[0]}": "1"}}, "same intermediates everywhere"),
         (lambda e: {"answer": e.answer + " ", "joined": True}, "answer in words"),
         (lambda e: {"prompt": "1 + 1 ="}, "unique prompts"),
+        (lambda e: {"positions": {"last": (0, 1)}}, "free names of positions"),
+        (lambda e: {"intermediates": {"answer": e.answer}}, "free names of intermediates"),
+        (lambda e: {"features": {e.prompt[0]: "1"}}, "same features everywhere"),
     ],
 )
 def test_a_broken_task_is_told_what_to_mend(change: Any, rule: str) -> None:
