@@ -11,10 +11,10 @@ import numpy as np
 from ..contrasts import ALPHA, FEWEST, across_seeds, family, permutation, rank_intervals, smallest_p, welch
 from ..findings import ACROSS, NO_TWIN, noise_transfer, transfer, with_twins
 from ..findings.several import SOLVED as LEAST
-from ..measures import Measure
+from ..measures import SHARE, Measure
 from ..plain import JsonObject
 from ..report.table import aggregate
-from ..statistics import Estimate, Known, minus, times
+from ..statistics import Estimate, Known, minus, times, within
 from .entry import Entry
 
 TWIN_ACCURACY, MEMORISED = 0.99, 0.95
@@ -131,8 +131,11 @@ def measure(row: Row, measures: Mapping[str, Measure], asked: Mapping[str, froze
     for name in sorted({name for cell in row.cells for name in cell.report.metrics}):
         planned = [c for c in row.cells if asked is None or name not in by or by[name] in asked[c.path]]
         found = [cell.report.metrics.get(name) for cell in planned or row.cells]
-        declared = measures.get(name) or next(metric for metric in found if metric is not None)
-        row.metrics[name] = Number.of(aggregate(found), list(map(half_width, found)), declared.higher_is_better)
+        known, over = measures.get(name), aggregate(found)
+        if known is not None and known.bounds is not None:
+            over = within(over, known.bounds)
+        declared = known or next(metric for metric in found if metric is not None)
+        row.metrics[name] = Number.of(over, list(map(half_width, found)), declared.higher_is_better)
     if row.rate == 0:
         row.reason = "noise rate 0: the runs that those with wrong labels are compared with"
         return
@@ -151,7 +154,7 @@ def _transfer(row: Row) -> None:
         noise_transfer(cells, matched), list(map(half_width, costs)), TRANSFER.higher_is_better
     )
     known = [value for twin in matched if (value := twin.value(accuracy)) is not None]
-    of_twins = across_seeds(known) if known else Estimate.missing(NO_TWIN)
+    of_twins = within(across_seeds(known), SHARE) if known else Estimate.missing(NO_TWIN)
     widths = [half_width(twin.metrics[accuracy]) for twin in matched]
     row.metrics[TWIN.name] = Number.of(of_twins, widths, TWIN.higher_is_better)
     if known and len(pairs) < len(row.cells):

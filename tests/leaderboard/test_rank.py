@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rote_bench.contrasts import across_seeds
 from rote_bench.leaderboard.entry import make
 from rote_bench.leaderboard.rank import Row, measure
+from rote_bench.measures import SHARE, Measure
 from rote_bench.plugins import Registry
 from rote_bench.report.write import load_report
 
@@ -58,6 +60,16 @@ def test_a_seed_that_has_more_than_was_planned_adds_nothing() -> None:
     made = row({0: 0.5, 1: 0.6, 2: 0.4, 4: 0.0}, [0.9] * 5)
     measure(made, {}, {f"cell-{seed}": ALL if seed < 3 else FEW for seed in range(5)})
     assert made.value("selectivity") == pytest.approx(0.5)
+
+
+def test_an_interval_over_seeds_ends_where_the_metric_does() -> None:
+    found = row({}, [0.99, 1.0, 1.0])
+    free = across_seeds([0.99, 1.0, 1.0])
+    measure(found, {"validation_accuracy": Measure("validation_accuracy", "a share", "validation", SHARE)})
+    assert free.ci_high is not None and free.ci_high > 1 and found.metrics["validation_accuracy"].ci_high == 1.0
+    assert found.metrics["validation_accuracy"].ci_low == round(free.ci_low or 0.0, 6)
+    measure(found, {})
+    assert found.metrics["validation_accuracy"].ci_high == round(free.ci_high, 6)
 
 
 def test_what_a_board_keeps_of_a_report_says_which_diagnostic_measured_what(thr_cell: Path, registry: Registry) -> None:
