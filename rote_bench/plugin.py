@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         wilson,
     )
     from .subject import Subject, View
-    from .tasks.example import Example, Span, Task
+    from .tasks.example import Example, Span, Task, word_spans
     from .training.curve import Evaluation, Levels
     from .training.loop import train
 
@@ -75,7 +75,7 @@ _HOMES = {
         *("proportion", "quotient", "resampled_means", "wilson"),
     ),
     "subject": ("Subject", "View"),
-    "tasks.example": ("Example", "Span", "Task"),
+    "tasks.example": ("Example", "Span", "Task", "word_spans"),
     "training.curve": ("Evaluation", "Levels"),
     "training.loop": ("train",),
 }
@@ -144,6 +144,7 @@ __all__ = [
     "states_by_layer",
     "train",
     "wilson",
+    "word_spans",
 ]
 
 

@@ -18,7 +18,7 @@ PUBLIC = """
     Recipe Records Result Schedule Site Span Subject Task UserError View ablate batches bootstrap capture
     capture_with_gradient cluster_codes concatenate decode difference encode first_difference forward from_draws
     generator hookimpl interval matches mean proportion quotient replace replace_units resampled_means run states_at
-    states_by_layer train wilson
+    states_by_layer train wilson word_spans
 """.split()
 
 

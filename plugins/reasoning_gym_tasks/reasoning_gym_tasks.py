@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rote_bench.plugin import Example, Span, Task, UserError, hookimpl
+from rote_bench.plugin import Example, Span, Task, UserError, hookimpl, word_spans
 
 NEEDS = "pip install reasoning-gym"
 
@@ -41,7 +41,7 @@ class ReasoningGym(Task):
     Questions and answers are texts, exactly as Reasoning Gym has them; an answer counts as right where it is that very
     text, also where the data set would take others. Question i is its entry i for the data seed, so that data set,
     options, number of draws, seed and version of Reasoning Gym decide them all. Of metadata, a text that stands once in
-    a question is a named position.
+    every question, as words of its own, is a named position.
     """
 
     name = "reasoning_gym"
@@ -57,7 +57,9 @@ class ReasoningGym(Task):
         for i in range(parameters.draws):
             entry = drawn[i]
             entries.setdefault(str(entry["question"]).strip(), entry)
-        self.examples = [_example(prompt, entry, parameters) for prompt, entry in entries.items()]
+        made = [_example(prompt, entry, parameters) for prompt, entry in entries.items()]
+        named = set.intersection(*({*example.positions} for example in made))
+        self.examples = [replace(e, positions={n: e.positions[n] for n in e.positions if n in named}) for e in made]
         self.all_answers = sorted({example.answer for example in self.examples})
         found = ("features", "intermediates")
         self._values = {
@@ -133,8 +135,9 @@ def _example(prompt: str, entry: Mapping[str, Any], parameters: Any) -> Example:
             )
     places: dict[str, Span] = {}
     for name, value in known.items():
-        if name[:7] != "source_" and isinstance(value, str) and value and prompt.count(value) == 1:
-            places[name] = (prompt.index(value), prompt.index(value) + len(value))
+        spans = word_spans(value, prompt) if name[:7] != "source_" and isinstance(value, str) else []
+        if len(spans) == 1:
+            places[name] = spans[0]
     return Example(
         prompt=prompt,
         answer=answer.strip(),

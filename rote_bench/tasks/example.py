@@ -22,6 +22,16 @@ EXTRA = ("ood",)  # held-out splits that only some tasks have
 WORD = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
 
 
+def word_spans(text: str, prompt: str) -> list[Span]:
+    """Where a text stands in a prompt as words of its own, in order: ``1`` does so neither in ``11`` nor in ``1.5``.
+
+    In scripts that write no spaces few texts do.
+    """
+    before = r"(?<!\w)(?<!\d[.,])" if text[:1].isdigit() else r"(?<!\w)" if re.match(r"\w", text) else ""
+    after = r"(?!\w)(?![.,]\d)" if text[-1:].isdigit() else r"(?!\w)" if re.search(r"\w\Z", text) else ""
+    return [found.span() for found in re.finditer(before + re.escape(text) + after, prompt)] if text else []
+
+
 # Names that the harness gives itself beside a task's own: what they mean.
 RESERVED = {
     "positions": {r"last": "the last token of the prompt", r"answer_\d+": "what predicts a later token of the answer"},

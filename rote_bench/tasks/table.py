@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from ..errors import UserError, did_you_mean
 from .alternatives import Leads, alternatives
-from .example import EXTRA, SPLITS, WORD, Example, Span, Task
+from .example import EXTRA, SPLITS, WORD, Example, Span, Task, word_spans
 from .files import Wanted
 from .repeats import alike, check_alike, keep
 from .sources import Part, check_columns, homes_of, read_parts
@@ -34,7 +34,8 @@ class TableParameters:
         prompt: column of the question.
         answer: column of the true answer.
         intermediates: columns of intermediate results; ``answer`` is taken.
-        positions: columns whose text is looked up in the prompt (its last occurrence) and names those tokens; ``last``
+        positions: columns whose text is looked up in the prompt (its last occurrence, as words of its own where it
+            stands as such) and names those tokens; ``last``
             and ``answer_1``, ``answer_2`` and so on are taken.
         features: columns of surface classes, for structured noise and heuristics of units.
         group: column of the cluster to which a row belongs; every row is its own when empty.
@@ -80,7 +81,7 @@ class Table(Task):
     """Rows of a dataset. Nothing can be asked of it that its columns do not say: no answer to a changed question."""
 
     name = "dataset"
-    version = 3
+    version = 4
     description = "Questions from Parquet, CSV or JSON files, or from any dataset on the hub."
     Parameters: ClassVar[type] = TableParameters
 
@@ -228,8 +229,12 @@ class Table(Task):
         return spans
 
     def _span(self, prompt: str, column: str, row: int) -> Span:
-        """The last place in the prompt where a column's text stands, in whatever Unicode form."""
+        """The last place in the prompt where a column's text stands, in any Unicode form: as words, else within one."""
         text = self._column("positions", column)[row]
+        for form in alike(text):
+            spans = word_spans(form, prompt)
+            if spans:
+                return spans[-1]
         for form in alike(text):
             start = prompt.rfind(form) if form else -1
             if start >= 0:
