@@ -52,7 +52,13 @@ def faults(registry: Registry, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "rules"), [("two_hop", "3ec17e11"), ("two_hop_rates", "11a4853f"), ("addition", "e2670129")]
+    ("name", "rules"),
+    [
+        ("two_hop", "3ec17e11"),
+        ("two_hop_rates", "11a4853f"),
+        ("two_hop_schedules", "a889d627"),
+        ("addition", "e2670129"),
+    ],
 )
 def test_the_rules_of_the_comparisons_under_way_stand(registry: Registry, name: str, rules: str) -> None:
     """Another default of a recipe or a diagnostic, or a raised version, makes what was trained useless to them."""

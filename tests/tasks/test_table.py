@@ -65,7 +65,9 @@ def test_a_position_is_not_found_within_a_longer_word(tmp_path: Path) -> None:
     rows = [{**ROWS[i], "question": f"{i} and 1{i} or x{i}", "a": str(i)} for i in range(9)]
     made = task(write(tmp_path / "rows.csv", rows))
     assert all(made.example(i).positions["a"] == (0, 1) for i in range(9))
-    within = [{**ROWS[i], "question": f"a{i}b or a{i}c", "a": str(i)} for i in range(9)]  # as where no spaces are written
+    within = [
+        {**ROWS[i], "question": f"a{i}b or a{i}c", "a": str(i)} for i in range(9)
+    ]  # as where no spaces are written
     assert task(write(tmp_path / "other.csv", within)).example(5).positions["a"] == (8, 9)
 
 
