@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -205,7 +204,7 @@ def run_cells(
     from .pipeline.settings import Settings
     from .training.distributed import leave
 
-    settings = replace(settings or Settings(), **options)
+    settings = (settings or Settings()).having(options)
     progress = progress or Progress()
     registry = load_plugins(plugins)
     named = name_of(model, registry, tokenizer=tokenizer, model_name=model_name)

@@ -68,6 +68,36 @@ def curves(subject: Subject, model: Any, cap: int) -> Callable[[], Levels]:
     return lambda: asked.levels([matches(model, part, batch_size=subject.batch_size) for part in asked.parts])
 
 
+LOOSE = 0.02  # of the same questions, asked in other batches and another arithmetic
+
+
+def disagreement(last: Levels, samples: Mapping[str, Sequence[Any]], cap: int) -> str | None:
+    """Where the end of the curve and the answers at the end differ on the same questions, in words; None if nowhere.
+
+    Both ask the first ``cap`` questions of a split, each in its own way, and so each vouches for the other.
+
+    Args:
+        samples: columns, as ``evaluate`` gives them.
+    """
+    for name, split, column in (
+        ("validation_accuracy", "validation", "is_answer"),
+        ("train_clean_accuracy", "train_clean", "is_answer"),
+        ("memorization_rate", "train_noisy", "is_label"),
+        ("noisy_true_rate", "train_noisy", "is_answer"),
+    ):
+        before = getattr(last, name)
+        hits = [hit for of, hit in zip(samples["split"], samples[column], strict=True) if of == split][:cap]
+        if before is None or not hits:
+            continue
+        after = sum(hits) / len(hits)
+        if abs(after - before) > LOOSE + 2 / len(hits):
+            return (
+                f"{name} is {before:.3f} at the end of the curve, and {after:.3f} by the answers to the same"
+                f" {len(hits)} questions: do not trust this report, and report the fault"
+            )
+    return None
+
+
 def _mean(hits: Any) -> float:
     return float(hits.double().mean())
 

@@ -173,7 +173,7 @@ def expect_cells(
     from .report import record
     from .report.write import load_report
 
-    settings = replace(settings or Settings(), **options)
+    settings = (settings or Settings()).having(options)
     registry = load_plugins(plugins)
     model = name_of(model, registry, tokenizer=tokenizer, model_name=model_name)
     spec = load_task(task, profile=profile, overrides=overrides, registry=registry)

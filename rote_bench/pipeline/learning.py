@@ -126,7 +126,7 @@ def look(cell: Cell, made: Made, subject: Subject, training: record.Training) ->
     Returns:
         The report, which is not written, without its artifacts.
     """
-    from ..measurement import evaluate
+    from ..measurement import disagreement, evaluate
 
     heed()
     subject.twin = twin_of(cell, subject, made)
@@ -134,6 +134,10 @@ def look(cell: Cell, made: Made, subject: Subject, training: record.Training) ->
         cell.progress.stage("evaluating")
         measured, samples = evaluate(subject)
         write.write_table(cell.folder / "samples.parquet", samples)
+        asked = cell.spec.training.evaluation_examples
+        fault = disagreement(subject.curve[-1], samples, asked) if subject.curve else None
+        if fault is not None:
+            cell.warn(fault)
     with cell.timings.stage("diagnostics"):
         diagnostics, metrics = diagnose(cell, subject)
     heed()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -84,6 +84,18 @@ class Settings:
             raise UserError("what it keeps, --overwrite would replace", where="--rediagnose", hint="leave out one")
         if self.track is not None:
             require(self.track)
+
+    def having(self, options: Mapping[str, Any]) -> Settings:
+        """These, with other options in their place.
+
+        Raises:
+            TypeError: for an option that there is not.
+        """
+        known = {f.name for f in fields(self)}
+        for name in options:
+            if name not in known:
+                raise TypeError(f"there is no option {name!r} ({did_you_mean(name, known)})")
+        return replace(self, **options)
 
     @classmethod
     def picked(cls, options: Mapping[str, Any]) -> Settings:

@@ -37,7 +37,7 @@ def test_a_wrong_option_is_named_whoever_gives_it(options: dict[str, Any], says:
 
 
 def test_an_option_that_there_is_not_is_an_error_of_the_caller(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="batchsize"):
+    with pytest.raises(TypeError, match=r"^there is no option 'batchsize' \(did you mean 'batch_size'\?\)$"):
         rote_bench.run("thr", model="gpt2-nano", output_path=tmp_path, batchsize=3)
 
 
