@@ -15,6 +15,7 @@ from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .paths import exists, of_user
 from .spec.options import build
 from .tasks.example import EXTRA, SPLITS, Example, Span, Task, reserved
+from .tasks.repeats import composed
 
 if TYPE_CHECKING:
     from .plugins import Registry
@@ -174,9 +175,11 @@ def check_questions(
                 _check_free(task, "positions", named)
             if named or positions:
                 _check_positions(prompt, named, positions, task.place(index))
+    facts = tuple(facts)
+    forms = {composed(prompt): index for prompt, index in seen.items()} if facts else {}
     for number, fact in enumerate(facts):
-        if fact.prompt in seen:
-            index = seen[fact.prompt]
+        if composed(fact.prompt) in forms:
+            index = forms[composed(fact.prompt)]
             split = next(name for name, part in rows.items() if index in part)
             raise UserError(
                 f"{task.fact_place(number)} is also a question of the {split} split, {task.place(index)}:"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,16 +21,39 @@ SPLITS = ("train", "selection", "validation")
 EXTRA = ("ood",)  # held-out splits that only some tasks have
 # Words as tokenizers that split at white space find them; to Unicode's white space Python adds four separators.
 WORD = re.compile(r"[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+OPENING, CLOSING = "([{\"'“‘«¿¡", ")]}\"'”’».,;:?!"  # what stands around words and is no part of them
 
 
 def word_spans(text: str, prompt: str) -> list[Span]:
     """Where a text stands in a prompt as words of its own, in order: ``1`` does so neither in ``11`` nor in ``1.5``.
 
-    In scripts that write no spaces few texts do.
+    Where it stands between spaces, or brackets, quotes and punctuation beside spaces, those places alone count, and
+    ``1`` is none in ``-1`` or ``$1``; else all where no letter, mark or digit goes on. In scripts that write no spaces
+    few texts have any.
     """
-    before = r"(?<!\w)(?<!\d[.,])" if text[:1].isdigit() else r"(?<!\w)" if re.match(r"\w", text) else ""
-    after = r"(?!\w)(?![.,]\d)" if text[-1:].isdigit() else r"(?!\w)" if re.search(r"\w\Z", text) else ""
-    return [found.span() for found in re.finditer(before + re.escape(text) + after, prompt)] if text else []
+    found = [each.span() for each in re.finditer(re.escape(text), prompt)] if text else []
+    alone = [span for span in found if _alone(prompt, *span)]
+    return alone or [span for span in found if _whole(prompt, *span)]
+
+
+def _alone(prompt: str, start: int, stop: int) -> bool:
+    before, behind = prompt[:start].rstrip(OPENING), prompt[stop:].lstrip(CLOSING)
+    return (not before or before[-1].isspace()) and (not behind or behind[0].isspace())
+
+
+def _whole(prompt: str, start: int, stop: int) -> bool:
+    before, text, behind = prompt[:start], prompt[start:stop], prompt[stop:]
+    for word, next_to_it in ((text[0], before[-1:]), (text[-1], behind[:1])):
+        if next_to_it and _goes_on(next_to_it) and _goes_on(word):
+            return False
+    if text[0].isdigit() and re.search(r"\d[.,]\Z|\.\Z", before):
+        return False
+    return not (text[-1].isdigit() and re.match(r"[.,]\d", behind))
+
+
+def _goes_on(character: str) -> bool:
+    """Whether a word goes on with it: a letter, a digit, or a mark that belongs to one."""
+    return character.isalnum() or character == "_" or unicodedata.category(character).startswith("M")
 
 
 # Names that the harness gives itself beside a task's own: what they mean.

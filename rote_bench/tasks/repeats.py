@@ -13,9 +13,13 @@ def alike(text: str) -> tuple[str, ...]:
     return (text,) if text.isascii() else tuple(dict.fromkeys((text, normalize("NFC", text), normalize("NFD", text))))
 
 
-def _composed(text: str) -> str:
+# Zero-width space and no-break space, word joiner, marks of direction, soft hyphen: nothing is to be seen of them.
+UNSEEN = dict.fromkeys((0x200B, 0xFEFF, 0x2060, 0x200E, 0x200F, 0x00AD))
+
+
+def composed(text: str) -> str:
     """What texts have in common that look the same, spaces and line breaks apart."""
-    return " ".join((text if text.isascii() else normalize("NFC", text)).split())
+    return " ".join((text if text.isascii() else normalize("NFC", text.translate(UNSEEN))).split())
 
 
 def keep(
@@ -34,10 +38,10 @@ def keep(
     """
     rows: dict[str, list[int]] = {}
     order = list(order)
-    if len({_composed(questions[row]) for row in order}) == len(order):
+    if len({composed(questions[row]) for row in order}) == len(order):
         return ()
     for row in order:
-        rows.setdefault(_composed(questions[row]), []).append(row)
+        rows.setdefault(composed(questions[row]), []).append(row)
     several = [same for same in rows.values() if len(same) > 1]
     if several and how == "refuse":
         first, second = several[0][:2]
@@ -52,7 +56,7 @@ def keep(
         )
     lost: set[int] = set()
     for same in several:
-        disputed = how == "agreeing" and len({_composed(answers[row]) for row in same}) > 1
+        disputed = how == "agreeing" and len({composed(answers[row]) for row in same}) > 1
         lost.update(same if disputed else same[1:])
     return lost
 
@@ -71,12 +75,12 @@ def check_alike(
     """
     rows = list(rows)
     distinct = {text for row in rows for text in (answers[row], given[row] if given is not None else "")}
-    if len({_composed(text) for text in distinct}) == len(distinct):
+    if len({composed(text) for text in distinct}) == len(distinct):
         return
     forms: dict[str, tuple[str, int]] = {}
     for row in rows:
         for text in (answers[row], given[row] if given is not None else ""):
-            seen, where = forms.setdefault(_composed(text), (text, row))
+            seen, where = forms.setdefault(composed(text), (text, row))
             if seen == text:
                 continue
             formed = " ".join(seen.split()) != " ".join(text.split())

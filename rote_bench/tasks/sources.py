@@ -84,17 +84,17 @@ def homes_of(parts: Mapping[str, Part], path: str) -> dict[str, tuple[str, ...]]
         by_role[part.role] = (*by_role.get(part.role, ()), name)
     held_out = [role for role in (DEV, TEST) if role in by_role]
     unclear = by_role.get(None, ())
-    if not held_out and not (unclear and TRAIN in by_role):
+    if not {DEV, TEST, SELECTION, OOD} & {*by_role} and not (unclear and TRAIN in by_role):
         return None
     pool = "parameters.pool: true draws all splits from all rows"
     if TRAIN not in by_role or unclear:
         what = f"cannot tell whether {unclear[0]} may be trained on" if unclear else "has no split to train on"
-        official = [n for role in (TRAIN, *held_out) for n in by_role.get(role, ())]
+        official = [n for role in (TRAIN, SELECTION, *held_out, OOD) for n in by_role.get(role, ())]
         raise UserError(
             f"{path} holds the official split{'' if len(official) == 1 else 's'} {', '.join(official)}, but {what}",
             hint=f"name one in parameters.split, or all in parameters of its own; {pool}",
         )
-    last = by_role[held_out[-1]]
+    last = by_role[held_out[-1] if held_out else TRAIN]
     first = by_role.get(SELECTION, by_role[DEV] if len(held_out) == 2 else by_role[TRAIN])
     found = {"train": by_role[TRAIN], "selection": first, "validation": last}
     return {**found, **({OOD: by_role[OOD]} if OOD in by_role else {})}

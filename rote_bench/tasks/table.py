@@ -14,12 +14,13 @@ from ..errors import UserError, did_you_mean
 from .alternatives import Leads, alternatives
 from .example import EXTRA, SPLITS, WORD, Example, Span, Task, word_spans
 from .files import Wanted
-from .repeats import alike, check_alike, keep
+from .repeats import alike, check_alike, composed, keep
 from .sources import Part, check_columns, homes_of, read_parts
 from .untaught import untaught
 from .values import are_whole, more, spelled, texts, words
 
-NESTED = ("positions", "intermediates", "features", "group")  # columns that exported tasks have
+NESTED = ("positions", "intermediates", "features", "group")  # what exported tasks have beside question and answer
+EXPORTED = frozenset((*NESTED, "index", "label", "noisy", "phantom"))  # by which an exported task is told
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Table(Task):
         self._columns: dict[str, list[str]] = {}
         self.starts = dict(zip(self.parts, accumulate(map(len, self.parts.values()), initial=0), strict=False))
         self._begins, self._in_order = list(self.starts.values()), list(self.parts.values())
-        self._nested = {name for part in self._in_order for rows in part.files for name in rows.columns} & {*NESTED}
+        files = [rows for part in self._in_order for rows in part.files]
+        self._nested = {*NESTED} if all(EXPORTED.issubset(rows.names) for rows in files) else set[str]()
         self._bare = not self._nested and len(parameters.named()) == 2  # nothing but questions and answers
         self.questions = self._texts("prompt", parameters.prompt, missing="question")
         self.solutions = self._texts("answer", parameters.answer, missing="answer")
@@ -120,7 +122,7 @@ class Table(Task):
         """
         column = column.strip()
         values = [value for part in self.parts.values() for value in part.column(column)]
-        found = texts(values, what, self._row_place, "parameters.path")
+        found = texts(values, what, self._row_place, "parameters.path", whole=self._whole(column))
         if missing and "" in found:
             others = more(found.count("") - 1, "has none", "have none")
             raise UserError(f"{self._row_place(found.index(''))} has no {missing}{others}", where="parameters.path")
@@ -166,7 +168,7 @@ class Table(Task):
         for key, column in p.named():
             values = [value for part in self.parts.values() for value in part.column(column)]
             if any(type(v) is float for v in values):
-                how = "whole, and written as 6 and not as 6.0" if are_whole(values) else "written as decimals"
+                how = "whole, and written as 6 and not as 6.0" if self._whole(column) else "written as decimals"
                 said.append(f"the numbers of {column!r} ({key}) are {how}")
             if any(type(v) is bool for v in values):
                 said.append(f"the values of {column!r} ({key}) are written as true and false")
@@ -248,7 +250,12 @@ class Table(Task):
         if columns:
             return {name: self._column(key, name.strip())[row] for name in columns}
         nested = part.column(key)[number] if key in self._nested else None
-        return {k: _plain(v) for k, v in nested.items() if v is not None} if isinstance(nested, Mapping) else {}
+        if not isinstance(nested, Mapping):
+            return {}
+        first = self._in_order[0].column(key)[0]  # a task's first intermediate result is that of its first row
+        order = list(first) if isinstance(first, Mapping) else []
+        names = sorted(nested, key=lambda name: order.index(name) if name in order else len(order))
+        return {name: _plain(nested[name]) for name in names if nested[name] is not None}
 
     def split(self, sizes: Mapping[str, int | float], seed: int) -> dict[str, list[int]]:
         """From the parts that are for each split, else from all rows; drawn by the data seed either way."""
@@ -304,16 +311,43 @@ class Table(Task):
             return []
         found: list[tuple[Example, str]] = []
         columns = (("prompt", p.prompt.strip(), "question"), ("answer", p.answer.strip(), "answer"))
-        for part in read_parts(p.facts, None, p.wanted(), "parameters.facts").values():
+        answers = {composed(text): text for text in self._answers}
+        known: dict[str, tuple[str, str]] = {}
+        for part in self._fact_parts:
             check_columns(part, [(key, column) for key, column, _ in columns], "parameters.facts")
-            both = [texts(part.column(column), what, part.place, "parameters.facts") for _, column, what in columns]
+            both = [
+                texts(part.column(column), what, part.place, "parameters.facts", whole=self._whole(column))
+                for _, column, what in columns
+            ]
             for number, (prompt, answer, group) in enumerate(zip(*both, part.column("group"), strict=True)):
                 if not prompt or not answer:
                     lacks = "answer" if prompt else "question"
                     raise UserError(f"{part.place(number)} has no {lacks}", where="parameters.facts")
-                cluster = _plain(group) or f"fact {len(found)}"
-                found.append((Example(prompt, answer.strip(), group=cluster), part.place(number)))
+                place, answer = part.place(number), answer.strip()
+                form = answers.setdefault(composed(answer), answer)
+                if form != answer:
+                    what = f"the answer of {place}, {answer!r}, looks like {form!r} and is another text"
+                    raise UserError(what, where="parameters.facts", hint="write them alike")
+                said, where = known.setdefault(composed(prompt), (answer, place))
+                if said != answer:
+                    what = f"{where} and {place} state the same, {prompt!r}, but answer {said!r} and {answer!r}"
+                    raise UserError(what, where="parameters.facts", hint="facts are true: keep one of them")
+                cluster = (_plain(group) if self._nested else "") or f"fact {len(found)}"
+                found.append((Example(prompt, answer, group=cluster), place))
         return found
+
+    @cached_property
+    def _fact_parts(self) -> Sequence[Part]:
+        p = self.parameters
+        return tuple(read_parts(p.facts, None, p.wanted(), "parameters.facts").values()) if p.facts else ()
+
+    def _whole(self, column: str) -> bool:
+        """Whether all numbers are, of a column and of those that it is compared with: answers, given ones, facts'."""
+        p = self.parameters
+        answers = [name.strip() for name in (p.answer, p.noisy) if name]
+        columns = answers if column in answers else [column]
+        parts = (*self.parts.values(), *self._fact_parts)
+        return are_whole(chain.from_iterable(part.column(name) for part in parts for name in columns))
 
     def words(self) -> Iterable[str]:
         columns = [self.questions, self.solutions, *([] if self.given is None else [self.given])]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -23,17 +23,20 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def texts(values: Sequence[Any], what: str, place: Callable[[int], str], where: str) -> list[str]:
+def texts(
+    values: Sequence[Any], what: str, place: Callable[[int], str], where: str, *, whole: bool | None = None
+) -> list[str]:
     """The values of a column as text, with its line breaks and spaces; empty where there are no words.
 
     Args:
         what: the values are, for messages.
         place: number of a row -> where it stands.
+        whole: whether all floats are, of this column and of those that it is compared with; None looks at this one.
 
     Raises:
         UserError: naming the first row whose value is no text, and how many more there are.
     """
-    whole = are_whole(values)
+    whole = are_whole(values) if whole is None else whole
     out: list[str] = []
     faults: list[tuple[int, ValueError]] = []
     for number, value in enumerate(values):
@@ -59,7 +62,7 @@ def more(count: int, one: str, several: str) -> str:
     return f"; {count} more row{'' if count == 1 else 's'} {one if count == 1 else several}" if count else ""
 
 
-def are_whole(values: Sequence[Any]) -> bool:
+def are_whole(values: Iterable[Any]) -> bool:
     """Whether all numbers of a column are whole, however they are stored."""
     return all(value.is_integer() for value in values if type(value) is float and math.isfinite(value))
 

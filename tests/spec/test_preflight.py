@@ -74,8 +74,13 @@ model: {layers: 1, width: 16, heads: 2}
 training: {max_steps: 4, evaluate_every: 2, schedule: {warmup: 1, anneal: 2}}
 diagnostics: [learning_dynamics]
 """
-NESTED = '{"prompt": "q", "answer": "a", "positions": '
-BETWEEN = NESTED + '{"a": [0, 1]}, "intermediates": '
+OTHERS = {"index": 0, "label": "a", "noisy": False, "phantom": None, "group": ""}  # columns of an exported task
+
+
+def nested(prompt: str = "q", answer: str = "a", **columns: dict[str, Any]) -> str:
+    """A row of an exported task."""
+    own = {"positions": {"a": [0, 1]}, "intermediates": {}, "features": {}, **columns}
+    return json.dumps({"prompt": prompt, "answer": answer, **OTHERS, **own}) + "\n"
 
 
 @pytest.mark.parametrize(
@@ -87,11 +92,15 @@ BETWEEN = NESTED + '{"a": [0, 1]}, "intermediates": '
         ({"facts/two.csv": "prompt,nothing\nf 2,a\n"}, 3, "of two.csv have no column 'answer'"),
         ({"facts/two.csv": "prompt,answer\n"}, 5, "two.csv holds no rows"),
         ({"rows.csv": "q 10,\n"}, 4, "row 11 of rows.csv has no answer"),
-        ({"rows.jsonl": NESTED + '{"a": [0, 9]}}\n'}, 3, "0 to 9, is no part of its question"),
-        ({"rows.jsonl": NESTED + '{"a": [0]}}\n'}, 4, "'a' of row 1 of rows.jsonl is no pair of numbers but [0]"),
-        ({"rows.jsonl": NESTED + '{"a": [0, 1]}}\n{"prompt": "r", "answer": "b"}\n'}, 3, "the position 'a', unlike"),
-        ({"rows.jsonl": BETWEEN + '{"m": "b"}}\n'}, 3, "the intermediate result 'm', unlike the questions before it"),
-        ({"rows.jsonl": BETWEEN.replace("intermediates", "features") + '{"m": "b"}}\n'}, 3, "the feature 'm', unlike"),
+        ({"rows.jsonl": nested(positions={"a": [0, 9]})}, 3, "0 to 9, is no part of its question"),
+        ({"rows.jsonl": nested(positions={"a": [0]})}, 4, "'a' of row 1 of rows.jsonl is no pair of numbers but [0]"),
+        ({"rows.jsonl": nested() + nested("r", positions={})}, 3, "the position 'a', unlike"),
+        (
+            {"rows.jsonl": nested(intermediates={"m": "b"})},
+            3,
+            "the intermediate result 'm', unlike",
+        ),
+        ({"rows.jsonl": nested(features={"m": "b"})}, 3, "the feature 'm', unlike"),
     ],
 )
 def test_mistakes_in_tables_are_found_before_anything_is_trained(
@@ -109,7 +118,7 @@ def test_mistakes_in_tables_are_found_before_anything_is_trained(
             file.write(text)
     table = tmp_path / next((name for name in files if name.startswith("rows")), "rows.csv")
     if table.suffix == ".jsonl":
-        more = [f'{{"prompt": "s{i}", "answer": "{"ab"[i]}", "positions": {{"a": [0, 1]}}}}\n' for i in range(2)]
+        more = [nested(f"s{i}", "ab"[i]) for i in range(2)]
         table.write_text(table.read_text() + "".join(more))
     rows = len(table.read_text().splitlines()) - (table.suffix == ".csv")  # all of them are drawn
     path.write_text(TABLE.replace("rows.csv", table.name).replace("train: 8", f"train: {rows - 2}"))
@@ -145,7 +154,8 @@ def test_a_name_that_the_harness_gives_itself_is_no_tasks_own(
     """Were it one, answers would be read at another place than they are given at."""
     path = tmp_path / "task.yaml"
     path.write_text(TABLE.replace("path: rows.csv", "\n  ".join(["path: rows.jsonl", *keys])))
-    rows = [{"prompt": f"q {i}", "answer": "ab"[i % 2], **row} for i in range(10)]
+    whole = {**OTHERS, "positions": {}, "intermediates": {}, "features": {}} if not keys else {}
+    rows = [{"prompt": f"q {i}", "answer": "ab"[i % 2], **whole, **row} for i in range(10)]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "facts").mkdir()
     (tmp_path / "facts" / "one.jsonl").write_text(json.dumps({"prompt": "f 1", "answer": "a", "told": "a"}))

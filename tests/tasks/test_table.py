@@ -17,6 +17,7 @@ import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.leaderboard.answers import Answers
+from rote_bench.splits import check_questions
 from rote_bench.tasks.table import Table, TableParameters
 from rote_bench.testing import check_task
 
@@ -59,6 +60,62 @@ def test_questions_alone_are_those_of_the_examples(tmp_path: Path, columns: dict
     assert len(made) == 100
     assert [made.question(i) for i in range(100)] == [(e.prompt, e.positions) for e in map(made.example, range(100))]
     assert bool(made.question(0)[1]) is not bool(columns)
+
+
+def test_a_column_that_is_not_named_means_nothing_whatever_it_is_called(tmp_path: Path) -> None:
+    more = {"group": "urban", "intermediates": {"draft": "a"}, "features": {"f": "1"}, "positions": {"a": [0, 1]}}
+    rows = [{"prompt": f"q {i}", "answer": "ab"[i % 2], **more} for i in range(9)]
+    made = Table(TableParameters(path=str(write(tmp_path / "rows.jsonl", rows))), 0)
+    example = made.example(4)
+    assert (example.positions, example.intermediates, example.features) == ({}, {}, {})
+    assert len({made.example(i).group for i in range(9)}) == 9
+
+
+def test_rows_set_apart_are_not_trained_on(tmp_path: Path) -> None:
+    for name in ("train", "selection", "ood"):
+        write(tmp_path / "rows" / f"{name}.csv", [{"prompt": f"{name} {i}", "answer": "ab"[i % 2]} for i in range(60)])
+    made = Table(TableParameters(path=str(tmp_path / "rows")), 0)
+    split = made.split({"train": 30, "selection": 20, "validation": 20, "ood": 20}, 0)
+    homes = {name: {made.example(i).prompt.split()[0] for i in rows} for name, rows in split.items()}
+    assert homes == {"train": {"train"}, "selection": {"selection"}, "validation": {"train"}, "ood": {"ood"}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ([{"prompt": "Jose\u0301 1", "answer": "a"}], "is also a question of the"),  # the other Unicode form
+        (
+            [{"prompt": "f", "answer": "a"}, {"prompt": "f ", "answer": "b"}],
+            "state the same, 'f ', but answer 'a' and 'b'",
+        ),
+        ([{"prompt": "f", "answer": "e\u0301"}], "looks like 'é' and is another text"),
+    ],
+)
+def test_facts_are_held_against_the_table(tmp_path: Path, facts: list[dict[str, Any]], says: str) -> None:
+    rows = [{"prompt": f"José {i}", "answer": "aé"[i % 2]} for i in range(9)]
+    made = Table(
+        TableParameters(path=str(write(tmp_path / "r.jsonl", rows)), facts=str(write(tmp_path / "f.jsonl", facts))), 0
+    )
+    indices = {"train": range(9)}
+    with pytest.raises(UserError, match=re.escape(says)):
+        check_questions(made, indices, {"train": map(made.question, range(9))}, made.facts())
+
+
+def test_numbers_that_are_compared_are_written_alike(tmp_path: Path) -> None:
+    """6.0 is 6 only where no column that it is compared with holds 2.5."""
+    rows = [{"prompt": float(i), "answer": float(i), "given": 2.5 if i == 3 else float(i)} for i in range(9)]
+    facts = write(tmp_path / "f.jsonl", [{"prompt": 20.0, "answer": 6.0}])
+    made = Table(TableParameters(path=str(write(tmp_path / "r.jsonl", rows)), facts=str(facts), noisy="given"), 0)
+    assert (made.example(6).prompt, made.example(6).answer, made.example(6).given) == ("6", "6.0", "6.0")
+    assert (made.facts()[0].prompt, made.facts()[0].answer) == ("20", "6.0")
+
+
+def test_the_first_intermediate_result_is_that_of_the_first_row(tmp_path: Path) -> None:
+    rest = {"index": 0, "label": "", "noisy": False, "phantom": None, "positions": {}, "features": {}, "group": ""}
+    names = [{"x": "1", "y": "2"}, {"y": "1", "x": "2"}]
+    rows = [{"prompt": f"q {i}", "answer": "ab"[i % 2], "intermediates": names[i % 2], **rest} for i in range(4)]
+    made = Table(TableParameters(path=str(write(tmp_path / "rows.jsonl", rows))), 0)
+    assert [list(made.example(i).intermediates) for i in (1, 0)] == [["x", "y"]] * 2
 
 
 def test_a_position_is_not_found_within_a_longer_word(tmp_path: Path) -> None:
