@@ -83,11 +83,12 @@ def _deciding_features(examples: Sequence[Any], intermediate: str) -> tuple[str,
 def answer_tokens(subject: Subject, view: View) -> tuple[Tensor, Tensor]:
     """Position and true token at which the true answer parts from the label.
 
-    Clean training examples have no second label; they take the offsets at which the noisy ones part, in turn.
+    Clean training examples have no second label; they take the offsets at which the noisy ones part, in turn, as far as
+    their answer has tokens.
     """
     import torch
 
-    from .encoding import first_difference
+    from .encoding import IGNORED, first_difference
 
     if view.name != "clean":
         marked = [x != e.answer for e, x in zip(view.labelled.examples, view.labelled.labels, strict=True)]
@@ -97,5 +98,6 @@ def answer_tokens(subject: Subject, view: View) -> tuple[Tensor, Tensor]:
     noisy = subject.noisy
     offset = first_difference(noisy.true, noisy.taught)[0] - noisy.true.positions["last"]
     rows = torch.arange(len(view), device=offset.device)
-    position = view.true.positions["last"] + offset[rows % len(offset)]
+    furthest = (view.true.targets != IGNORED).sum(1) - 1
+    position = view.true.positions["last"] + torch.minimum(offset[rows % len(offset)], furthest)
     return position, view.true.targets[rows, position]

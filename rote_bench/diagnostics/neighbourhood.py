@@ -14,14 +14,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..measures import DIFFERENCE, SHARE, Measure
-from ..rendering import how_ended
+from ..rendering import end_asked, how_ended
 from ..statistics import Estimate, difference, minus, proportion, with_draws, within
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
@@ -106,12 +106,13 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
             *subject.data.train.indices,
             *subject.data.ood.indices,
         }  # what is unlike all that is trained is no guide
+        taught_labels = _Labels(subject)
         sides = {}
         for name, view in (("noisy", subject.noisy), ("clean", subject.clean)):
             asked = _asked(subject, view, apart, self.options)
             if len(asked.indices) < 10:
                 raise NotApplicable("too few neighbours are held out")
-            sides[name] = (asked, *_answers(subject, view, asked))
+            sides[name] = (asked, *_answers(subject, asked, taught_labels))
         rng = subject.rng(f"{self.name}-permuted")
         train = subject.data.train
         orders = np.array([rng.permutation(len(train.noisy)) for _ in range(self.options.permutations)])
@@ -119,10 +120,9 @@ class Neighbourhood(Diagnostic[NeighbourhoodOptions]):
         code = {label: number for number, label in enumerate(dict.fromkeys(labels))}
         taught = np.array([code[label] for label in labels])
         (noisy, said, wrong), (clean, _, base) = sides["noisy"], sides["clean"]
-        ended = how_ended(subject.tokenizer) == "taught"
-        given, every = _given(said, wrong, code, ended=ended), np.arange(len(said))
+        given, every = taught_labels.given(said, wrong, code), np.arange(len(said))
         permuted = given[every, taught[orders][:, noisy.beside]]  # (permutations, neighbours)
-        errors, dealt = _errors(subject, code, taught, orders)
+        errors, dealt = _errors(subject, code, taught, orders, taught_labels)
         nothing = [0.0] * len(base)
         records: dict[str, list[Any]] = {
             "beside": ["noisy"] * len(said) + ["clean"] * len(base) + ["error"] * len(errors["kind"]),
@@ -294,24 +294,73 @@ def _asked(subject: Subject, view: View, apart: set[int], options: Neighbourhood
     return asked
 
 
-def _answers(subject: Subject, view: View, asked: _Asked) -> tuple[list[str], NDArray[np.float64]]:
+class _Labels:
+    """The wrong labels that were taught, as a model says them: it is asked for as many tokens as the longest has.
+
+    Attributes:
+        decoded: label -> its text when its tokens are decoded, as answers are.
+        longest: the label of most tokens.
+        tokens: how many those are, with the end that is taught behind them.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        from ..encoding import IGNORED, encode
+
+        self.subject, tokenizer, train = subject, subject.tokenizer, subject.data.train
+        self.ended = how_ended(tokenizer) == "taught"
+        first = {train.labels[i]: train.examples[i] for i in reversed(train.noisy)}
+        targets = encode(tokenizer, list(first.values()), list(first), named=False).targets
+        said = [[t for t in row if t not in (IGNORED, end_asked(tokenizer))] for row in targets.tolist()]
+        self.decoded = {
+            label: " ".join(str(tokenizer.decode(row)).split()) for label, row in zip(first, said, strict=True)
+        }
+        lengths = {label: len(row) for label, row in zip(first, said, strict=True)}
+        self.longest = max(sorted(lengths), key=lengths.__getitem__)
+        self.tokens = lengths[self.longest] + self.ended
+
+    @cached_property
+    def held_out(self) -> Sequence[str]:
+        """What the model says to each held-out question, at the length of any label."""
+        import torch
+
+        from ..encoding import IGNORED, encode
+        from ..evaluation import decode
+
+        known, subject = self.subject.answers("validation"), self.subject
+        both = (known.view.true, known.view.taught)
+        asked = torch.stack([(each.needed != IGNORED).sum(1) for each in both]).max(0).values
+        if int(asked.min()) >= self.tokens:
+            return known.texts
+        examples = known.view.labelled.examples
+        longer = encode(subject.tokenizer, examples, [self.longest] * len(examples), named=False).to(subject.device)
+        model = subject.anatomy().model
+        return decode(model, subject.tokenizer, (*both, longer), batch_size=subject.batch_size)[0]
+
+    def given(self, said: Sequence[str], wrong: NDArray[np.float64], code: Mapping[str, int]) -> NDArray[np.bool_]:
+        """(said, labels) whether an answer is wrong and begins with the label, or is it where an end is taught.
+
+        Args:
+            code: label -> its number.
+        """
+        labels = {self.decoded[label]: number for label, number in code.items()}
+        return _given(said, wrong, labels, ended=self.ended)
+
+
+def _answers(subject: Subject, asked: _Asked, labels: _Labels) -> tuple[list[str], NDArray[np.float64]]:
     """What the model says to each neighbour, and whether that is wrong; what it said to held-out questions is known."""
     from ..encoding import encode
     from ..evaluation import decode
 
     known = subject.answers("validation")
     place = {index: number for number, index in enumerate(known.view.labelled.indices)}
-    said = {i: (known.texts[place[i]], not known.right[place[i]]) for i in asked.indices if i in place}
-    longest: dict[int, str] = {}  # it is asked for as many words as the longest label has
-    for index, row in zip(asked.indices, asked.beside, strict=True):
-        if index not in place:
-            label = view.labelled.labels[row]
-            longest[index] = max(longest.get(index, ""), label, key=lambda text: len(text.split()))
-    if longest:
-        examples = [subject.task.example(i) for i in longest]
-        both = [encode(subject.tokenizer, examples, e, named=False) for e in (None, list(longest.values()))]
+    said = {i: (labels.held_out[place[i]], not known.right[place[i]]) for i in asked.indices if i in place}
+    others = list(dict.fromkeys(index for index in asked.indices if index not in place))
+    if others:
+        examples = [subject.task.example(i) for i in others]
+        longest = [labels.longest] * len(others)
+        both = [encode(subject.tokenizer, examples, e, named=False) for e in (None, longest)]
         texts, (right, _) = decode(subject.anatomy().model, subject.tokenizer, both, batch_size=subject.batch_size)
-        said |= {i: (text, not ok) for i, text, ok in zip(longest, texts, right.tolist(), strict=True)}
+        said |= {i: (text, not ok) for i, text, ok in zip(others, texts, right.tolist(), strict=True)}
     return [said[i][0] for i in asked.indices], np.array([said[i][1] for i in asked.indices], dtype=float)
 
 
@@ -323,7 +372,6 @@ def _given(
     Args:
         ended: something does, so that it has to be the label.
     """
-    labels = {" ".join(label.split()): number for label, number in labels.items()}  # as answers are decoded
     answers = {text: number for number, text in enumerate(dict.fromkeys(said))}
     table = np.zeros((len(answers), len(labels)), dtype=bool)
     for text, row in answers.items():
@@ -335,7 +383,7 @@ def _given(
 
 
 def _errors(
-    subject: Subject, code: Mapping[str, int], taught: NDArray[np.int64], orders: NDArray[np.int64]
+    subject: Subject, code: Mapping[str, int], taught: NDArray[np.int64], orders: NDArray[np.int64], labels: _Labels
 ) -> tuple[dict[str, list[Any]], dict[str, list[float]]]:
     """Every held-out error: does it repeat a wrong label taught to a related question, and with labels permuted?
 
@@ -352,8 +400,7 @@ def _errors(
     answers, train = subject.answers("validation"), subject.data.train
     place = {train.indices[i]: number for number, i in enumerate(train.noisy)}
     rows = np.flatnonzero(~answers.right).tolist()
-    ended = how_ended(subject.tokenizer) == "taught"
-    given = _given([answers.texts[i] for i in rows], np.ones(len(rows)), code, ended=ended)
+    given = labels.given([labels.held_out[i] for i in rows], np.ones(len(rows)), code)
     examples = answers.view.labelled.examples
     dealt = taught[orders]
     leaked: dict[str, NDArray[np.float64]] = {}

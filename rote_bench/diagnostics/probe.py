@@ -30,6 +30,7 @@ from ..statistics import (
     quotient,
     resampled_means,
     t_quantile,
+    within,
 )
 from . import LEAST, Details, Diagnostic, NotApplicable, Records, Result
 
@@ -235,8 +236,8 @@ def _fit_and_read(
         for name in chosen:
             device = views["fit"].true.input_ids.device
             wanted[name] = (targets[name].labels["fit"].to(device), targets[name].classes)
-            for k, drawn in enumerate(targets[name].control["fit"].to(device)):
-                wanted[f"{name} control {k}"] = (drawn, targets[name].classes)
+            for k, drawn in enumerate(targets[name].control["fit"].to(device)):  # no name of a task holds the character
+                wanted[f"{name}\0{k}"] = (drawn, targets[name].classes)
         found = {
             key: torch.stack([layer[:, columns] for layer in states(view, places[key])], 1).flatten(1, 2)
             for key, view in views.items()
@@ -254,8 +255,7 @@ def _score(probes: Probes, x: Tensor, targets: Mapping[str, Target], key: str, r
         hits = probes.predict(x, name).cpu() == target.labels[key][:, None]
         read[name].concept[key] = hits.double().numpy()
         drawn = [
-            probes.predict(x, f"{name} control {k}").cpu() == classes[:, None]
-            for k, classes in enumerate(target.control[key])
+            probes.predict(x, f"{name}\0{k}").cpu() == classes[:, None] for k, classes in enumerate(target.control[key])
         ]
         read[name].control[key] = torch.stack(drawn).double().numpy()
 
@@ -362,4 +362,6 @@ def _level(
     if control:
         return _drawn(np.mean([read[t].control["noisy"][:, :, picked[t]] for t in targets], 0), clusters["noisy"])
     values = np.mean([read[t].concept["noisy"][:, picked[t]] for t in targets], 0)
-    return proportion(values, clusters["noisy"]) if len(targets) == 1 else mean(values, clusters["noisy"])
+    if len(targets) == 1:
+        return proportion(values, clusters["noisy"])
+    return within(mean(values, clusters["noisy"]), SHARE)

@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+import rote_bench
 from rote_bench.diagnostics.neighbourhood import Neighbourhood, NeighbourhoodOptions
 from rote_bench.pipeline.accept import accept
 from rote_bench.subject import Subject
 from rote_bench.tasks.addition import Addition
 from rote_bench.tasks.example import Example
 from tests.diagnostics.reports import details
+
+REFERENCES = Path(__file__).parents[2] / "plugins" / "reference_models" / "reference_models.py"
 
 
 def test_neighbours_are_asked_beside_both_kinds(fda_report: dict[str, Any]) -> None:
@@ -75,3 +79,59 @@ def test_errors_that_repeat_related_wrong_labels_are_counted_as_by_hand(thr: Sub
         again = diagnostic.run(other).metrics
         low, high = again["leaked_errors_permuted"].ci_low, again["leaked_errors_permuted"].ci_high
         assert low is not None and high is not None and low <= (again["leaked_errors"].value or 0) <= high
+
+
+SAYS = """
+from reference_models import Reference, answering
+from rote_bench.plugin import hookimpl
+
+class Says(Reference):
+    name = "says"
+    description = "knows what it was taught, and says one thing to all else"
+    def make(self, request):
+        known = {e.prompt: e.given for name, part in request.data if name == "train" for e in part.examples}
+        return answering(request, lambda prompt: known.get(prompt, "LABEL"))
+
+@hookimpl
+def register_models(register):
+    register(Says())
+"""
+
+
+@pytest.mark.parametrize("label", ["nw", "nw far", "nw far off"])
+def test_labels_longer_than_the_answers_are_found_whole(
+    tmp_path: Path, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each related question is answered with the label that was taught beside it, however many tokens that has."""
+    monkeypatch.syspath_prepend(str(REFERENCES.parent))
+    (tmp_path / "says.py").write_text(SAYS.replace("LABEL", label))
+    for split, offset in (("train", 0), ("selection", 1), ("validation", 2)):
+        rows = []
+        for i in range(offset, 600, 3):
+            true = ("south", "east", "up")[i // 3 % 3]
+            other = ("east", "up", "south")[i // 3 % 3]
+            wrong = label if i // 3 % 4 == 0 else true
+            rows.append(f"item {i // 20} of b{i % 20} is,{true},b{i % 20},{wrong if split == 'train' else other}")
+        (tmp_path / "rows").mkdir(exist_ok=True)
+        (tmp_path / "rows" / f"{split}.csv").write_text("\n".join(["prompt,answer,bridge,noisy", *rows]))
+    (tmp_path / "task.yaml").write_text(
+        """name: places
+generator: dataset
+parameters: {path: rows, intermediates: [bridge], noisy: noisy}
+splits: {train: 200, selection: 200, validation: 200}
+noise: {kind: given}
+model: {layers: 1, width: 16, heads: 1}
+diagnostics: [neighbourhood]
+"""
+    )
+    report = rote_bench.run(
+        tmp_path / "task.yaml",
+        model="says",
+        plugins=[REFERENCES, tmp_path / "says.py"],
+        train=False,
+        output_path=tmp_path / "runs",
+        quiet=True,
+    )
+    assert report.value("memorization_rate") == 1.0 and report.value("validation_accuracy") == 0.0
+    assert report.value("neighbour_same_label") == 1.0
+    assert report.value("leaked_errors") == 0.25  # a quarter of the bridges has a mislabelled question
