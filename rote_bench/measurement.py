@@ -93,7 +93,7 @@ def disagreement(last: Levels, samples: Mapping[str, Sequence[Any]], cap: int) -
         if abs(after - before) > LOOSE + 2 / len(hits):
             return (
                 f"{name} is {before:.3f} at the end of the curve, and {after:.3f} by the answers to the same"
-                f" {len(hits)} questions: do not trust this report, and report the fault"
+                f" {len(hits)} questions"
             )
     return None
 

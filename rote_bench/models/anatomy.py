@@ -153,18 +153,23 @@ class Anatomy:
         return logits.reshape(*state.shape[:-1], -1)
 
 
+FAINT = 1e-3  # parameters whose largest is smaller let nothing through that could be told
+
+
 @contextmanager
 def _awake(model: nn.Module) -> Iterator[None]:
-    """Lend small random values to matrices of zeros while proving: through a zero, every proof would hold."""
-    asleep = [p for p in model.parameters() if p.ndim >= 2 and p.is_floating_point() and not p.any()]
+    """Lend random values to parameters that are next to zero while proving: through a zero, every proof would hold."""
+    floating = (p for p in model.parameters() if p.is_floating_point() and p.numel())
+    weak = [p for p in floating if float(p.detach().abs().max()) < FAINT]
+    asleep = [(p, p.clone()) for p in weak]
     generator = torch.Generator().manual_seed(1)
     try:
-        for p in asleep:
+        for p, _ in asleep:
             p.copy_(0.02 * torch.randn(p.shape, generator=generator))
         yield
     finally:
-        for p in asleep:
-            p.zero_()
+        for p, before in asleep:
+            p.copy_(before)
 
 
 def _find(model: Any) -> Structure:
@@ -177,10 +182,11 @@ def _find(model: Any) -> Structure:
     if not bool(probe.logits.isfinite().all()):
         raise UserError("the model gives logits that are NaN or infinite", where="--model")
     checks: dict[str, Check] = {}
-    changed = probe.ids.clone()
-    changed[:, -1] = probe.other[:, -1]
-    same = probe.near(probe.run(changed)[:, :-1], probe.logits[:, :-1])
-    if not same:
+    for at in range(1, probe.ids.shape[1]):
+        changed = probe.ids.clone()
+        changed[:, at] = probe.other[:, at]
+        if probe.near(probe.run(changed)[:, :at], probe.logits[:, :at]):
+            continue
         raise UserError(
             "the model sees later tokens, so it is no causal language model",
             where="--model",

@@ -7,13 +7,18 @@ where there is none, as of what was typed into a prompt, by its bytecode.
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import re
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from types import CodeType, FunctionType
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from ..hashing import digest
+from .content import of_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,23 +27,29 @@ NAMED = ("torch", "transformers", "builtins", "typing", "abc")  # packages whose
 DEEPEST = 4  # containers inside each other that still count
 
 
-def of_model(model: nn.Module, built_by: Callable[..., Any] | None = None) -> str:
+def of_model(model: nn.Module, built_by: Callable[..., Any] | None = None, *, arrays: bool = True) -> str:
     """The hash of what computes in a model, apart from its weights.
 
-    That is the source of its classes, with those that they inherit from, and how its modules are set: their plain
-    attributes, and how torch's own describe themselves.
+    That is the source of its classes, with those that they inherit from and with the functions and constants of their
+    own files that they use; how its modules are set: their plain attributes, and how torch's own describe themselves;
+    and buffers that are not kept with the weights.
 
     Args:
         built_by: the function that made it, which counts too.
+        arrays: whether tensors and arrays count that its modules hold apart from their weights; those that a function
+            draws anew for each seed do not.
     """
     kinds = {kind for module in model.modules() for kind in type(module).__mro__ if not _named(kind)}
-    sources = sorted(_source(kind) for kind in kinds)
-    layout = [(path, type(module).__qualname__, _settings(module)) for path, module in model.named_modules()]
-    return f"sha256:{digest([sources, layout, None if built_by is None else of_function(built_by)])}"
+    seen: set[int] = set()
+    sources = sorted(digest([_source(kind), _used(kind, seen)]) for kind in sorted(kinds, key=lambda k: k.__qualname__))
+    layout = [(path, type(module).__qualname__, _settings(module, arrays)) for path, module in model.named_modules()]
+    kept = model.state_dict().keys()
+    apart = [(name, _plain(buffer) if arrays else None) for name, buffer in model.named_buffers() if name not in kept]
+    return f"sha256:{digest([sources, layout, apart, None if built_by is None else of_function(built_by)])}"
 
 
 def of_function(function: Callable[..., Any]) -> str:
-    """The hash of a function's source and of the plain values that it takes from around it."""
+    """The hash of a function's source, of the plain values that it takes from around it, and of functions there."""
     if isinstance(function, functools.partial):
         return digest([of_function(function.func), _plain(function.args), _plain(function.keywords)])
     if isinstance(function, type):
@@ -48,7 +59,33 @@ def of_function(function: Callable[..., Any]) -> str:
         inner = inner.__func__
     if not isinstance(inner, FunctionType):
         return digest([of_function(type(function)), _attributes(function)])
-    return digest([_source(inner), _around(inner)])
+    return digest([_source(inner), _around(inner), _constants(inner, {id(inner)})])
+
+
+def _used(kind: type, seen: set[int]) -> list[Any]:
+    """What the methods of a class find outside it."""
+    methods = ((name, getattr(each, "__func__", getattr(each, "fget", each))) for name, each in vars(kind).items())
+    return [(name, _constants(each, seen)) for name, each in sorted(methods) if isinstance(each, FunctionType)]
+
+
+def _constants(function: FunctionType, seen: set[int]) -> list[Any]:
+    """The numbers and texts of its file that a function uses, and the functions, with what these use.
+
+    Args:
+        seen: functions that count already.
+    """
+    found: list[Any] = []
+    for name, value in sorted(inspect.getclosurevars(function).globals.items()):
+        if isinstance(value, bool | int | float | complex | str | bytes | Enum):
+            found.append((name, _plain(value)))
+        elif isinstance(value, FunctionType) and _outside(value) and id(value) not in seen:
+            seen.add(id(value))
+            found.append((name, _source(value), _constants(value, seen)))
+    return found
+
+
+def _outside(thing: FunctionType | type) -> bool:
+    return (thing.__module__ or "").partition(".")[0] not in NAMED
 
 
 def _around(function: FunctionType) -> Any:
@@ -61,30 +98,64 @@ def _named(kind: type) -> bool:
     return kind.__module__.partition(".")[0] in NAMED
 
 
-def _settings(module: nn.Module) -> Any:
+def _settings(module: nn.Module, arrays: bool) -> Any:
     """How a module is set."""
     kind = type(module)
     if _named(kind):
-        return module.extra_repr() if kind.__module__.startswith("torch.") else None
-    return _attributes(module)
+        return [module.extra_repr(), _attributes(module, arrays)] if kind.__module__.startswith("torch.") else None
+    return _attributes(module, arrays)
 
 
-def _attributes(thing: Any) -> Any:
+def _attributes(thing: Any, arrays: bool = True) -> Any:
     own = getattr(thing, "__dict__", {})
-    return _plain({key: value for key, value in own.items() if not key.startswith("_") and key != "training"})
+    return _plain({key: value for key, value in own.items() if key not in _of_every_module()}, arrays=arrays)
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """A value as far as it is plain: functions by their source, classes by their names, and nothing else."""
-    if value is None or isinstance(value, bool | int | float | str):
+@functools.cache
+def _of_every_module() -> frozenset[str]:
+    from torch import nn
+
+    return frozenset((*vars(nn.Module()), "training"))
+
+
+def _plain(value: Any, depth: int = 0, *, arrays: bool = True) -> Any:
+    """A value as far as it is plain: functions by their source, classes by their names, arrays by what they hold."""
+    import numpy as np
+    import torch
+
+    def inner(item: Any) -> Any:
+        return _plain(item, depth + 1, arrays=arrays)
+
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes | range | np.generic):
         return repr(value)
-    if depth < DEEPEST and isinstance(value, Mapping):
-        return sorted((str(key), _plain(item, depth + 1)) for key, item in value.items())
-    if depth < DEEPEST and isinstance(value, tuple | list):
-        return [_plain(item, depth + 1) for item in value]
-    if isinstance(value, FunctionType) and value.__module__.partition(".")[0] not in NAMED:
+    if isinstance(value, torch.dtype | torch.device):
+        return str(value)
+    if isinstance(value, Enum):
+        return [type(value).__qualname__, value.name]
+    if isinstance(value, torch.Tensor):
+        counts = arrays and not value.is_meta and not isinstance(value, torch.nn.Parameter)
+        return of_tensors({"": value.detach()}) if counts else None
+    if isinstance(value, np.ndarray):
+        return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()] if arrays else None
+    if isinstance(value, FunctionType) and _outside(value):
         return _source(value)
-    return getattr(value, "__qualname__", None) if inspect.isroutine(value) or isinstance(value, type) else None
+    if inspect.isroutine(value) or isinstance(value, type):
+        return getattr(value, "__qualname__", None)
+    if depth >= DEEPEST:
+        return None
+    if isinstance(value, Mapping):
+        return sorted((str(key), inner(item)) for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return [inner(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted(digest(inner(item)) for item in value)
+    if isinstance(value, functools.partial):
+        return [inner(each) for each in (value.func, value.args, value.keywords)]
+    if is_dataclass(value):
+        return [type(value).__qualname__, *((f.name, inner(getattr(value, f.name, None))) for f in fields(value))]
+    if isinstance(value, SimpleNamespace | Namespace):
+        return [type(value).__qualname__, inner(vars(value))]
+    return None
 
 
 def _source(thing: type | FunctionType) -> str:

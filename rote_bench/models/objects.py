@@ -82,8 +82,18 @@ class FromPython:
             weights = of_state(made)
         else:
             made, again = _built(build, request, request.seed, words), _again(build, request, words)
-            weights = _common(made, again(request.seed + 1))
+            other = again(request.seed + 1)
+            if other is made:
+                raise UserError(
+                    "the function gives the same module each time it is asked, and every cell would train it on",
+                    where=WHERE,
+                    hint="build a new one each time, or give the module itself",
+                )
+            weights = _common(made, other)
+        _check_real(made, self.title)
         builder = of_model(made, build)
+        if build is not None and of_model(other, build) != builder:
+            builder = of_model(made, build, arrays=False)
         model = causal(made, type(made).__name__, again).to(device=request.device, dtype=getattr(torch, request.dtype))
         set_attention = getattr(model, "set_attn_implementation", None)
         if set_attention is not None:
@@ -135,6 +145,18 @@ class FromPython:
         build = self._builder()
         found = of_function(build) if build is not None else [of_model(self.model), of_state(self.model)]
         return digest(found)[:SHORT]
+
+
+def _check_real(model: nn.Module, title: str) -> None:
+    """Refuse complex numbers, which a choice of precision would cut to their real parts."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    found = next((name for name, value in named if value.is_complex()), None)
+    if found is not None:
+        raise UserError(
+            f"{title} holds complex numbers: {found}",
+            where=WHERE,
+            hint="keep them as pairs of real ones (torch.view_as_real), or make them in forward",
+        )
 
 
 def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, words: int) -> nn.Module:

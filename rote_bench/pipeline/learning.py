@@ -136,8 +136,14 @@ def look(cell: Cell, made: Made, subject: Subject, training: record.Training) ->
         write.write_table(cell.folder / "samples.parquet", samples)
         asked = cell.spec.training.evaluation_examples
         fault = disagreement(subject.curve[-1], samples, asked) if subject.curve else None
+        if fault is not None and cell.settings.rediagnose:
+            raise UserError(
+                f"its snapshot does not answer as the model did: {fault}",
+                where=str(cell.folder),
+                hint="does the model keep state outside of its weights?",
+            )
         if fault is not None:
-            cell.warn(fault)
+            cell.warn(f"{fault}: do not trust this report, and report the fault")
     with cell.timings.stage("diagnostics"):
         diagnostics, metrics = diagnose(cell, subject)
     heed()

@@ -28,6 +28,7 @@ def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any, builde
 
     found = {POST: anatomy}
     if trained.pre_step is not None:
+        _let_go(anatomy.model)
         before = copy.deepcopy(anatomy.model)
         before.load_state_dict(trained.pre_state)
         found = {PRE: anatomy.on(before.eval()), **found}
@@ -38,6 +39,18 @@ def snapshots(cell: Cell, anatomy: Any, trained: Trained, tokenizer: Any, builde
         save(snapshot.model, folder, builder)
         tokenizer.save_pretrained(folder)
     return _whole(found)
+
+
+def _let_go(model: Any) -> None:
+    """Replace what modules keep of a training step, such as an auxiliary loss, by its value: no graph can be copied."""
+    import torch
+
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                setattr(module, name, value.detach())
+            elif isinstance(value, list):
+                value[:] = [v.detach() if isinstance(v, torch.Tensor) and not v.is_leaf else v for v in value]
 
 
 def _whole(found: Mapping[str, Any]) -> dict[str, Any]:

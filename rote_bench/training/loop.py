@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -98,6 +100,8 @@ def train(
         KeyboardInterrupt: when a stop was requested.
     """
     torch.manual_seed(seed)
+    random.seed(seed)  # which a model's own code may draw from, as of a layer that is dropped
+    np.random.seed(seed % 2**32)
     optimizer = make_optimizer(
         model,
         kind=recipe.optimizer,

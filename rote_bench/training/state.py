@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import os
+import random
 import shutil
 import time
 import zipfile
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,6 +129,7 @@ class SavedState:
             "model": model.state_dict(),
             "optimizer": optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "rng_plain": _plain_generators(),
             "rng_cuda": [torch.cuda.get_rng_state(device) for device in _accelerators(model)],
             "curve": [point.plain() for point in at.curve],
             "candidates": [(c.score, c.accuracy, c.step, c.weights, c.memorized) for c in at.candidates.kept],
@@ -226,6 +229,19 @@ def _standing(state: Mapping[str, Any], candidates: Candidates) -> Standing:
     return at
 
 
+def _plain_generators() -> tuple[Any, Any]:
+    """Where the generators of Python and numpy are that a model's own code may draw from, as plain values."""
+    array: Any = np.random.get_state(legacy=True)
+    kind, keys, *rest = array
+    return random.getstate(), (kind, keys.tolist(), *rest)
+
+
+def _set_plain_generators(state: tuple[Any, Any]) -> None:
+    python, array = state
+    random.setstate(python)
+    np.random.set_state(array)
+
+
 def _apply(state: Mapping[str, Any], model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Put weights, optimizer and generators where they were; all of them stay as they are when this raises."""
     _require_fit(state["model"], model.state_dict(), "it")
@@ -234,6 +250,8 @@ def _apply(state: Mapping[str, Any], model: torch.nn.Module, optimizer: torch.op
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
+        if "rng_plain" in state:
+            _set_plain_generators(state["rng_plain"])
         for device, generator in zip(_accelerators(model), state.get("rng_cuda", ()), strict=False):
             torch.cuda.set_rng_state(generator, device)
 
@@ -242,13 +260,14 @@ def _apply(state: Mapping[str, Any], model: torch.nn.Module, optimizer: torch.op
 def _unless_whole(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Put everything back when only a part of it could be restored."""
     weights = {name: value.detach().to("cpu", copy=True) for name, value in model.state_dict().items()}
-    moments, generator = copy.deepcopy(optimizer.state_dict()), torch.get_rng_state()
+    moments, generator, plain = copy.deepcopy(optimizer.state_dict()), torch.get_rng_state(), _plain_generators()
     try:
         yield
     except BaseException:
         model.load_state_dict(weights)
         optimizer.load_state_dict(moments)
         torch.set_rng_state(generator)
+        _set_plain_generators(plain)
         raise
 
 

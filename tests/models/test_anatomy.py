@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from rote_bench import interventions
 from rote_bench.errors import UserError
@@ -19,6 +20,7 @@ from rote_bench.interventions import (
 )
 from rote_bench.models.anatomy import Anatomy
 from rote_bench.models.load import FromConfig, ModelRequest
+from rote_bench.models.wrapped import causal
 
 TYPES = ["gpt2", "llama", "gpt_neox", "gemma2", "olmo2", "qwen3", "mixtral", "bloom"]
 OVERRIDES = {"layers": 3, "width": 32, "heads": 2}
@@ -200,6 +202,32 @@ def test_a_model_that_sees_later_tokens_is_refused() -> None:
     config.is_decoder = False
     with pytest.raises(UserError, match="sees later tokens"):
         Anatomy.of(BertLMHeadModel(config).eval())
+
+
+class Gated(nn.Module):
+    """Attention that sees ahead, as far as a gate lets it, or up to a position."""
+
+    def __init__(self, gate: float, upto: int = 99) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(40, 16), nn.Linear(16, 40)
+        self.attention, self.gate = nn.MultiheadAttention(16, 2, batch_first=True), nn.Parameter(torch.tensor(gate))
+        self.upto = upto
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x, n = self.embed(ids), ids.shape[1]
+        ahead = torch.ones(n, n, dtype=torch.bool).triu(1)
+        ahead[: self.upto, : self.upto] = False
+        out: torch.Tensor = self.head(x + self.gate * self.attention(x, x, x, attn_mask=ahead)[0])
+        return out
+
+
+@pytest.mark.parametrize(("gate", "upto"), [(1.0, 99), (0.0, 99), (1e-6, 99), (1.0, 3), (0.0, 2)])
+def test_what_is_seen_through_a_closed_gate_or_at_the_beginning_is_found(gate: float, upto: int) -> None:
+    torch.manual_seed(0)
+    with torch.no_grad(), pytest.raises(UserError, match="sees later tokens"):
+        Anatomy.of(causal(Gated(gate, upto), "Gated"))
+    with torch.no_grad():
+        assert Anatomy.of(causal(Gated(gate, 0), "Gated")).checks["causal"].ok
 
 
 def test_proofs_leave_the_model_as_it_was() -> None:

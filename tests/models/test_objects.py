@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -190,3 +194,95 @@ def test_weights_that_learned_nothing_are_drawn_anew_or_shuffled() -> None:
     assert of_state(given.model) == before != of_state(shuffled) == of_state(unlearned(given.model, 5))
     own, theirs = given.model.inner.head.weight, shuffled.inner.head.weight
     assert torch.equal(own.flatten().sort().values, theirs.flatten().sort().values) and not torch.equal(own, theirs)
+
+
+class Size(enum.Enum):
+    SMALL, LARGE = 1, 2
+
+
+@dataclasses.dataclass
+class Shape:
+    heads: int = 2
+    first: bool = True
+
+
+SLOPE = 1.0
+
+
+def sloped(x: torch.Tensor) -> torch.Tensor:
+    return SLOPE * x
+
+
+class Encoded(nn.Module):
+    """What torch's own modules are set to, and what is kept apart from weights."""
+
+    def __init__(self, vocab_size: int, shape: Shape | None = None, scale: Any = 1.0, base: float = 2.0) -> None:
+        super().__init__()
+        shape = shape or Shape()
+        self.embed, self.head = nn.Embedding(vocab_size, 8), nn.Linear(8, vocab_size)
+        self.block = nn.TransformerEncoderLayer(8, shape.heads, 8, dropout=0, norm_first=shape.first, batch_first=True)
+        self._scale = scale
+        self.register_buffer("inverse", base ** torch.linspace(0, 1, 8), persistent=False)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(sloped(self.block(self.embed(ids) * self.inverse)))
+        return out
+
+
+def _same(**settings: Any) -> Encoded:
+    torch.manual_seed(0)
+    return Encoded(WORDS, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shape": Shape(4)},
+        {"shape": Shape(first=False)},
+        {"base": 3.0},
+        *({"scale": scale} for scale in (2.0, "a", Size.SMALL, Size.LARGE, np.ones(2), np.zeros(2), torch.ones(2))),
+        *({"scale": scale} for scale in ({1, 2}, {1, 3}, range(3), np.float64(1), torch.float16, Shape(3), Shape(5))),
+        *({"scale": scale} for scale in (functools.partial(max, 1), functools.partial(max, 2), b"a", 1j)),
+    ],
+    ids=str,
+)
+def test_models_that_compute_otherwise_are_told_apart(settings: dict[str, Any]) -> None:
+    plain, other, again = of_model(_same()), of_model(_same(**settings)), of_model(_same(**settings))
+    assert plain != other == again
+    first, second, third = (of_function(functools.partial(Encoded, **each)) for each in ({}, settings, settings))
+    assert first != second == third
+
+
+def test_constants_and_functions_that_a_class_uses_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, built = of_model(_same()), of_function(lambda v: sloped(torch.ones(v)))
+    monkeypatch.setattr(sys.modules[__name__], "SLOPE", -5.0)
+    assert of_model(_same()) != before
+    assert of_function(lambda v: sloped(torch.ones(v))) != built
+
+
+def test_what_a_function_draws_anew_for_each_seed_is_not_its_code() -> None:
+    class Drawn(Plain):
+        def __init__(self, vocab_size: int) -> None:
+            super().__init__(vocab_size)
+            self.register_buffer("mask", torch.randn(4), persistent=False)
+
+    for build in (Drawn, Plain, Encoded):
+        found = [FromPython("m", build).load(request(seed=seed)) for seed in (0, 1)]
+        assert found[0].builder == found[1].builder and found[0].weights == found[1].weights
+
+
+@pytest.mark.parametrize("give", [functools.cache(Plain), lambda vocab_size, kept=Plain(WORDS): kept])  # noqa: B008
+def test_a_function_that_gives_the_same_module_each_time_is_refused(give: Any) -> None:
+    with pytest.raises(UserError, match=r"gives the same module each time.*build a new one"):
+        FromPython("m", give).load(request())
+
+
+def test_complex_numbers_are_refused_and_not_cut() -> None:
+    class Turned(Plain):
+        def __init__(self, vocab_size: int) -> None:
+            super().__init__(vocab_size)
+            self.register_buffer("turn", torch.polar(torch.ones(4), torch.ones(4)), persistent=False)
+
+    for give in (Turned, Turned(WORDS)):
+        with pytest.raises(UserError, match=r"Turned holds complex numbers: turn .*view_as_real"):
+            FromPython("m", give).load(request())

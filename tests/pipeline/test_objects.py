@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -233,3 +235,49 @@ class Normalised(Plain):
 
     def states(self, x: torch.Tensor) -> torch.Tensor:
         return self.rows(super().states(x).mT).mT  # type: ignore[no-any-return]
+
+
+def test_a_snapshot_that_does_not_answer_as_the_model_did_replaces_no_report(tmp_path: Path) -> None:
+    """State that a module keeps outside of its weights is in no snapshot."""
+
+    class Counting(Plain):
+        steps: torch.Tensor
+
+        def __init__(self, vocab_size: int) -> None:
+            super().__init__(vocab_size)
+            self.register_buffer("steps", torch.zeros(1), persistent=False)
+
+        def forward(self, ids: Any) -> Any:
+            if self.training:
+                self.steps += 1
+            return super().forward(ids) * torch.where(self.steps > 0, 1.0, -1.0)
+
+    report = run(tmp_path, Counting, model_name="m", overrides={"training.max_steps": 60})
+    before = (report.folder / "report.json").read_bytes()
+    with pytest.raises(UserError, match=r"does not answer as the model did: .*state outside of its weights"):
+        run(tmp_path, Counting, LOOKS, model_name="m", overrides={"training.max_steps": 60}, rediagnose=True)
+    assert (report.folder / "report.json").read_bytes() == before
+
+
+def test_what_a_modules_own_code_draws_follows_the_seed(tmp_path: Path) -> None:
+    """Layers that are dropped by Python's generator, and by numpy's; and what is kept of a step is in nobody's way."""
+
+    class Dropping(Plain):
+        def forward(self, ids: Any) -> Any:
+            x = self.embed(ids)
+            for block in self.blocks:
+                if not self.training or random.random() + np.random.random() < 1.3:
+                    x = block(x)
+            if self.training:
+                self.auxiliary = x.pow(2).mean()
+            return self.head(self.norm(x))
+
+    found = []
+    for seed in (1, 2):
+        random.seed(seed)
+        np.random.seed(seed)
+        (tmp_path / str(seed)).mkdir()
+        report = run(tmp_path / str(seed), Dropping, model_name="m")
+        found.append({name: report.value(name) for name in report.metrics})
+        assert report.record.training.snapshots
+    assert found[0] == found[1]
