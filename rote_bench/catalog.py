@@ -140,7 +140,7 @@ def data(
             "answer": e.answer,
             "label": part.labels[i] if split == "train" else e.answer,
             "noisy": i in noisy,
-            "phantom_label": part.labels[i] if split in HELD_OUT else None,
+            "phantom_label": part.labels[i] if split in HELD_OUT and part.labels[i] != e.answer else None,
             "positions": {
                 name: {"span": list(span), "text": e.prompt[slice(*span)]} for name, span in e.positions.items()
             },

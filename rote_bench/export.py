@@ -22,7 +22,7 @@ COLUMNS = {
     "answer": "the true answer",
     "label": "what a model is taught: the answer, or a wrong label; in held-out splits the answer",
     "noisy": "whether the label is wrong",
-    "phantom": "in held-out splits the wrong label that the noise would have drawn there, never taught",
+    "phantom": "in held-out splits the wrong label that the noise would have drawn there, if any, never taught",
     "positions": "name of each meaningful span of the prompt -> its first character and the one after its last",
     "intermediates": "name -> value of each intermediate result on the way to the answer",
     "features": "name -> surface class of the question",
@@ -41,7 +41,7 @@ def to_dataset(part: Labelled, *, held_out: bool = False) -> datasets.Dataset:
         rows["answer"].append(example.answer)
         rows["label"].append(example.answer if held_out else label)
         rows["noisy"].append(not held_out and label != example.answer)
-        rows["phantom"].append(label if held_out else None)
+        rows["phantom"].append(label if held_out and label != example.answer else None)
         rows["positions"].append({name: list(span) for name, span in example.positions.items()} or None)
         rows["intermediates"].append(dict(example.intermediates) or None)
         rows["features"].append(dict(example.features) or None)

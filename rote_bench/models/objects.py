@@ -79,9 +79,11 @@ class FromPython:
         words = request.vocab_size if tokenizer is None else len(tokenizer)
         if build is None:
             made, again = self._copied(), None
+            _check_tensors(made, self.title)
             weights = of_state(made)
         else:
             made, again = _built(build, request, request.seed, words), _again(build, request, words)
+            _check_tensors(made, self.title)
             other = again(request.seed + 1)
             if other is made:
                 raise UserError(
@@ -90,7 +92,6 @@ class FromPython:
                     hint="build a new one each time, or give the module itself",
                 )
             weights = _common(made, other)
-        _check_real(made, self.title)
         builder = of_model(made, build)
         if build is not None and of_model(other, build) != builder:
             builder = of_model(made, build, arrays=False)
@@ -147,16 +148,33 @@ class FromPython:
         return digest(found)[:SHORT]
 
 
-def _check_real(model: nn.Module, title: str) -> None:
-    """Refuse complex numbers, which a choice of precision would cut to their real parts."""
-    named = (*model.named_parameters(), *model.named_buffers())
-    found = next((name for name, value in named if value.is_complex()), None)
-    if found is not None:
-        raise UserError(
-            f"{title} holds complex numbers: {found}",
-            where=WHERE,
-            hint="keep them as pairs of real ones (torch.view_as_real), or make them in forward",
-        )
+def _check_tensors(model: nn.Module, title: str) -> None:
+    """Whether weights are tensors of real numbers that are there, each of its own, so that a snapshot can hold them.
+
+    Raises:
+        UserError: naming one that is not.
+    """
+    from torch import Tensor
+    from torch.nn.parameter import is_lazy
+
+    def refused(what: str, hint: str) -> UserError:
+        return UserError(f"{title} {what}", where=WHERE, hint=hint)
+
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(value):
+            raise refused(f"has no {name} before it is called", "call it once on token ids, or name its size")
+        if value.is_complex():
+            hint = "keep them as pairs of real ones (torch.view_as_real), or make them in forward"
+            raise refused(f"holds complex numbers: {name}", hint)
+    at: dict[int, tuple[str, Tensor]] = {}
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise refused(f"keeps {name} among its weights, which is no tensor", "leave out get_extra_state")
+        if not value.numel():
+            continue
+        first, like = at.setdefault(value.untyped_storage().data_ptr(), (name, value))
+        if (like.data_ptr(), like.shape, like.stride()) != (value.data_ptr(), value.shape, value.stride()):
+            raise refused(f"has {first} and {name} in one piece of memory", "give each a tensor of its own: .clone()")
 
 
 def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, words: int) -> nn.Module:

@@ -33,6 +33,8 @@ def undisturbed() -> Iterator[None]:
         put_back = stack.callback
         stack.enter_context(warnings.catch_warnings())
         stack.enter_context(as_before())
+        stack.enter_context(torch.inference_mode(False))  # training needs gradients, wherever it is asked for
+        stack.enter_context(torch.enable_grad())
         put_back(_go_back, _here())
         put_back(_replace_environment, dict(os.environ))
         put_back(torch.set_num_threads, torch.get_num_threads())

@@ -179,8 +179,20 @@ def _parquet(file: Path, wanted: Wanted, name: str) -> Rows:
         twice = frozenset(n for n in names if names.count(n) > 1)
         chosen = [n for n in dict.fromkeys(names) if n in wanted.used and n not in twice]
         table = whole.read(columns=chosen)
-        columns = {n: table.column(n).to_pylist() for n in chosen}
+        columns = {n: _plain(table.column(n)) for n in chosen}
         return Rows(name, names, columns, whole.metadata.num_rows, twice)
+
+
+def _plain(column: Any) -> list[Any]:
+    """The values of a column; numbers of 32 or 16 bits as the shortest decimals that give them (2.3)."""
+    import numpy as np
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    if not (pa.types.is_float32(column.type) or pa.types.is_float16(column.type)):
+        return values
+    kind = np.float32 if pa.types.is_float32(column.type) else np.float16
+    return [None if value is None else float(str(kind(value))) for value in values]
 
 
 def _csv(text: str, separator: str, wanted: Wanted, name: str) -> Rows:

@@ -116,7 +116,16 @@ def _inside(content: Mapping[str, Any], wanted: Wanted, name: str) -> Any:
         return _columns(content, wanted, name)
     if isinstance(content.get("columns"), list) and _is_list_of(content.get("data"), list):  # pandas' "split"
         heads = [str(head) for head in content["columns"]]
-        return [dict(zip(heads, row, strict=False)) for row in content["data"]]
+        twice = next((head for head in heads if heads.count(head) > 1 and head in wanted.used), None)
+        if twice is not None:
+            raise UserError(f"two columns of {name} are called {twice!r}", hint="give one of them another name")
+        for number, row in enumerate(content["data"], 1):
+            if len(row) != len(heads):
+                raise UserError(
+                    f"row {number} of {name} has {len(row)} values, but there are {len(heads)} columns",
+                    hint="mend the row",
+                )
+        return [dict(zip(heads, row, strict=True)) for row in content["data"]]
     if content and all(isinstance(row, Mapping) and set(wanted.needed) <= set(row) for row in content.values()):
         return list(content.values())  # pandas' "index"
     lists = [key for key, value in content.items() if _is_list_of(value, Mapping)]

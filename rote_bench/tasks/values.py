@@ -37,6 +37,7 @@ def texts(
         UserError: naming the first row whose value is no text, and how many more there are.
     """
     whole = are_whole(values) if whole is None else whole
+    values = _as_dates(values)
     out: list[str] = []
     faults: list[tuple[int, ValueError]] = []
     for number, value in enumerate(values):
@@ -55,6 +56,14 @@ def texts(
         what = f"the {what} of {place(number)} holds half a character, an unpaired surrogate"
         raise UserError(f"{what}{others}", where=where, hint="mend the text") from None
     raise UserError(f"the {what} of {place(number)} is {fault}{others}", where=where, hint=RULE) from None
+
+
+def _as_dates(values: Sequence[Any]) -> Sequence[Any]:
+    """Times that are all the first of their day as the dates that they stand for, as tables of numbers keep dates."""
+    times = [value for value in values if isinstance(value, datetime.datetime)]
+    if not times or any(time.time() != datetime.time() or time.tzinfo is not None for time in times):
+        return values
+    return [value.date() if isinstance(value, datetime.datetime) else value for value in values]
 
 
 def more(count: int, one: str, several: str) -> str:

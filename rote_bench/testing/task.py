@@ -162,6 +162,11 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
             "move the span, or rename the feature",
         )
     answers = task.answers(example)
+    ordered = hasattr(answers, "__getitem__") and hasattr(answers, "__len__")
+    if not found.rule(
+        ordered, "answers in order", f"answers({shown}) is a {type(answers).__name__}", "give a sequence"
+    ):
+        return
     found.rule(
         _among(answers, example.answer),
         "answer among the answers",
@@ -213,6 +218,12 @@ def _intermediate_rules(found: Findings, task: Task, example: Example, name: str
     values = task.values(name)
     if not values:
         return
+    found.rule(
+        len(set(values)) == len(values),
+        f"values of {name!r} once",
+        "one stands twice",
+        "let `values` name each once",
+    )
     found.rule(
         value in values,
         f"values of {name!r}",

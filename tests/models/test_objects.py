@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,35 @@ def test_complex_numbers_are_refused_and_not_cut() -> None:
     for give in (Turned, Turned(WORDS)):
         with pytest.raises(UserError, match=r"Turned holds complex numbers: turn .*view_as_real"):
             FromPython("m", give).load(request())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda m: setattr(m, "norm", nn.LazyBatchNorm1d()), "has no norm.weight before it is called"),
+        (
+            lambda m: setattr(m, "extra", nn.Parameter(m.embed.weight.data[:5])),
+            "has extra and embed.weight in one piece of memory",
+        ),
+        (lambda m: setattr(m, "embed", Keeping(WORDS, 32)), "keeps embed._extra_state among its weights"),
+    ],
+)
+def test_weights_that_no_snapshot_can_hold_are_refused_before_training(change: Any, says: str) -> None:
+    def build(vocab_size: int) -> nn.Module:
+        module = Plain(vocab_size)
+        change(module)
+        return module
+
+    with pytest.raises(UserError, match=re.escape(f"build {says}")):
+        FromPython("m", build).load(request())
+    tied = Plain(WORDS)
+    tied.head.weight = tied.embed.weight
+    assert FromPython("m", tied).load(request()).weights
+
+
+class Keeping(nn.Embedding):
+    def get_extra_state(self) -> dict[str, int]:
+        return {"steps": 3}
+
+    def set_extra_state(self, state: Any) -> None:
+        pass

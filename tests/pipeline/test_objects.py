@@ -281,3 +281,12 @@ def test_what_a_modules_own_code_draws_follows_the_seed(tmp_path: Path) -> None:
         found.append({name: report.value(name) for name in report.metrics})
         assert report.record.training.snapshots
     assert found[0] == found[1]
+
+
+def test_it_trains_where_gradients_are_off(tmp_path: Path) -> None:
+    with torch.no_grad():
+        assert run(tmp_path, Plain, model_name="m").record.status == "success"
+        assert not torch.is_grad_enabled()
+    with torch.inference_mode():
+        assert run(tmp_path, Plain, model_name="n").record.status == "success"
+        assert torch.is_inference_mode_enabled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from rote_bench.errors import UserError
 from rote_bench.leaderboard.answers import Answers
 from rote_bench.splits import check_questions
 from rote_bench.tasks.table import Table, TableParameters
+from rote_bench.tasks.values import _as_dates
 from rote_bench.testing import check_task
 
 ROWS = [
@@ -108,6 +110,39 @@ def test_numbers_that_are_compared_are_written_alike(tmp_path: Path) -> None:
     made = Table(TableParameters(path=str(write(tmp_path / "r.jsonl", rows)), facts=str(facts), noisy="given"), 0)
     assert (made.example(6).prompt, made.example(6).answer, made.example(6).given) == ("6", "6.0", "6.0")
     assert (made.facts()[0].prompt, made.facts()[0].answer) == ("20", "6.0")
+
+
+def test_dates_and_short_numbers_are_written_as_they_are_meant(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    day = datetime.datetime(2024, 1, 31)
+    table = pa.table(
+        {
+            "prompt": pa.array([2.3, 0.1, 7.0], pa.float32()),
+            "answer": pa.array([day, day, day + datetime.timedelta(1)], pa.timestamp("us")),
+            "noisy": pa.array([day, day + datetime.timedelta(hours=1), day], pa.timestamp("us")),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    made = Table(TableParameters(path=str(tmp_path / "rows.parquet")), 0)
+    assert [made.example(i).prompt for i in range(3)] == ["2.3", "0.1", "7.0"]
+    assert [made.example(i).answer for i in range(3)] == ["2024-01-31", "2024-01-31", "2024-02-01"]
+    assert _as_dates(table.column("noisy").to_pylist()) == table.column("noisy").to_pylist()  # a time of day is meant
+
+
+@pytest.mark.parametrize(
+    ("columns", "row", "says"),
+    [
+        (["prompt", "answer"], ["q", "a", "b"], "row 2 of rows.json has 3 values, but there are 2 columns"),
+        (["prompt", "answer", "answer"], ["q", "a", "b"], "two columns of rows.json are called 'answer'"),
+    ],
+)
+def test_rows_of_pandas_fit_their_columns(tmp_path: Path, columns: list[str], row: list[str], says: str) -> None:
+    content = {"columns": columns, "index": [0, 1], "data": [[f"q{i}" for i in range(len(columns))], row]}
+    (tmp_path / "rows.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=re.escape(says)):
+        Table(TableParameters(path=str(tmp_path / "rows.json")), 0)
 
 
 def test_the_first_intermediate_result_is_that_of_the_first_row(tmp_path: Path) -> None:

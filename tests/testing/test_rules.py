@@ -147,6 +147,8 @@ class Loose:
     [
         ({"name": "My Task"}, "name: it is 'My Task'; set"),
         ({"description": ""}, "description: there is none; say"),
+        ({"answers": lambda self, example: {"1 2", example.answer}}, "answers in order: .* is a set; give a sequence"),
+        ({"values": lambda self, name: ["0", "1", "1"]}, "values of '.*' once: one stands twice; let `values` name"),
         ({"Parameters": dict}, "Parameters: it is .*; set `Parameters` to a frozen dataclass"),
         ({"Parameters": Loose}, "Parameters frozen: its fields can be changed; write"),
         ({"__len__": lambda self: 2}, "pool: it has 2 questions; return a larger"),
