@@ -41,7 +41,8 @@ def of_model(model: nn.Module, built_by: Callable[..., Any] | None = None, *, ar
     """
     kinds = {kind for module in model.modules() for kind in type(module).__mro__ if not _named(kind)}
     seen: set[int] = set()
-    sources = sorted(digest([_source(kind), _used(kind, seen)]) for kind in sorted(kinds, key=lambda k: k.__qualname__))
+    in_order = sorted(kinds, key=lambda kind: (kind.__module__, kind.__qualname__))
+    sources = sorted(digest([_source(kind), _used(kind, seen)]) for kind in in_order)
     layout = [(path, type(module).__qualname__, _settings(module, arrays)) for path, module in model.named_modules()]
     kept = model.state_dict().keys()
     apart = [(name, _plain(buffer) if arrays else None) for name, buffer in model.named_buffers() if name not in kept]
@@ -107,8 +108,23 @@ def _settings(module: nn.Module, arrays: bool) -> Any:
 
 
 def _attributes(thing: Any, arrays: bool = True) -> Any:
-    own = getattr(thing, "__dict__", {})
-    return _plain({key: value for key, value in own.items() if key not in _of_every_module()}, arrays=arrays)
+    own, known = getattr(thing, "__dict__", {}), _of_every_module()
+    if hasattr(thing, "from_pretrained"):  # what transformers notes on a model, as from where it was read
+        own = {key: value for key, value in own.items() if not hasattr(_pretrained(), key) and key not in NOTED}
+    return _plain({key: value for key, value in own.items() if key not in known}, arrays=arrays)
+
+
+NOTED = {
+    *("name_or_path", "all_tied_weights_keys", "generation_config", "kernel_config", "loss_type", "warnings_issued"),
+    *("_is_hf_initialized", "_use_kernels", "_weight_conversions"),
+}
+
+
+def _pretrained() -> type:
+    from transformers import PreTrainedModel
+
+    found: type = PreTrainedModel
+    return found
 
 
 @functools.cache
@@ -141,7 +157,7 @@ def _plain(value: Any, depth: int = 0, *, arrays: bool = True) -> Any:
         return _source(value)
     if inspect.isroutine(value) or isinstance(value, type):
         return getattr(value, "__qualname__", None)
-    if depth >= DEEPEST:
+    if depth >= DEEPEST or hasattr(value, "model_type"):  # a configuration of transformers counts by itself
         return None
     if isinstance(value, Mapping):
         return sorted((str(key), inner(item)) for key, item in value.items())

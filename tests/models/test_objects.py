@@ -254,6 +254,17 @@ def test_models_that_compute_otherwise_are_told_apart(settings: dict[str, Any]) 
     assert first != second == third
 
 
+def test_where_a_configuration_was_read_from_is_no_code(tmp_path: Path) -> None:
+    class Own(GPT2LMHeadModel):  # type: ignore[misc]
+        pass
+
+    model = Own(GPT2Config(vocab_size=WORDS, n_positions=16, n_embd=16, n_layer=1, n_head=2))
+    for name in ("a", "b"):
+        model.save_pretrained(tmp_path / name)
+    first, second = (Own.from_pretrained(tmp_path / name) for name in ("a", "b"))
+    assert of_model(model) == of_model(first) == of_model(second)
+
+
 def test_constants_and_functions_that_a_class_uses_count(monkeypatch: pytest.MonkeyPatch) -> None:
     before, built = of_model(_same()), of_function(lambda v: sloped(torch.ones(v)))
     monkeypatch.setattr(sys.modules[__name__], "SLOPE", -5.0)
