@@ -11,7 +11,9 @@ import yaml
 
 import rote_bench
 from rote_bench.cli import main
-from rote_bench.export import COLUMNS
+from rote_bench.export import COLUMNS, to_dataset
+from rote_bench.noise import Labelled
+from rote_bench.tasks.example import Example
 from tests.conftest import SMALL_THR
 
 
@@ -77,3 +79,10 @@ def test_a_folder_that_is_in_use_stays_as_it_is(
     assert main(["data", str(small), "--export", str(tmp_path / "full")]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_a_question_that_the_noise_leaves_alone_has_no_phantom_label() -> None:
+    examples = (Example("p", "a"), Example("q", "a"))
+    part = Labelled(examples, ("b", "a"), (0, 1))
+    assert to_dataset(part, held_out=True)["phantom"] == ["b", None]
+    assert to_dataset(part)["phantom"] == [None, None] and to_dataset(part)["noisy"] == [True, False]

@@ -145,6 +145,13 @@ def test_rows_of_pandas_fit_their_columns(tmp_path: Path, columns: list[str], ro
         Table(TableParameters(path=str(tmp_path / "rows.json")), 0)
 
 
+@pytest.mark.parametrize("unseen", ["\u200b", "\ufeff", "\u200e", "\u00ad"])
+def test_answers_that_differ_in_nothing_that_is_seen_are_refused(tmp_path: Path, unseen: str) -> None:
+    rows = [{"prompt": f"q {i}", "answer": "a" + unseen * (i % 2)} for i in range(9)]
+    with pytest.raises(UserError, match="look the same"):
+        Table(TableParameters(path=str(write(tmp_path / "rows.jsonl", rows))), 0)
+
+
 def test_the_first_intermediate_result_is_that_of_the_first_row(tmp_path: Path) -> None:
     rest = {"index": 0, "label": "", "noisy": False, "phantom": None, "positions": {}, "features": {}, "group": ""}
     names = [{"x": "1", "y": "2"}, {"y": "1", "x": "2"}]
