@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,17 @@ MOST = 10_000  # splits that the board tries all of; beyond them its p is that o
 COST = "noise_transfer"
 
 
+@cache
+def answers(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a cell, each a question with its true answer, its label and what the model said."""
+    columns = ["split", "answer", "label", "prediction"]
+    rows: list[dict[str, Any]] = pq.read_table(folder / "samples.parquet", columns=columns).to_pylist()
+    return rows
+
+
 def share(folder: Path, split: str, column: str) -> float:
     """The part of a split's questions that were answered as a column says."""
-    rows = pq.read_table(folder / "samples.parquet").to_pylist()
-    asked = [row for row in rows if row["split"] == split]
+    asked = [row for row in answers(folder) if row["split"] == split]
     return float(np.mean([row["prediction"] == row[column] for row in asked]))
 
 
