@@ -92,20 +92,22 @@ def matches(model: Any, encodings: Sequence[Encoded], *, batch_size: int = BATCH
 
 def decode(
     model: Any, tokenizer: PreTrainedTokenizerBase, encodings: Sequence[Encoded], *, batch_size: int = BATCH
-) -> tuple[list[str], list[Tensor]]:
+) -> tuple[list[str], list[Tensor], Tensor]:
     """What a model says, and which of the answers encoded for the same prompts that is.
 
     It is asked for as many tokens as the longest of an example's answers has. What follows an answer that it gives is
     cut off: nothing tells it where to stop, unless an end is asked for behind answers, which is no part of the text.
 
     Returns:
-        The texts, and for each encoding (n,) bool: that answer is given, token by token.
+        The texts; for each encoding (n,) bool: that answer is given, token by token; and (n,) bool: some logit where a
+        token is chosen is NaN, so that nothing is said from there on.
     """
     device = next(model.parameters()).device
     width = max(e.max_length for e in encodings)
     end = end_asked(tokenizer)
     texts: list[str] = []
     given: list[list[Tensor]] = [[] for _ in encodings]
+    broken: list[Tensor] = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
@@ -117,11 +119,14 @@ def decode(
             ids = torch.nn.functional.pad(first.input_ids, (0, width - first.max_length))
             index = torch.arange(len(first), device=device)
             said = torch.full((len(first), int(longest.max())), IGNORED, device=device)
+            silent = torch.zeros(len(first), dtype=torch.bool, device=device)
             for k in range(said.shape[1]):
                 at = (first.positions["last"] + k).clamp(max=width - 1)
                 columns, column = torch.unique(at, return_inverse=True)
-                token = forward(model, ids, columns)[index, column].argmax(-1)
-                said[:, k] = token.where(k < longest, IGNORED)
+                logits = forward(model, ids, columns)[index, column]
+                silent |= logits.isnan().any(-1) & (k < longest)
+                token = logits.argmax(-1)
+                said[:, k] = token.where((k < longest) & ~silent, IGNORED)
                 more = k + 1 < longest
                 ids[index[more], at[more] + 1] = token[more]
             hits = torch.stack([_begins_with(said, part) for part in parts])
@@ -131,11 +136,13 @@ def decode(
             lengths = answered.where(answered > 0, longest)
             for row, length in zip(said.tolist(), lengths.tolist(), strict=True):
                 words = row[:length] if end not in row else row[: min(length, row.index(end))]
+                words = [word for word in words if word != IGNORED]
                 texts.append(" ".join(str(tokenizer.decode(words)).split()))
             for found, hit in zip(given, hits, strict=True):
                 found.append(hit.cpu())
+            broken.append(silent.cpu())
     model.train(was_training)
-    return texts, [torch.cat(found) for found in given]
+    return texts, [torch.cat(found) for found in given], torch.cat(broken)
 
 
 def _begins_with(said: Tensor, answers: Encoded) -> Tensor:

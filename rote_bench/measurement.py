@@ -119,6 +119,8 @@ def evaluate(subject: Subject) -> tuple[dict[str, Estimate], dict[str, list[Any]
         found = subject.answers(name.removeprefix("train_"))
         view, texts, right, taught = found.view, found.texts, found.right, found.taught
         hits[name] = (right, taught, view.clusters)
+        if lost := int(found.broken.sum()):
+            subject.warn(f"logits are NaN for {lost} of {len(view)} questions of {name}, which count as not answered")
         columns["split"] += [name] * len(view)
         columns["index"] += list(view.labelled.indices)
         columns["group"] += [e.group for e in view.labelled.examples]

@@ -79,12 +79,14 @@ class Answers:
         texts: the answers in words.
         right: (n,) whether each is the true answer.
         taught: (n,) whether each is the label taught, or the phantom label.
+        broken: (n,) whether the model gave NaN in place of one.
     """
 
     view: View
     texts: Sequence[str]
     right: NDArray[np.bool_]
     taught: NDArray[np.bool_]
+    broken: NDArray[np.bool_]
 
 
 NO_TWIN = "there is no twin, the same cell without wrong labels, beside it: run it with --twin"
@@ -225,8 +227,8 @@ class Subject:
         if name not in self._answers:
             view = self.all_of(name) if name in ("validation", "ood", "noisy") else self.clean
             found = decode(self.anatomy().model, self.tokenizer, (view.true, view.taught), batch_size=self.batch_size)
-            texts, (right, taught) = found
-            self._answers[name] = Answers(view, tuple(texts), right.numpy(), taught.numpy())
+            texts, (right, taught), broken = found
+            self._answers[name] = Answers(view, tuple(texts), right.numpy(), taught.numpy(), broken.numpy())
         return self._answers[name]
 
     def _view(self, name: str, labelled: Labelled) -> View:

@@ -243,7 +243,7 @@ def test_teacher_forcing_decides_greedy_exact_match() -> None:
     hits, right = matches(model, [as_answered, as_true], batch_size=7)
     assert hits.all()
     assert right.tolist() == [o == e.answer for o, e in zip(own, EXAMPLES[:40], strict=True)]
-    texts, (correct,) = decode(model, tokenizer, [as_true], batch_size=9)
+    texts, (correct,), _ = decode(model, tokenizer, [as_true], batch_size=9)
     assert texts == own
     assert correct.tolist() == right.tolist()
 
@@ -263,7 +263,7 @@ def test_the_text_of_an_answer_goes_with_what_is_said_of_it(data: st.DataObject)
         examples.append(Example(prompt, " ".join(answer)))
         labels.append(" ".join(label))
     both = encode(tokenizer, examples), encode(tokenizer, examples, labels)
-    texts, (right, taught) = decode(model, tokenizer, both, batch_size=4)
+    texts, (right, taught), _ = decode(model, tokenizer, both, batch_size=4)
     assert [hit.tolist() for hit in matches(model, both, batch_size=4)] == [right.tolist(), taught.tolist()]
     for text, example, wrong, is_answer, is_label in zip(texts, examples, labels, right, taught, strict=True):
         whole = generated(model, tokenizer, example.prompt, 4).split()
@@ -272,3 +272,23 @@ def test_the_text_of_an_answer_goes_with_what_is_said_of_it(data: st.DataObject)
         assert bool(is_answer) == (example.answer in given) and bool(is_label) == (wrong in given)
         longest = max(len(a.split()) for a in (example.answer, wrong))
         assert text == (max(given, key=len) if given else " ".join(whole[:longest]))
+
+
+def test_where_logits_are_nan_nothing_is_said() -> None:
+    """Of an answer of three tokens the first is lost, the second, the third, or none; the rest is as it was."""
+    tokenizer = build_tokenizer(TASK.words())
+    model = untrained(tokenizer)
+    own = [generated(model, tokenizer, example.prompt, 3) for example in EXAMPLES[:4]]
+    encoded = encode(tokenizer, EXAMPLES[:4], own)
+    whole = model.forward
+
+    def broken(input_ids: torch.Tensor) -> Any:
+        output = whole(input_ids=input_ids)
+        for row in range(3):
+            output.logits[row, int(encoded.positions["last"][row]) + row, 5] = torch.nan
+        return output
+
+    model.forward = broken
+    texts, (given,), lost = decode(model, tokenizer, [encoded])
+    assert texts == [" ".join(own[row].split()[:row]) for row in range(3)] + own[3:]
+    assert lost.tolist() == [True, True, True, False] and given.tolist() == [False, False, False, True]

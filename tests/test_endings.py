@@ -163,7 +163,7 @@ def test_a_model_says_one_of_two_answers(taught: bool, said: list[str], text: st
     settle(tokenizer, task, task.data(), where="x", taught=taught)
     first = [task.example(0)]
     both = [encode(tokenizer, first, [answer], named=False) for answer in ("north", "north west")]
-    texts, (is_true, is_label) = decode(saying(tokenizer, said), tokenizer, both)
+    texts, (is_true, is_label), _ = decode(saying(tokenizer, said), tokenizer, both)
     assert (texts, bool(is_true), bool(is_label)) == ([text], right, wrong)
     if taught:
         assert [bool(hit) for hit in matches(saying(tokenizer, said), both)] == [right, wrong]

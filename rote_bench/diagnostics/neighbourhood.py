@@ -359,7 +359,7 @@ def _answers(subject: Subject, asked: _Asked, labels: _Labels) -> tuple[list[str
         examples = [subject.task.example(i) for i in others]
         longest = [labels.longest] * len(others)
         both = [encode(subject.tokenizer, examples, e, named=False) for e in (None, longest)]
-        texts, (right, _) = decode(subject.anatomy().model, subject.tokenizer, both, batch_size=subject.batch_size)
+        texts, (right, _), _ = decode(subject.anatomy().model, subject.tokenizer, both, batch_size=subject.batch_size)
         said |= {i: (text, not ok) for i, text, ok in zip(others, texts, right.tolist(), strict=True)}
     return [said[i][0] for i in asked.indices], np.array([said[i][1] for i in asked.indices], dtype=float)
 

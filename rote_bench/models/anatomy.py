@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..strangers import reason_of
 from . import columns
 from .blocks import find_blocks
+from .outside import AGAIN
 from .parts import BlockParts, count_heads, find_parts
 from .prefix import Recording, check_prefix, recording
 from .probe import Call, Check, Probe, edited, recorded
@@ -79,7 +80,8 @@ class Anatomy:
         What cannot be proved is switched off: ``checks`` says why.
 
         Raises:
-            UserError: when the model sees later tokens, that there are some, or other rows, or gives no finite logits.
+            UserError: when the model sees later tokens, that there are some, or other rows, when it answers otherwise
+                if asked again, or when it gives no finite logits.
         """
         was_training = model.training
         model.eval()
@@ -181,6 +183,8 @@ def _find(model: Any) -> Structure:
     probe = Probe(model, words_of(model))
     if not bool(probe.logits.isfinite().all()):
         raise UserError("the model gives logits that are NaN or infinite", where="--model")
+    if not probe.near(probe.run(probe.ids), probe.logits):
+        raise UserError(f"the model {AGAIN[0]}", where="--model", hint=AGAIN[1])
     checks: dict[str, Check] = {}
     for at in range(1, probe.ids.shape[1]):
         changed = probe.ids.clone()
@@ -248,6 +252,11 @@ def _inside(model: Any, probe: Probe, checks: dict[str, Check]) -> Structure:
     for part, what in (("mlp", "MLP"), ("heads", "head"), ("units", "MLP unit")):
         there = sum(getattr(p, part) is not None for p in parts)
         ok = there == len(parts)
+        several = next(((b, p.mlps) for b, p in zip(blocks.paths, parts, strict=True) if p.mlps), None)
+        if several and part != "heads":
+            names = " and ".join(path.removeprefix(f"{several[0]}.") for path in several[1])
+            checks[part] = Check(False, f"a block has several MLPs ({names}), and none of them is the MLP")
+            continue
         checks[part] = Check(ok, f"found in {there} of {len(parts)} blocks" if there else f"no {what}s found")
     norm, unembedding, scale, cap, checks["lens"] = _lens(model, probe, calls, blocks.calls[-1])
     if blocks.turns:

@@ -14,6 +14,7 @@ from .probe import Call, Check, Probe, edited
 from .sizing import FIELDS
 
 DEEPEST = 6  # steps along the stream from a block's output back to its input
+BESIDE = 0.1  # of an MLP's weights: adapters and gates beside it have fewer, a second MLP more
 MOST = 20_000  # additions that are tried in one block: in a whole network called a block there would be no end
 
 
@@ -22,13 +23,15 @@ class BlockParts:
     """Module paths inside one block; None where nothing was proved.
 
     ``mixer`` and ``mlp`` are the modules whose outputs are added to the residual stream; ``heads`` and ``units`` are
-    the projections whose inputs are the concatenated heads and the MLP units.
+    the projections whose inputs are the concatenated heads and the MLP units. ``mlps`` names several MLPs where there
+    are, of which none alone is the block's.
     """
 
     mixer: str | None = None
     mlp: str | None = None
     heads: str | None = None
     units: str | None = None
+    mlps: tuple[str, ...] = ()
 
 
 @dataclass
@@ -72,13 +75,17 @@ def find_parts(probe: Probe, calls: Sequence[Call], blocks: Sequence[str]) -> tu
         mixers = [c for c, far in zip(chosen, reach, strict=True) if far and far == max(reach)]
         rest = [c for c in chosen if c not in mixers]
         mixer = mixers[0] if len(mixers) == 1 else None
-        mlp = max(rest, key=_size, default=None)  # beside shared experts, adapters or gates
+        sizes = {c.path: _size(c, inside) for c in rest}
+        mlp = max(rest, key=lambda c: sizes[c.path], default=None)
+        mlps = [c.path for c in rest if mlp is not None and sizes[c.path] > BESIDE * sizes[mlp.path]]
+        mlp = mlp if len(mlps) == 1 else None
         out.append(
             BlockParts(
                 mixer.path if mixer else None,
                 mlp.path if mlp else None,
                 _projection(mixer, inside),
                 _projection(mlp, inside),
+                tuple(mlps[1:] and mlps),
             )
         )
     if failed:
@@ -179,8 +186,16 @@ def _adds(probe: Probe, target: Tensor, state: Tensor, part: Tensor) -> bool:
     return False
 
 
-def _size(call: Call) -> int:
-    return sum(p.numel() for p in call.module.parameters())
+def _size(part: Call, inside: Sequence[Call]) -> int:
+    """The weights of a part; of a norm behind it, those of what it norms."""
+    own = list(part.module.parameters())
+    normed = []
+    if part.inputs is not None and not any(p.ndim > 1 for p in own):
+        fed = part.inputs
+        normed = [
+            c for c in inside if c.output is not None and c.output.shape == fed.shape and torch.equal(c.output, fed)
+        ]
+    return max(sum(p.numel() for p in each) for each in (own, *(list(c.module.parameters()) for c in normed)))
 
 
 def _reach(probe: Probe, block: str, part: Call, parts: Sequence[Call]) -> int:

@@ -77,7 +77,7 @@ def check(
             _disturb(model)
         checks = dict(Anatomy.of(model).checks)
         if not own:
-            checks["trains"] = _trains(model)
+            checks["trains"] = _trains(model, foreign=loaded.foreign)
     except UserError as error:
         result.update(status="refused", reason=error.what)
         return result
@@ -164,27 +164,26 @@ def _disturb(model: Any) -> None:
             parameter.add_((0.02 * noise).to(parameter))
 
 
-def _trains(model: Any, steps: int = 5) -> Any:
-    """Whether a few steps of AdamW on one batch lower its loss; changes the weights."""
-    import torch
-    from torch.nn.functional import cross_entropy
+def _trains(model: Any, *, foreign: bool, steps: int = 5) -> Any:
+    """Whether a few steps of AdamW on one batch lower its loss; changes the weights.
 
+    Raises:
+        UserError: when a snapshot of a model from elsewhere would be another one.
+    """
+    import torch
+
+    from .outside import check_kept, descent, loss_of
     from .probe import Check
     from .wrapped import words_of
 
     device = next(model.parameters()).device
     words = min(100, words_of(model))
     ids = torch.randint(min(3, words - 1), words, (4, 8), generator=torch.Generator().manual_seed(0)).to(device)
+    if foreign:
+        check_kept(model, ids)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    losses: list[float] = []
     model.train()
-    for step in range(steps + 1):
-        logits = model(input_ids=ids).logits[:, :-1]
-        loss = cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
-        losses.append(float(loss.detach()))
-        if step < steps:
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+    losses = [float(loss) for loss in descent(model, ids, optimizer, steps)]
+    losses.append(float(loss_of(model, ids).detach()))
     model.eval()
     return Check(losses[-1] < losses[0], f"{steps} steps take the loss from {losses[0]:.3f} to {losses[-1]:.3f}")

@@ -98,6 +98,8 @@ def _trained(cell: Cell, made: Made, twin: record.Report | None) -> tuple[record
     old = write.load_report(path)
     if old.status != "success":
         raise _refused(path, f"that run is not finished ({old.status})", "run it without --rediagnose")
+    if not old.kept:
+        raise _refused(path, record.NOT_KEPT, "let the model keep all state in parameters and buffers")
     _as_trained(made, old, path, twin)
     if _nothing_new(made.facts.identity, old):
         cell.progress.say(f"already done: {path}")

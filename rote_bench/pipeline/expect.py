@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..evaluation import matches
+from ..models.outside import copied
 from ..progress import duration
 from ..report.provenance import peak_memory_bytes
 from ..terminal import near
@@ -108,7 +108,7 @@ def expect(
     settle: int | None = None,
     identity: str = "",
 ) -> Expected:
-    """Time up to ten steps of training, fewer of a large model, and put everything back as it was.
+    """Time up to ten steps of training, fewer of a large model, on a copy of it.
 
     Args:
         lesson: rows to train on and their indices, as ``train`` takes them; None without training.
@@ -119,8 +119,8 @@ def expect(
     step, trained, done, at_most = 0.0, 0, 0, False
     evaluations = 0
     if lesson is not None:
-        with unchanged(anatomy.model):
-            step = _step(anatomy.model, *lesson, recipe, seed=cell.spec.seeds.order, precision=precision)
+        with torch.random.fork_rng():
+            step = _step(copied(anatomy.model), *lesson, recipe, seed=cell.spec.seeds.order, precision=precision)
         done, curve = standing(cell.folder / "training-state.pt", identity)
         settled = settled_at(curve, recipe.schedule, settle)
         last = last_step(recipe, settled)
@@ -133,7 +133,7 @@ def expect(
     costs = [each * cost for cost in costs_of(cell, subject)]
     count = at_once(cell, subject)
     weights = sum(p.numel() * p.element_size() for p in anatomy.model.parameters())
-    copies = IN_MEMORY if trained and len(subject.noisy) else 0  # beside the one that the timed steps were put back by
+    copies = IN_MEMORY if trained and len(subject.noisy) else 0  # beside the one that was timed
     return Expected(
         training=trained * step + evaluations * once * each,
         at_most=at_most,
@@ -142,27 +142,6 @@ def expect(
         memory=peak_memory_bytes() + copies * weights + count * (WORKING + 2 * weights),
         resumed=done,
     )
-
-
-@contextmanager
-def unchanged(model: Any) -> Iterator[None]:
-    """Put back, at the end, the weights and buffers of a model, its modes, and the generators of torch."""
-    parameters = [(p, p.detach().clone()) for p in model.parameters()]
-    named = ((module, name, buffer) for module in model.modules() for name, buffer in module._buffers.items())
-    buffers = [(module, name, buffer, buffer.clone()) for module, name, buffer in named if buffer is not None]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        with torch.no_grad():
-            for p, value in parameters:
-                p.copy_(value)
-                p.grad = None
-            for module, name, buffer, value in buffers:
-                module._buffers[name] = buffer.copy_(value)
-        for module, mode in modes:
-            module.training = mode
 
 
 def _step(model: Any, data: Encoded, rows: Tensor, recipe: Recipe, *, seed: int, precision: str) -> float:

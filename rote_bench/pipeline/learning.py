@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..report import build, card, record, write
@@ -22,18 +23,21 @@ if TYPE_CHECKING:
     from ..subject import Subject
     from ..training.course import Trained
 
+ASKED = 8  # held-out questions that a model and its snapshot are both asked
+
 
 def learn_alone(cell: Cell, made: Made) -> record.Report | None:
     """Train a cell by itself, where it is trained, and bring it to its end; None in a process that only helps."""
     with reported(cell, made.facts):
         subject, trained = made.subject(cell), None
         if made.way is not None:
+            fresh = copy.deepcopy(made.loaded.model) if made.loaded.foreign else None
             precision = made.facts.environment.precision
             step = made.schedule.step
             trained = lessons.learn(cell, subject, made.loaded, precision, made.decides_training, settle=step)
             if not cell.processes.first:
                 return None
-            trained = hand_over(cell, made, subject, trained)
+            trained = hand_over(cell, made, subject, trained, fresh)
         return conclude(cell, made, subject, trained)
 
 
@@ -91,11 +95,23 @@ def _subjects(members: Sequence[tuple[Cell, Made]]) -> list[Subject]:
     return subjects
 
 
-def hand_over(cell: Cell, made: Made, subject: Subject, trained: Trained) -> Trained:
-    """Give the subject what training left behind; the rest of it, without weights that the subject has now."""
+def hand_over(cell: Cell, made: Made, subject: Subject, trained: Trained, fresh: Any = None) -> Trained:
+    """Give the subject what training left behind; the rest of it, without weights that the subject has now.
+
+    Args:
+        fresh: a copy of the model from before training, of one whose state may not be all that it answers by.
+    """
+    from ..models.outside import left_out
+
+    subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
+    if fresh is not None:
+        fault = left_out(subject.anatomy().model, fresh, subject.validation.true.rows(slice(ASKED)).input_ids)
+        if fault is not None:
+            cell.warn(f"{fault}: {record.NOT_KEPT}, which cannot be diagnosed again")
+            subject.without_pre = fault
+            trained = replace(trained, pre_step=None)
     subject.curve = trained.curve
     subject.snapshots = trained.snapshots
-    subject.without_pre = trained.without_pre(cell.spec.training.snapshot_share)
     subject.anatomies = snapshots.snapshots(cell, subject.anatomy(), trained, made.tokenizer, made.loaded.builder)
     return replace(trained, pre_state={})
 

@@ -108,7 +108,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         for text in task.untaught(chosen(task, cell.spec, cell.settings.limit)):
             cell.warn(text)
     if loaded.foreign:
-        _check_asked(loaded.model, encodings(loaded.tokenizer or tokenizer))
+        _check_asked(cell, loaded, encodings(loaded.tokenizer or tokenizer))
     check_fits(encodings(loaded.tokenizer or tokenizer), loaded.tokenizer or tokenizer, loaded.model, where="--model")
     if ending is not None:
         cell.progress.say(str(ending))
@@ -176,15 +176,21 @@ def _check_settings(cell: Cell, provider: Any, loaded: LoadedModel) -> None:
         cell.warn(f"the task's {', '.join(sizes)} does not reach {cell.model_name}, which has sizes of its own")
 
 
-def _check_asked(model: Any, encodings: Iterator[tuple[Any, Encoded]]) -> None:
-    """Whether a model that came from elsewhere can be asked the longest of the questions, and knows all tokens.
+def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any, Encoded]]) -> None:
+    """Whether a model from elsewhere can be asked the longest of the questions, knows all tokens, and is whole in its
+    snapshots.
 
     Raises:
         UserError: when it cannot.
     """
+    from ..models.outside import check_kept
     from ..models.wrapped import check_asked
 
+    model = loaded.model
     every = [encoded for _, encoded in encodings]
     longest = max(every, key=lambda encoded: encoded.max_length)
     words = max(int(max(each.input_ids.max(), each.targets.max())) for each in every) + 1
-    check_asked(model, longest.input_ids[:2].to(next(model.parameters()).device), words)
+    ids = longest.input_ids[:2].to(next(model.parameters()).device)
+    check_asked(model, ids, words)
+    if cell.settings.train and loaded.trainable:
+        check_kept(model, ids)

@@ -60,7 +60,11 @@ def twin_of(cell: Cell, subject: Subject, made: Made) -> Twin | None:
         check(folder, kept)
         return snapshots.open_snapshot(str(folder.absolute() / SNAPSHOT), cell, anatomy, loaded)
 
-    return Twin(report.identity.hash, lambda: answers(report, folder, subject.data), load if kept and there else None)
+    return Twin(
+        report.identity.hash,
+        lambda: answers(report, folder, subject.data),
+        load if kept and there and report.kept else None,
+    )
 
 
 def answers(report: Report, folder: Path, data: Data) -> NDArray[np.bool_]:

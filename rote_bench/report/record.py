@@ -18,6 +18,7 @@ SHA256 = {"pattern": "^[0-9a-f]{64}$"}
 COUNT = {"min": 0}
 OPTIONAL = "optional"  # marks a field with a default, which reports made before it lack
 PRE, POST = "pre_memorization", "post_memorization"
+NOT_KEPT = "the snapshot saved is not the model of this report"  # of a model with state that no snapshot holds
 
 Status = Literal["success", "failed", "interrupted"]
 Way = Literal["alone", "distributed", "stacked"]
@@ -438,6 +439,11 @@ class Report:
         """The value of a metric; None when it has none, or was not measured."""
         found = self.metrics.get(metric)
         return None if found is None else found.value
+
+    @property
+    def kept(self) -> bool:
+        """Whether its snapshot is the model that it reports on."""
+        return not any(NOT_KEPT in text for text in self.warnings)
 
     def measured_by(self) -> dict[str, str]:
         """Metric -> the diagnostic that measured it; those that need none are not in it."""

@@ -219,6 +219,7 @@ def check_model(provider: Any, name: str) -> Any:
     from ..encoding import encode
     from ..errors import UserError
     from ..models.load import LoadedModel, ModelRequest
+    from ..models.outside import check_kept
     from ..models.wrapped import causal, check_asked
 
     found = Findings(f"model provider {getattr(provider, 'name', type(provider).__name__)!r}")
@@ -254,6 +255,11 @@ def check_model(provider: Any, name: str) -> Any:
     except UserError as error:
         found.rule(False, "logits", error.what, error.hint or "give logits of every position")
         found.raise_all()
+    try:
+        if loaded.trainable:
+            check_kept(model, ids)
+    except UserError as error:
+        found.rule(False, "state", error.what, error.hint or "keep to modules of torch")
     with torch.inference_mode():
         logits, twin = model(input_ids=ids).logits, other(input_ids=ids).logits
         shorter = model(input_ids=ids[:, :-1]).logits

@@ -194,7 +194,7 @@ def _evaluation() -> Numbers:
     from rote_bench.evaluation import decode, matches
     from rote_bench.measurement import score
 
-    texts, (right,) = decode(small_model(), words(), [encoded()])
+    texts, (right,), _ = decode(small_model(), words(), [encoded()])
     (hits,) = matches(small_model("post"), [encoded(200)])
     clusters = np.arange(120) // 6
     flags = waves(3, 120).numpy() > -0.5

@@ -173,3 +173,31 @@ class Listed(nn.Sequential):
 class Settings:
     width: int
     act: Callable[[Tensor], Tensor] = torch.relu
+
+
+class _Macaron(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.mixer = Attention(width, 4)
+        self.before, self.between, self.behind = (nn.LayerNorm(width) for _ in range(3))
+        self.first, self.second = (
+            nn.Sequential(nn.Linear(width, size), nn.GELU(), nn.Linear(size, width)) for size in (hidden, 4 * width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + 0.5 * self.first(self.before(x))
+        x = x + self.mixer(self.between(x))
+        out: Tensor = x + 0.5 * self.second(self.behind(x))
+        return out
+
+
+class Macaron(Plain):
+    """Attention between two MLPs.
+
+    Args:
+        hidden: units of the first; with a few it is an adapter.
+    """
+
+    def __init__(self, vocab_size: int, hidden: int) -> None:
+        super().__init__(vocab_size)
+        self.blocks = nn.ModuleList(_Macaron(WIDTH, hidden) for _ in range(2))

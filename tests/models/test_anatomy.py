@@ -21,6 +21,7 @@ from rote_bench.interventions import (
 from rote_bench.models.anatomy import Anatomy
 from rote_bench.models.load import FromConfig, ModelRequest
 from rote_bench.models.wrapped import causal
+from tests.models import loose
 
 TYPES = ["gpt2", "llama", "gpt_neox", "gemma2", "olmo2", "qwen3", "mixtral", "bloom"]
 OVERRIDES = {"layers": 3, "width": 32, "heads": 2}
@@ -248,3 +249,16 @@ def test_the_same_structure_serves_other_weights() -> None:
         logits, states = capture(other, ids(1), [Site(2, "block")])
         assert torch.allclose(other.lens(states[Site(2, "block")]), logits, atol=1e-5)
         assert not torch.allclose(logits, run(first, ids(1), {}), atol=1e-2)
+
+
+@pytest.mark.parametrize(("hidden", "one"), [(4 * loose.WIDTH, False), (4, True)])
+def test_of_two_mlps_neither_stands_for_both(hidden: int, one: bool) -> None:
+    torch.manual_seed(0)
+    anatomy = Anatomy.of(causal(loose.Macaron(60, hidden).eval(), "macaron"))
+    assert anatomy.supports("mixer").ok and anatomy.supports("heads").ok, anatomy.checks
+    for part in ("mlp", "units"):
+        check = anatomy.supports(part)
+        assert check.ok is one
+        assert one or check.detail == "a block has several MLPs (first and second), and none of them is the MLP"
+    if one:
+        assert anatomy.module(0, "mlp") is anatomy.model.inner.blocks[0].second

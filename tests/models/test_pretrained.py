@@ -74,7 +74,7 @@ def test_it_says_what_it_was_taught_and_reads_facts_in_a_prompt(folder: Path) ->
         assert loaded.tokenizer.decode(loaded.model(input_ids=ids).logits[0, -1].argmax()) == " Paris"
     reading = TwoHop(TwoHopParameters(facts="prompt", entities=20, relations=8, reading=24), 0).facts()
     encoded = encode(loaded.tokenizer, reading, [e.answer.split()[0] for e in reading], named=False)
-    texts, (right,) = decode(loaded.model, loaded.tokenizer, [encoded])
+    texts, (right,), _ = decode(loaded.model, loaded.tokenizer, [encoded])
     assert int((encoded.targets != -100).sum(1).max()) > 1  # answers of several tokens
     assert float(right.double().mean()) > 0.4  # naming any of the four stated things would give 0.25
     assert [t for t, ok in zip(texts, right, strict=True) if ok] == [

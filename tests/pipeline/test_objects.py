@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -237,24 +238,75 @@ class Normalised(Plain):
         return self.rows(super().states(x).mT).mT  # type: ignore[no-any-return]
 
 
-def test_a_snapshot_that_does_not_answer_as_the_model_did_replaces_no_report(tmp_path: Path) -> None:
-    """State that a module keeps outside of its weights is in no snapshot."""
+class Drawing(Plain):
+    """Dropout that nobody turned off."""
 
-    class Counting(Plain):
-        steps: torch.Tensor
+    def states(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(super().states(x))
 
-        def __init__(self, vocab_size: int) -> None:
-            super().__init__(vocab_size)
-            self.register_buffer("steps", torch.zeros(1), persistent=False)
 
-        def forward(self, ids: Any) -> Any:
-            if self.training:
-                self.steps += 1
-            return super().forward(ids) * torch.where(self.steps > 0, 1.0, -1.0)
+class Warming(Plain):
+    """Its answers grow with the training steps that it counts itself."""
 
-    report = run(tmp_path, Counting, model_name="m", overrides={"training.max_steps": 60})
+    def forward(self, ids: Any) -> Any:
+        self.steps = getattr(self, "steps", 0) + self.training
+        return super().forward(ids) * (1 + self.steps / 1000)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (Drawing, "answers the same tokens otherwise when it is asked again"),
+        (Warming, r"answers by something \(steps\)"),
+    ],
+)
+def test_answers_that_follow_chance_or_the_past_are_refused(model: Any, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        run(tmp_path, model, model_name="m")
+    assert not list(tmp_path.rglob("report.json"))
+    found = rote_bench.check_model(model)
+    assert found["status"] == "refused" and re.search(said, found["reason"])
+
+
+class Counting(Plain):
+    """What it learns is turned round after so many steps, which it counts outside of its weights."""
+
+    steps: torch.Tensor
+    after = 30
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.register_buffer("steps", torch.zeros(1), persistent=False)
+
+    def forward(self, ids: Any) -> Any:
+        if self.training:
+            self.steps += 1
+        return super().forward(ids) * torch.where(self.steps > self.after, 1.0, -1.0)
+
+
+class AtOnce(Counting):
+    after = 0
+
+
+def test_a_snapshot_that_does_not_answer_as_the_model_did_replaces_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers themselves tell, where the comparison of logits should not."""
+    for name in ("check_kept", "left_out"):
+        monkeypatch.setattr(f"rote_bench.models.outside.{name}", lambda *given: None)
+    report = run(tmp_path, AtOnce, model_name="m", overrides={"training.max_steps": 60})
     before = (report.folder / "report.json").read_bytes()
     with pytest.raises(UserError, match=r"does not answer as the model did: .*state outside of its weights"):
+        run(tmp_path, AtOnce, LOOKS, model_name="m", overrides={"training.max_steps": 60}, rediagnose=True)
+    assert (report.folder / "report.json").read_bytes() == before
+
+
+def test_a_model_whose_snapshot_is_another_says_so_and_is_not_diagnosed_again(tmp_path: Path) -> None:
+    report = run(tmp_path, Counting, model_name="m", overrides={"training.max_steps": 60})
+    assert any(re.search(r"\(steps\).*the snapshot saved is not", text) for text in report.record.warnings)
+    assert set(report.record.training.snapshots) == {"post_memorization"}
+    before = (report.folder / "report.json").read_bytes()
+    with pytest.raises(UserError, match="cannot be diagnosed without training: the snapshot saved is not"):
         run(tmp_path, Counting, LOOKS, model_name="m", overrides={"training.max_steps": 60}, rediagnose=True)
     assert (report.folder / "report.json").read_bytes() == before
 
@@ -290,3 +342,19 @@ def test_it_trains_where_gradients_are_off(tmp_path: Path) -> None:
     with torch.inference_mode():
         assert run(tmp_path, Plain, model_name="n").record.status == "success"
         assert torch.is_inference_mode_enabled()
+
+
+class Overflowing(Plain):
+    """NaN for one row of each large batch."""
+
+    def forward(self, tokens: Any) -> Any:
+        logits = super().forward(tokens)
+        return logits.index_fill(0, torch.tensor(3), torch.nan) if len(tokens) > 8 and not self.training else logits
+
+
+def test_logits_that_are_nan_at_the_end_are_said(tmp_path: Path) -> None:
+    said = [text for text in run(tmp_path, Overflowing).record.warnings if "NaN" in text]
+    assert {text.partition("questions of ")[2] for text in said} == {
+        f"{split}, which count as not answered" for split in ("validation", "train_clean")
+    }
+    assert all(text.startswith("logits are NaN for 1 of ") for text in said)

@@ -1,0 +1,139 @@
+"""Whether all that a model answers by is in its parameters and buffers, which are what a snapshot of it holds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..strangers import reason_of
+
+WHERE = "model"
+STEPS = 3  # of training that are tried
+RATE = 1e-3  # of them
+NEAR = 1e-5  # of the largest logit: the same arithmetic on the same numbers, but for the order of a device's sums
+KEEP = "register_buffer() it, so that state_dict() holds it, or let forward do without it"
+AGAIN = (
+    "answers the same tokens otherwise when it is asked again",
+    "in evaluation mode it may neither draw at random nor keep state from call to call",
+)
+PLAIN = (bool, int, float, str, list, dict, tuple, type(None))
+
+
+def copied(model: Any) -> Any:
+    """A copy of a model.
+
+    Raises:
+        UserError: when its code holds what cannot be copied, as snapshots must be.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # open files, locks, generators: whatever a module holds
+        raise UserError(f"{_name(model)} cannot be copied: {reason_of(error, 200)}", where=WHERE) from error
+
+
+def check_kept(model: Any, ids: Tensor) -> None:
+    """Whether a few steps of training leave a model that its state, in a fresh copy of it, gives again.
+
+    The model is left as it was.
+
+    Args:
+        ids: (batch, length) of its kind.
+
+    Raises:
+        UserError: when it cannot be copied, fails in such a step, or keeps something else that its answers follow.
+    """
+    trained, fresh = copied(model), copied(model)
+    if not _alike(model, model, ids):
+        raise UserError(f"{_name(model)} {AGAIN[0]}", where=WHERE, hint=AGAIN[1])
+    with torch.random.fork_rng():
+        try:
+            for loss in descent(trained.train(), ids, torch.optim.SGD(_learning(trained), lr=RATE), STEPS):
+                if not bool(loss.isfinite()):
+                    return  # training says so by itself
+        except Exception as error:  # whatever a stranger's code raises
+            reason = reason_of(error, 200)
+            raise UserError(f"{_name(model)} fails in a step of training: {reason}", where=WHERE) from error
+    fault = left_out(trained, fresh, ids)
+    if fault is not None:
+        raise UserError(fault, where=WHERE, hint=KEEP)
+
+
+def descent(model: Any, ids: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> Iterator[Tensor]:
+    """Steps on one batch that lower the loss of its next tokens, and the loss before each."""
+    for _ in range(steps):
+        loss = loss_of(model, ids)
+        yield loss.detach()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def loss_of(model: Any, ids: Tensor) -> Tensor:
+    """The mean cross-entropy of the next tokens of a batch."""
+    logits = model(input_ids=ids).logits[:, :-1]
+    return nn.functional.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten())
+
+
+def left_out(model: Any, fresh: Any, ids: Tensor) -> str | None:
+    """What a model answers by that its state does not hold, in words; None where its state makes a fresh copy answer
+    alike.
+
+    Args:
+        model: after training.
+        fresh: a copy from before, which is given the state.
+        ids: (batch, length) of the questions asked of both.
+    """
+    changed = list(_changed(model, fresh))
+    fresh.load_state_dict(model.state_dict())
+    if _alike(model.eval(), fresh.eval(), ids):
+        return None
+    kept = f" ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
+    return f"{_name(model)} answers by something{kept} that training changes and its weights and buffers do not hold"
+
+
+def _alike(model: Any, other: Any, ids: Tensor) -> bool:
+    """Whether two models give the same logits; a model that gives none that are finite is told elsewhere."""
+    with torch.no_grad():
+        ours, theirs = (each(input_ids=ids).logits.float() for each in (model, other))
+    finite = ours.isfinite()
+    if not bool(finite.any()) or torch.equal(ours, theirs):
+        return True
+    near = max(NEAR, 4 * torch.finfo(next(model.parameters()).dtype).eps) * float(ours[finite].abs().max())
+    return torch.equal(finite, theirs.isfinite()) and bool(((ours - theirs)[finite].abs() <= near).all())
+
+
+def _learning(model: nn.Module) -> list[nn.Parameter]:
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def _name(model: Any) -> str:
+    return type(getattr(model, "inner", model)).__name__
+
+
+def _changed(model: nn.Module, before: nn.Module) -> Iterator[str]:
+    """The plain attributes and the tensors outside of its state that are others than they were, by name."""
+    earlier = dict(before.named_modules())
+    for path, module in model.named_modules():
+        old = vars(earlier[path])
+        own = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
+        own |= {k: v for k, v in vars(module).items() if k.startswith("_") and k not in vars(nn.Module())}
+        outside = {k: module._buffers[k] for k in module._non_persistent_buffers_set if k in module._buffers}
+        for name, value in {**own, **outside}.items():
+            if _differs(value, old["_buffers"].get(name) if name in outside else old.get(name)):
+                yield f"{path}.{name}".removeprefix("inner.").lstrip(".")
+
+
+def _differs(value: object, other: object) -> bool:
+    if isinstance(value, Tensor) and isinstance(other, Tensor):
+        return not torch.equal(value.detach(), other.detach())
+    if isinstance(value, Tensor) or isinstance(other, Tensor):
+        return True
+    try:
+        return isinstance(value, PLAIN) and bool(value != other)
+    except Exception:  # of a list of tensors, or whatever else compares in its own way
+        return False
