@@ -63,7 +63,7 @@ def followed(
     n, units = activations.shape
     if not names:
         return Followed(np.zeros(0), np.zeros(units, dtype=np.int64), (), np.zeros(units, dtype=bool))
-    of = [name.partition(":")[0] for name in names]
+    of = [name.partition(": " if ": " in name else ":")[0] for name in names]
     families, top, prevalence = sorted(set(of)), min(top, n), table.mean(0)
     # A pattern must also cover enough of the top examples that a lift is no accident of a rare pattern.
     spread = np.sqrt(prevalence * (1 - prevalence) / top)

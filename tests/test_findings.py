@@ -516,6 +516,14 @@ def test_what_a_wrong_label_costs_is_measured_against_the_twin_of_the_same_seeds
         noise_transfer([*noisy, cell(0.2, 0.9)], twins)
 
 
+def test_the_cost_is_that_of_the_labels_that_there_are() -> None:
+    """A rule asked for a tenth of the questions covers the fifth of them."""
+    noisy, twins = ([cell(rate, 1 - 2 * rate, seed=seed) for seed in range(3)] for rate in (0.1, 0))
+    wider = [replace(r, data=replace(r.data, n_noisy=2 * r.data.n_noisy)) for r in noisy]
+    assert noise_transfer(noisy, twins).value == pytest.approx(2)
+    assert noise_transfer(wider, twins).value == pytest.approx(1)
+
+
 def test_cells_of_other_schedules_than_their_twins_say_nothing_of_what_labels_cost() -> None:
     noisy, twins = ([cell(rate, 1.0, seed=seed) for seed in range(3)] for rate in (0.1, 0))
     assert noise_transfer(noisy, twins).value == 0

@@ -112,10 +112,10 @@ def _shared(report: Report) -> tuple[int, int, int]:
 
 
 def transfer(report: Report, twin: Report) -> float:
-    """(error on V at rho - error on V at 0) / rho of one pair of cells."""
+    """(error on V at rho - error on V at 0) / rho of one pair of cells; rho is the share of labels that are wrong."""
     clean, noisy = twin.value("validation_accuracy"), report.value("validation_accuracy")
     assert clean is not None and noisy is not None
-    return (clean - noisy) / float(report.data.noise_rate)
+    return (clean - noisy) / report.data.share
 
 
 def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estimate:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..models.load import LoadedModel
     from ..splits import Data
 
+UNLIKE = 0.1  # of the rate asked for: what whole questions round away at usual sizes is less
 PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short the task
 
 
@@ -27,6 +28,12 @@ def make_examples(cell: Cell) -> tuple[Any, Data]:
     kind = make_noise(spec, cell.registry)
     cell.progress.stage("making examples")
     data = make_data(task, spec, kind, cell.rate, limit=cell.settings.limit)
+    share = len(data.train.noisy) / max(1, len(data.train))
+    if kind.rated and share and abs(share - cell.rate) > UNLIKE * cell.rate:
+        cell.warn(
+            f"{share:.3g} of the training questions have a wrong label, where {cell.rate:g} was asked for: what a wrong"
+            " label costs is counted by those that there are"
+        )
     if cell.settings.limit is not None and cell.settings.train:
         for text in few(len(data.train), len(task.split(spec.splits, spec.seeds.data)["train"]), task.least_train()):
             cell.warn(text)

@@ -85,7 +85,7 @@ class Data:
         counts: split -> number of examples.
         fingerprint: SHA-256 over every prompt, answer and label in order.
         n_noisy: training questions with a wrong label.
-        noise_rate: share of the training questions that were given one.
+        noise_rate: share of the training questions that was asked to be given one.
         limit: examples of each split when the run was cut short with --limit.
     """
 
@@ -94,6 +94,11 @@ class Data:
     n_noisy: int = field(metadata=COUNT)
     noise_rate: float = field(metadata={"min": 0, "below": 1})
     limit: int | None
+
+    @property
+    def share(self) -> float:
+        """Share of the training questions that have one: whole questions, and of a rule those that it covers."""
+        return self.n_noisy / self.counts["train"]
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _cost(report: Report, twin: Report | None) -> str:
         return f"What a wrong label costs cannot be said: {found.reason_if_null}."
     bounds = [_short(bound) for bound in (found.ci_low, found.ci_high) if bound is not None]
     within = f" [{', '.join(bounds)}]" if bounds else ""
-    rate = float(report.data.noise_rate)
+    rate = report.data.share
     return (
         f"The {rate * PERCENT:g} % wrong labels cost {rate * found.value * PERCENT:.1f} % of the held-out answers,"
         f" {_short(found.value)} for each{within}; one seed decides nothing."

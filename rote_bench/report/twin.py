@@ -39,4 +39,4 @@ def cost(report: Report, twin: Report | None) -> Estimate:
     found = noise_transfer([report], [] if twin is None else [twin])
     if found.value is None or twin is None:
         return found
-    return times(minus(twin.metrics[ACCURACY], report.metrics[ACCURACY]), 1 / report.data.noise_rate)
+    return times(minus(twin.metrics[ACCURACY], report.metrics[ACCURACY]), 1 / report.data.share)

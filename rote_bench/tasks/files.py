@@ -203,12 +203,16 @@ def _csv(text: str, separator: str, wanted: Wanted, name: str) -> Rows:
     if first.lower().startswith("sep=") and len(first) == 5:  # as some spreadsheets say it
         separator, text, skipped = first[4], text[6:], 1
     separator = _separator(text, separator, wanted.needed, name)
+    plain = csv.QUOTE_NONE  # tabs need no quotes, which are then text
     try:
         numbered = _fields(text, separator, name)
+        if separator == "\t" and any("\n" in field for _, row in numbered for field in row):
+            whole = _fields(text, separator, name, quoting=plain)
+            numbered = whole if len({len(row) for _, row in whole}) == 1 else numbered
     except UserError:
         if separator != "\t":
             raise
-        numbered = _fields(text, separator, name, quoting=csv.QUOTE_NONE)  # tabs need no quotes, which are then text
+        numbered = _fields(text, separator, name, quoting=plain)
     (_, head), *rest = numbered or [(0, [])]
     names = tuple(n.strip().strip("\ufeff") for n in head)
     for number, (line, row) in enumerate(rest, 1):

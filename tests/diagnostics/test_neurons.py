@@ -40,6 +40,15 @@ def test_metrics_are_found_again_in_what_is_kept(fda: Subject) -> None:
     assert alone == pytest.approx(result.metrics["unit_patch_dissociation"].value)
 
 
+def test_families_are_told_apart_by_their_whole_names() -> None:
+    rng = np.random.default_rng(0)
+    names = ["a:b: x", "a:b: y", "a:c: x", "range: low", "own:kind"]
+    found = followed(
+        rng.random((40, 3)).astype(np.float32), rng.integers(0, 2, (40, 5)).astype(np.float32), names, 8, rng
+    )
+    assert found.families == ["a:b", "a:c", "own", "range"]
+
+
 def moved(fda: Subject, which: str, monkeypatch: pytest.MonkeyPatch) -> Estimate:
     """The metric where some units' activations shift by one spread of their own, and all others by a tenth of it."""
     before = fda.anatomy(PRE)

@@ -181,6 +181,13 @@ def test_raw_tabs_may_hold_quotes(tmp_path: Path) -> None:
     assert pairs(path) == [('"Yes" he said', '6"'), ('"No he said', "7")]
 
 
+def test_quotes_of_two_rows_are_no_pair_where_tabs_divide(tmp_path: Path) -> None:
+    path = put(tmp_path, "q.tsv", 'prompt\tanswer\n"Yes he said\t6\nand\t7\nNo"\t8\n')
+    assert pairs(path) == [('"Yes he said', "6"), ("and", "7"), ('No"', "8")]
+    quoted = put(tmp_path, "r.tsv", 'prompt\tanswer\n"two\nlines"\t6\n')
+    assert len(pairs(quoted)) == 1
+
+
 @pytest.mark.parametrize(
     ("values", "taught"),
     [
