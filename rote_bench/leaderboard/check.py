@@ -104,6 +104,7 @@ def _itself(report: Report, folder: Path, registry: Registry) -> Iterator[Outcom
     tests: tuple[tuple[str, Callable[[], None], str], ...] = (
         ("task", lambda: verify.check_task(report), "it is resolved and names no other file"),
         ("identity", lambda: verify.check_identity(report), "the hash is that of its parts, those of the report"),
+        ("counts", lambda: verify.check_counts(report, registry), "those of task, noise rate and answers"),
         ("consistency", lambda: verify.check_metrics(report, registry), "the metrics are as declared, and agree"),
         (
             "details",
@@ -151,7 +152,7 @@ def _training(report: Report, folder: Path) -> Iterator[Outcome]:
 
 def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
     """The examples made again, and compared with those that were asked."""
-    data = None
+    data = spec = None
     try:
         spec = regenerate.spec_of(report, registry)
         data = regenerate.data_of(report, spec, registry)
@@ -164,7 +165,7 @@ def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outc
             yield Outcome("data", CONFIRMED, note="all examples and labels made again from the task and its seeds")
         else:
             yield Outcome("data", DIFFERS, claimed[:12], found[:12], "fingerprint or counts of the examples made again")
-        yield from _contained("model", _model(report, spec, data, registry))
+    yield from _contained("model", _model(report, spec, data, registry))
     try:
         asked, why = _answers(report, folder)
     except Unreadable as error:
@@ -183,8 +184,9 @@ def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outc
         yield Outcome("samples", CONFIRMED, note="the examples asked are those, and each verdict fits its answer")
 
 
-def _model(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> Iterator[Outcome]:
-    """Configuration and size of a model that starts from random weights, which its name and the task decide."""
+def _model(report: Report, spec: TaskSpec | None, data: Data | None, registry: Registry) -> Iterator[Outcome]:
+    """Configuration and size of a model that starts from random weights, which its name and the task decide; its
+    vocabulary and longest question are its own word where the examples cannot be made again."""
     try:
         found = regenerate.model_of(report, spec, data, registry)
     except UserError as error:
@@ -200,7 +202,10 @@ def _model(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> It
     keys = (config.keys() | report.model.config.keys()) - {*verify.UNIDENTIFIED}
     wrong = sorted(key for key in keys if config.get(key) != report.model.config.get(key))
     if report.model.parameters == parameters and not wrong:
-        yield Outcome("model", CONFIRMED, note="configuration and number of parameters made again from its name")
+        note = "configuration and number of parameters made again from its name"
+        if data is None:
+            note += "; vocabulary and longest question are its own word"
+        yield Outcome("model", CONFIRMED, note=note)
         return
     said = f"another configuration: {', '.join(wrong[:3])}" if wrong else "another number of parameters"
     mine, theirs = version("transformers"), report.environment.transformers

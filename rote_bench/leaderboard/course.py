@@ -34,8 +34,7 @@ def faults(report: Report, curve: object) -> Iterator[str]:
     except (OptionFaults, TypeError, ValueError) as error:
         yield f"the training cannot be followed: {str(error) or type(error).__name__}"
         return
-    rows = report.data.counts.get("train", 0) + report.data.counts.get("facts", 0) * recipe.facts_repeat
-    size = min(recipe.batch_size, rows)
+    size = min(recipe.batch_size, _rows(report, recipe))
     expected: list[tuple[str, object, object]] = [
         ("optimizer", found.optimizer, recipe.optimizer),
         ("effective_batch_size", found.effective_batch_size, size),
@@ -58,6 +57,11 @@ def faults(report: Report, curve: object) -> Iterator[str]:
         yield f"training: it took {found.steps} steps, but max_steps is {recipe.max_steps}"
     if found.tokens_seen % max(1, size) or found.tokens_seen < found.examples_seen:
         yield f"training: {found.tokens_seen} tokens are no whole number of tokens for each of its examples"
+
+
+def _rows(report: Report, recipe: Recipe) -> int:
+    """Training rows of a pass."""
+    return report.data.counts.get("train", 0) + report.data.counts.get("facts", 0) * recipe.facts_repeat
 
 
 def _timed(report: Report, recipe: Recipe) -> Iterator[tuple[str, object, object]]:
@@ -101,9 +105,13 @@ def _followed(report: Report, recipe: Recipe, curve: Sequence[Evaluation]) -> It
     yield "stop_reason", found.stop_reason, "memorized" if stopped else "budget"
     if not stopped:
         yield "number of steps", found.steps, last_step(recipe, settled)
-    yield "pre_memorization snapshot", found.snapshots.get(PRE), _before(curve, recipe.snapshot_share)
+    before = _before(curve, recipe.snapshot_share) if report.kept else None
+    yield "pre_memorization snapshot", found.snapshots.get(PRE), before
+    rows = _rows(report, recipe)
     for point in curve:
-        yield f"curve at step {point.step}", point.examples_seen, point.step * (found.effective_batch_size or 0)
+        seen = point.step * (found.effective_batch_size or 0)
+        yield f"curve at step {point.step}", point.examples_seen, seen
+        yield f"pass at step {point.step}", point.epoch, seen / max(1, rows)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..spec.loader import ONLY_IN_FILES
+from ..strangers import reason_of
 
+LENGTHS = 64, 128  # of questions: what differs between the two follows them
+TOKENS = "pad_token_id", "bos_token_id", "eos_token_id"
 MOST_MODULES = 1_000  # layers or experts of a model that is made to be counted
 
 if TYPE_CHECKING:
@@ -78,16 +81,19 @@ def data_of(report: Report, spec: TaskSpec, registry: Registry) -> Data:
     return make_data(task, spec, make_noise(spec, registry), report.data.noise_rate, limit=report.data.limit)
 
 
-def model_of(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> tuple[JsonObject, int] | str | None:
+def model_of(
+    report: Report, spec: TaskSpec | None, data: Data | None, registry: Registry
+) -> tuple[JsonObject, int] | str | None:
     """Configuration and number of parameters of a model of random weights, which is made without any; None of another,
     and where its weights come from, where the report says otherwise.
 
+    Where the examples are not known, vocabulary, tokens with a meaning and what follows the length of questions are as
+    the report has them.
+
     Raises:
-        UserError: when the architecture is not here.
+        UserError: when the architecture is not here, or the report's configuration cannot be made.
     """
     from ..models.load import FromConfig
-    from ..models.names import parse
-    from ..models.sizing import config_for
     from ..report.build import plain_config
 
     name, known = report.model.name, isinstance(registry.provider(report.model.name), FromConfig)
@@ -95,16 +101,30 @@ def model_of(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> 
         return "scratch" if known else "elsewhere"
     if not known:
         return None
+    config = _claimed(report) if spec is None or data is None else _configured(name, spec, data, registry)
+    found = plain_config(config)
+    if any(count > MOST_MODULES for count in _counts(found)):
+        raise UserError("a model of so many layers or experts is not made here", where=name)
     import torch
     from transformers import AutoModelForCausalLM
 
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()  # releases up to 5.0 tie none that have no values
+    return found, sum(p.numel() for p in model.parameters())
+
+
+def _configured(name: str, spec: TaskSpec, data: Data, registry: Registry) -> Any:
+    """The configuration of a model for the examples of a task."""
     from ..encoding import build_tokenizer, encode
+    from ..models.names import parse
+    from ..models.sizing import config_for
     from ..pipeline.loading import PROBE_LENGTH
     from ..splits import make_task
 
     tokenizer, parsed = build_tokenizer(make_task(spec, registry).words()), parse(name)
     lengths = (encode(tokenizer, p.examples, p.labels, named=False).max_length for _, p in data if len(p))
-    config = config_for(
+    return config_for(
         parsed.model_type,
         parsed.size,
         vocab_size=len(tokenizer),
@@ -113,13 +133,37 @@ def model_of(report: Report, spec: TaskSpec, data: Data, registry: Registry) -> 
         eos_token_id=tokenizer.eos_token_id,
         overrides=spec.model,
     )
-    found = plain_config(config)
-    if any(count > MOST_MODULES for count in _counts(found)):
-        raise UserError("a model of so many layers or experts is not made here", where=name)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    model.tie_weights()  # releases up to 5.0 tie none that have no values
-    return found, sum(p.numel() for p in model.parameters())
+
+
+def _claimed(report: Report) -> Any:
+    """The configuration that name and task of a report make, with its own word for what the examples decide.
+
+    Raises:
+        UserError: when there is no such configuration.
+    """
+    from ..models.names import parse
+    from ..models.sizing import config_for
+    from ..report.build import plain_config
+
+    parsed, claimed, overrides = parse(report.model.name), report.model.config, report.task.spec.get("model")
+    words = claimed.get("vocab_size")
+    if not isinstance(words, int) or not isinstance(overrides, Mapping):
+        raise UserError("its configuration names no vocabulary, or its task no sizes", where=report.model.name)
+    try:
+        made = [
+            config_for(parsed.model_type, parsed.size, vocab_size=words, max_length=length, overrides=overrides)
+            for length in LENGTHS
+        ]
+        plain = [plain_config(each) for each in made]
+        moving = {key for key in plain[0] if plain[0][key] != plain[1].get(key)} | {*TOKENS}
+        own = {key: claimed[key] for key in moving & claimed.keys()}
+        return type(made[0]).from_dict({**made[0].to_dict(), **own})
+    except UserError:
+        raise
+    except Exception as error:  # whatever a configuration makes of values that it did not expect
+        raise UserError(
+            f"its configuration cannot be made: {reason_of(error, 200)}", where=report.model.name
+        ) from error
 
 
 def _counts(config: object, key: str = "") -> Iterator[int]:

@@ -25,7 +25,7 @@ from ..report.record import SCHEMA_VERSION, Report
 from ..report.write import faults
 from ..spec.model import WHENCE, TaskSpec
 from ..statistics import Estimate, minus, within
-from . import course, intervals
+from . import counted, course, intervals
 from .answers import Answers
 from .implied import Differs, agree, asked, diagnostic, implied, listed, shown
 from .untrusted import LARGEST_TEXT, Unreadable, loads, printable
@@ -115,6 +115,7 @@ def verify(report: Report, folder: Path, registry: Registry) -> tuple[int, int]:
     check_task(report)
     check_identity(report)
     present = check_artifacts(report, folder)
+    check_counts(report, registry)
     check_training(report)
     check_metrics(report, registry)
     check_details(report, registry)
@@ -172,6 +173,13 @@ def check_task(report: Report) -> None:
     """The task is resolved, as every run writes it: it sends its reader to no other file."""
     for key in sorted(report.task.spec.keys() - RESOLVED):
         raise Refused(f"the task has {key[:80]!a}, unlike the resolved one that a run writes")
+
+
+def check_counts(report: Report, registry: Registry) -> None:
+    """There are as many examples and wrong labels as task, noise rate and answers say."""
+    wrong = next(counted.faults(report, registry), None)
+    if wrong is not None:
+        raise Refused(wrong)
 
 
 def check_training(report: Report) -> None:

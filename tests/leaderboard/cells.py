@@ -11,6 +11,7 @@ from typing import Any
 from rote_bench.cli import main
 from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
+from rote_bench.measures import OF_NOISE
 from rote_bench.plugins import built_in
 from rote_bench.report.schema import read, write
 from rote_bench.spec.options import build as build_options
@@ -81,20 +82,30 @@ def cell(report: dict[str, Any], model: str, rate: float, seed: int, wrong: int,
     made["seeds"] = dict.fromkeys(made["seeds"], seed)
     made["data"]["noise_rate"] = rate
     accuracy(made, made["metrics"]["validation_accuracy"]["n"] - wrong)
-    n = made["data"]["n_noisy"]
+    n = made["data"]["n_noisy"] = round(rate * made["data"]["counts"]["train"])
     for name, hits, of in (
         ("memorization_rate", n if memorised else 0, n),
         ("noisy_true_rate", 0 if memorised else n, n),
         ("phantom_rate", 0, made["metrics"]["phantom_rate"]["n"]),
     ):
-        e = wilson(hits, of)
-        made["metrics"][name].update(value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
-    beyond_control(made)
+        e = wilson(hits, max(1, of))
+        made["metrics"][name].update(n=of, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
+    if rate:
+        beyond_control(made)
+    else:
+        without_noise(made)
     draw_again(made, seed)
     judge(made)
     trained(made, f"{model} {rate:g} {seed}")
     identify(made)
     return made
+
+
+def without_noise(report: dict[str, Any]) -> None:
+    """Nothing is known of wrong labels where there are none."""
+    none = dict.fromkeys(("value", "ci_low", "ci_high", "ci_method", "reason_if_no_interval"))
+    for name in OF_NOISE:
+        report["metrics"][name].update(n=0, reason_if_null="no noisy labels at this noise rate", **none)
 
 
 def trained(report: dict[str, Any], name: str) -> None:
@@ -126,6 +137,8 @@ def answers(folder: Path, report: dict[str, Any], rng: random.Random | None = No
     rows: list[dict[str, Any]] = []
     for split, (right, wrong) in shares.items():
         n = right["n"]
+        if not n:
+            continue
         hits, labels = round(right["value"] * n), 0 if wrong is None else round(wrong["value"] * n)
         flags = [(True, False)] * hits + [(False, True)] * labels + [(False, False)] * (n - hits - labels)
         rng.shuffle(flags)

@@ -434,12 +434,13 @@ def test_models_are_ranked_by_the_rule_and_barred_by_the_gates(many: Path, tmp_p
     assert all(row["rank_low"] is None for row in task["rows"] if row["noise_rate"] == 0)
     n = at_rate["good"]["reports"] and json.loads((many / "good/0/0/report.json").read_text())["data"]["counts"]
     transfer = at_rate["good"]["metrics"]["noise_transfer"]
-    assert transfer["value"] == pytest.approx(2 / n["validation"] / 0.05, abs=1e-6)  # 1, 2 and 3 errors
+    share = round(0.05 * n["train"]) / n["train"]
+    assert transfer["value"] == pytest.approx(2 / n["validation"] / share, abs=1e-6)  # 1, 2 and 3 errors
     assert transfer["n"] == 3 and transfer["item_half_width"] > 0 and transfer["higher_is_better"] is False
     (comparison,) = task["comparisons"]
     assert (comparison["first"], comparison["second"], comparison["seeds_second"]) == ("better", "good", 3)
     assert comparison["difference"] < 0 and comparison["p"] == comparison["p_smallest"] == 0.1
-    better, good = np.zeros(3), np.arange(1, 4) / n["validation"] / 0.05
+    better, good = np.zeros(3), np.arange(1, 4) / n["validation"] / share
     theirs = stats.ttest_ind(better, good, equal_var=False)
     assert comparison["p_family"] == pytest.approx(theirs.pvalue, abs=1e-6) and theirs.pvalue > 0.05
     assert {f["id"] for f in task["findings"]} == {"benign"} and len(task["findings"]) == 4

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+import rote_bench
 from rote_bench.cli import main
 from rote_bench.leaderboard import intervals, regenerate, verify
 from rote_bench.leaderboard.check import check
@@ -524,3 +525,87 @@ def test_whatever_fails_in_a_check_is_that_reports(
     put(tmp_path / "r", {"schema_version": 2})
     with pytest.raises(verify.Refused):
         verify.read(tmp_path / "r" / "report.json")
+
+
+TABLE = """
+name: table
+generator: dataset
+parameters: {path: rows.csv, prompt: question, answer: answer}
+splits: {train: 200, selection: 40, validation: 60}
+noise: {rates: [0.1]}
+model: {layers: 1, width: 16, heads: 2}
+training: {batch_size: 32, max_steps: 20, evaluate_every: 10, precision: float32, schedule: {warmup: 1, anneal: 5}}
+diagnostics: [learning_dynamics]
+"""
+
+
+@pytest.fixture(scope="module")
+def table_cell(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cell whose questions stand in a file, which does not come with its report."""
+    folder = tmp_path_factory.mktemp("table")
+    rows = [f"a{i % 20} b{i // 20},{'xyz'[(i + i // 20) % 3]}" for i in range(300)]
+    (folder / "rows.csv").write_text("\n".join(["question,answer", *rows]))
+    (folder / "task.yaml").write_text(TABLE)
+    report = rote_bench.run(folder / "task.yaml", model="gpt2-nano", output_path=folder / "runs", quiet=True)
+    assert report.folder is not None
+    return Path(report.folder)
+
+
+def other_rate(report: dict[str, Any], folder: Path) -> None:
+    report["data"]["noise_rate"] = 0.9
+
+
+def no_noise(report: dict[str, Any], folder: Path) -> None:
+    report["data"]["noise_rate"] = 0.0
+
+
+def more_questions(report: dict[str, Any], folder: Path) -> None:
+    report["data"]["counts"]["train"] = 400
+    report["data"]["noise_rate"] = 0.05
+    report["task"]["spec"]["splits"]["train"] = 400
+
+
+def questions_unlike_the_task(report: dict[str, Any], folder: Path) -> None:
+    report["data"]["counts"]["selection"] = 50
+
+
+def parameters(report: dict[str, Any], folder: Path) -> None:
+    report["model"]["parameters"] = 12
+
+
+def sizes(report: dict[str, Any], folder: Path) -> None:
+    report["task"]["spec"]["model"]["layers"] = 2
+
+
+def no_sizes(report: dict[str, Any], folder: Path) -> None:
+    report["task"]["spec"]["model"] = 1.5
+
+
+@pytest.mark.parametrize(
+    ("lie", "claim", "said"),
+    [
+        (other_rate, "counts", "20 labels are wrong, but noise rate 0.9 makes 180 of 200"),
+        (no_noise, "counts", "20 labels are wrong at noise rate 0"),
+        (more_questions, "training", "pass at step 1 is 0.16, but recipe and curve give 0.08"),
+        (questions_unlike_the_task, "counts", "selection holds 50 examples, but the task has 40"),
+        (parameters, "model", "another number of parameters"),
+        (sizes, "model", "another configuration: "),
+        (no_sizes, "model", "its task no sizes"),
+    ],
+)
+def test_a_cell_of_questions_in_a_file_is_held_against_what_came_with_it(
+    lie: Lie, claim: str, said: str, table_cell: Path, registry: Registry, tmp_path: Path
+) -> None:
+    report, _ = copied(table_cell, tmp_path / "it")
+    lie(report, tmp_path / "it")
+    put(tmp_path / "it", rehash(report))
+    (found,) = [o for o in check(tmp_path / "it", registry).outcomes if o.claim == claim]
+    assert found.verdict == (UNKNOWN if lie is no_sizes else DIFFERS) and said in found.note
+    if claim != "model":
+        with pytest.raises(verify.Refused):
+            verify.verify(read(json.loads((tmp_path / "it" / "report.json").read_text())), tmp_path / "it", registry)
+
+
+def test_an_honest_cell_of_questions_in_a_file_holds(table_cell: Path, registry: Registry) -> None:
+    found = check(table_cell, registry)
+    assert found.holds and verdicts(found)["model"] == CONFIRMED and verdicts(found)["counts"] == CONFIRMED

@@ -101,7 +101,7 @@ def test_the_board_of_honest_reports_names_what_is_shipped(honest: Honest) -> No
     assert (task["task"], task["title"], task["recipe"]) == ("small_thr", "Small two-hop reasoning", None)
     assert [row["model"] for row in task["rows"] if row["rank_low"]] == list(MODELS) and not honest.board["refused"]
     assert not any("wrong answers" in mark for row in task["rows"] for mark in row["marks"])
-    assert all(row["checked"]["recomputed"] == 3 * 6 for row in task["rows"])
+    assert all(row["checked"]["recomputed"] == 3 * (6 if row["noise_rate"] else 2) for row in task["rows"])
 
 
 def newer(honest: Honest, folder: Path) -> None:
