@@ -161,7 +161,7 @@ def _weights(
                 attn_implementation=spec.model.get("attention", "eager"),
                 **local,
             )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         said = " ".join(str(error).split())[:200]
         hint = "a class of a plugin's own must be registered with AutoModelForCausalLM first"
         raise UserError(f"cannot be loaded: {said}", where=str(place), hint=hint) from error
@@ -197,6 +197,7 @@ def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokeni
     from .leaderboard.regenerate import data_of
     from .models.load import ModelRequest
     from .models.objects import FromPython
+    from .models.signature import alike, signature
     from .pipeline.loading import PROBE_LENGTH
 
     name = report.model.name
@@ -218,6 +219,9 @@ def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokeni
     loaded = FromPython(name, given, source="object").load(request)
     if loaded.builder != report.model.builder:
         raise UserError(f"it is made by other code than {name} was", where="load")
+    found = signature(loaded.model, longest, trained=report.training.steps > 0)
+    if not alike(found, report.model.signature, dtype=report.environment.dtype):
+        raise UserError(f"it answers otherwise than {name} did, by code or values that no hash sees", where="load")
     return loaded.model
 
 

@@ -148,12 +148,16 @@ def _parts(report: Report, repeated: Report, *, exact: bool) -> Iterator[Outcome
         yield Outcome("rerun: versions", UNKNOWN, note=note)
     yield _equal("identity", [path for path in paths if not path.endswith(VERSIONS)])
     yield _equal("data", differing(_plain(report.data), _plain(repeated.data)))
+    from ..models.signature import alike
+
     model, again = _plain(report.model), _plain(repeated.model)
     for one in (model, again):  # what was proved holds anywhere; in which digits it was seen does not
         one["anatomy"] = {name: at(proof, "ok") for name, proof in _under(one, "anatomy").items()}
+        one.pop("signature")
     same_library = report.environment.transformers == repeated.environment.transformers
     wrong = [path for path in differing(model, again) if same_library or not path.startswith("config.")]
-    yield _equal("model", wrong)
+    same = alike(report.model.signature, repeated.model.signature, dtype=report.environment.dtype)
+    yield _equal("model", wrong if same else [*wrong, "signature"])
     training, anew = _plain(report.training), _plain(repeated.training)
     for one in (training, anew):
         one.pop("schedule")  # the repeated run was given the step of the twin

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..findings import decide
 from ..hashing import canonical, digest, sha256
 from ..measures import DIFFERENCE, HEADLINE, OF_NOISE, OOD, SHARE, Measure
-from ..models.names import is_sized, parse
+from ..models.names import NAME, is_sized, parse
 from ..report import schema
 from ..report.conditions import at
 from ..report.record import SCHEMA_VERSION, Report
@@ -37,7 +37,7 @@ ANSWERED = tuple(measure.name for measure in (*HEADLINE, OOD))  # what needs no 
 PROPORTIONS = tuple(measure.name for measure in HEADLINE if measure.bounds == SHARE)
 TASK = re.compile(r"[a-z][a-z0-9_]{0,99}")
 PROFILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-MODEL = re.compile(r"[A-Za-z0-9](?:[\w .:/@+=~,-]{0,198}[\w.-])?", re.ASCII)
+MODEL = NAME
 METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 RESOLVED = {f.name for f in fields(TaskSpec)} - set(WHENCE)  # what stands in a resolved task file
 UNIDENTIFIED = ("transformers_version", "_name_or_path")  # of a model's configuration

@@ -180,7 +180,13 @@ def _find(model: Any) -> Structure:
     Raises:
         UserError: when it cannot be asked as models are here.
     """
-    probe = Probe(model, words_of(model))
+    try:
+        probe = Probe(model, words_of(model))
+        longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
+        padded = probe.run(longer)
+    except Exception as error:  # whatever the model's code raises
+        hint = "it must take any number of tokens up to 16 and up to the longest question"
+        raise UserError(f"the model fails for 8 tokens: {reason_of(error, 200)}", where="--model", hint=hint) from error
     if not bool(probe.logits.isfinite().all()):
         raise UserError("the model gives logits that are NaN or infinite", where="--model")
     if not probe.near(probe.run(probe.ids), probe.logits):
@@ -205,8 +211,7 @@ def _find(model: Any) -> Structure:
             hint="its logits may depend on their own row alone",
         )
     columns.prove(model, probe)
-    longer = torch.cat([probe.ids, torch.zeros_like(probe.ids[:, :2])], 1)
-    if not probe.near(probe.run(longer)[:, : probe.ids.shape[1]], probe.logits):
+    if not probe.near(padded[:, : probe.ids.shape[1]], probe.logits):
         raise UserError(
             "tokens appended on the right change logits before them, and padding stands there", where="--model"
         )

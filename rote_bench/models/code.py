@@ -57,7 +57,7 @@ def of_function(function: Callable[..., Any]) -> str:
         return digest([_source(kind) for kind in function.__mro__ if not _named(kind)])
     inner = inspect.unwrap(function)
     if inspect.ismethod(inner):
-        inner = inner.__func__
+        return digest([of_function(inner.__func__), _attributes(inner.__self__)])
     if not isinstance(inner, FunctionType):
         return digest([of_function(type(function)), _attributes(function)])
     return digest([_source(inner), _around(inner), _constants(inner, {id(inner)})])
@@ -65,24 +65,37 @@ def of_function(function: Callable[..., Any]) -> str:
 
 def _used(kind: type, seen: set[int]) -> list[Any]:
     """What the methods of a class find outside it."""
-    methods = ((name, getattr(each, "__func__", getattr(each, "fget", each))) for name, each in vars(kind).items())
-    return [(name, _constants(each, seen)) for name, each in sorted(methods) if isinstance(each, FunctionType)]
+    return [(name, _constants(each, seen)) for name, each in _methods(kind)]
+
+
+def _methods(kind: type) -> list[tuple[str, FunctionType]]:
+    """The functions of a class by name, those of static and class methods and of properties among them."""
+    found = ((name, getattr(each, "__func__", getattr(each, "fget", each))) for name, each in vars(kind).items())
+    return sorted((name, each) for name, each in found if isinstance(each, FunctionType))
 
 
 def _constants(function: FunctionType, seen: set[int]) -> list[Any]:
-    """The numbers and texts of its file that a function uses, and the functions, with what these use.
+    """The numbers and texts of its file and of what encloses it that a function uses, containers that are named as
+    constants, and the functions, with what these use.
 
     Args:
         seen: functions that count already.
     """
     found: list[Any] = []
-    for name, value in sorted(inspect.getclosurevars(function).globals.items()):
-        if isinstance(value, bool | int | float | complex | str | bytes | Enum):
+    outside = inspect.getclosurevars(function)
+    for name, value in sorted({**outside.globals, **outside.nonlocals}.items()):
+        constant = name.isupper() or name in outside.nonlocals
+        if isinstance(value, bool | int | float | complex | str | bytes | Enum) or (constant and _holds(value)):
             found.append((name, _plain(value)))
         elif isinstance(value, FunctionType) and _outside(value) and id(value) not in seen:
             seen.add(id(value))
             found.append((name, _source(value), _constants(value, seen)))
     return found
+
+
+def _holds(value: Any) -> bool:
+    """Whether a value holds others that can be plain."""
+    return isinstance(value, Mapping | tuple | list | set | frozenset) or is_dataclass(value)
 
 
 def _outside(thing: FunctionType | type) -> bool:
@@ -102,9 +115,17 @@ def _named(kind: type) -> bool:
 def _settings(module: nn.Module, arrays: bool) -> Any:
     """How a module is set."""
     kind = type(module)
-    if _named(kind):
-        return [module.extra_repr(), _attributes(module, arrays)] if kind.__module__.startswith("torch.") else None
-    return _attributes(module, arrays)
+    if _named(kind) and not kind.__module__.startswith("torch."):
+        config = getattr(module, "config", None)
+        return [_plain(config), _hooks(module)]
+    own = [_attributes(module, arrays), _hooks(module)]
+    return [module.extra_repr(), *own] if _named(kind) else own
+
+
+def _hooks(module: nn.Module) -> list[Any]:
+    """What was hung on a module, as far as it is a stranger's."""
+    hung = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+    return [_plain(each) for each in hung]
 
 
 def _attributes(thing: Any, arrays: bool = True) -> Any:
@@ -114,6 +135,8 @@ def _attributes(thing: Any, arrays: bool = True) -> Any:
     return _plain({key: value for key, value in own.items() if key not in known}, arrays=arrays)
 
 
+# what a configuration says of where it was read and how it is run
+READ = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache", "_attn_implementation"}
 NOTED = {
     *("name_or_path", "all_tied_weights_keys", "generation_config", "kernel_config", "loss_type", "warnings_issued"),
     *("_is_hf_initialized", "_use_kernels", "_weight_conversions"),
@@ -154,11 +177,15 @@ def _plain(value: Any, depth: int = 0, *, arrays: bool = True) -> Any:
     if isinstance(value, np.ndarray):
         return [str(value.dtype), list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()] if arrays else None
     if isinstance(value, FunctionType) and _outside(value):
-        return _source(value)
+        return [_source(value), inner(inspect.getclosurevars(value).nonlocals)]
+    if inspect.ismethod(value) and isinstance(value.__func__, FunctionType) and _outside(value.__func__):
+        return _source(value.__func__)
     if inspect.isroutine(value) or isinstance(value, type):
         return getattr(value, "__qualname__", None)
-    if depth >= DEEPEST or hasattr(value, "model_type"):  # a configuration of transformers counts by itself
+    if depth >= DEEPEST:
         return None
+    if hasattr(value, "model_type") and hasattr(value, "to_diff_dict"):
+        return sorted((key, repr(one)) for key, one in value.to_diff_dict().items() if key not in READ)
     if isinstance(value, Mapping):
         return sorted((str(key), inner(item)) for key, item in value.items())
     if isinstance(value, tuple | list):
@@ -185,8 +212,10 @@ def _source(thing: type | FunctionType) -> str:
     except (OSError, TypeError):  # typed into a prompt or a notebook
         pass
     if isinstance(thing, type):
-        methods = sorted((name, each) for name, each in vars(thing).items() if isinstance(each, FunctionType))
-        return digest([thing.__qualname__, [(name, _source(each)) for name, each in methods]])
+        methods = [(name, _source(each)) for name, each in _methods(thing)]
+        values = {name: each for name, each in vars(thing).items() if not name.startswith("__")}
+        plain = [(name, _plain(each)) for name, each in sorted(values.items()) if not callable(each)]
+        return digest([thing.__qualname__, methods, plain])
     return _typed(thing)
 
 

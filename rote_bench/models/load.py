@@ -59,6 +59,7 @@ class LoadedModel:
         base: what the weights under an adapter hash to.
         builder: what the source hashes to of a model that is none of transformers' own.
         code: what the code that came with the weights hashes to; None where none of it ran.
+        signature: how it answers before training, of a foreign model.
     """
 
     model: Any
@@ -72,6 +73,7 @@ class LoadedModel:
     base: str | None = None
     builder: str | None = None
     code: str | None = None
+    signature: tuple[float, ...] | None = None
 
     @property
     def foreign(self) -> bool:

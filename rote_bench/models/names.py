@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import sys
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ SIZES: Mapping[str, Size] = {
     "large": Size(36, 1280, 20),
     "xl": Size(48, 1600, 25),
 }
+
+NAME = re.compile(r"[A-Za-z0-9](?:[\w .:/@+=~,-]{0,198}[\w.-])?", re.ASCII)  # of a model, on boards and in folders
 
 # where a model's first weights come from
 Source = Literal["scratch", "pretrained", "plugin", "object"]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
+import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ from ..errors import UserError
 from ..hashing import digest
 from ..strangers import reason_of
 from .load import QUANTIZED, LoadedModel, ModelRequest
-from .names import Source
+from .names import NAME, Source
 from .tokenizer import check_pad
 
 if TYPE_CHECKING:
@@ -55,8 +58,19 @@ class FromPython:
                 where=WHERE,
                 hint="give a name, a module, or a function of vocab_size that builds one",
             )
+        model = getattr(model, "_orig_mod", model)  # a compiled one would be compiled again for each shape of a proof
         self.model, self.tokenizer, self.source = model, tokenizer, source
-        self.title = getattr(model, "__name__", type(model).__name__).strip("<>")
+        self.title = _title(model)
+        from torch import nn
+
+        if isinstance(model, nn.Module):
+            _check_there(model, self.title)
+        else:
+            _parameters(model)
+        _check_tokenizer(tokenizer)
+        if name is not None and not NAME.fullmatch(name):
+            hint = "letters and digits, and . - _ / among them, 200 characters at most"
+            raise UserError(f"no model can be called {name[:60]!r}", where="model_name", hint=hint)
         self.name = name if name is not None else f"{self.title}-{self._content()}"
         self.description = description or f"{self.title}, which Python gives"
 
@@ -84,12 +98,18 @@ class FromPython:
         else:
             made, again = _built(build, request, request.seed, words), _again(build, request, words)
             _check_tensors(made, self.title)
-            other = again(request.seed + 1)
+            other, twice = again(request.seed + 1), again(request.seed)
             if other is made:
                 raise UserError(
                     "the function gives the same module each time it is asked, and every cell would train it on",
                     where=WHERE,
                     hint="build a new one each time, or give the module itself",
+                )
+            if of_state(twice) != of_state(made):
+                raise UserError(
+                    "the function builds another module when it is asked again with the same seed",
+                    where=WHERE,
+                    hint="draw from torch's, numpy's or Python's own generator, or from the seed that it is given",
                 )
             weights = _common(made, other)
         builder = of_model(made, build)
@@ -119,7 +139,7 @@ class FromPython:
         if setting == "attention":
             return True
         build = self._builder()
-        return build is not None and setting in SHAPE and setting in inspect.signature(build).parameters
+        return build is not None and setting in SHAPE and setting in _parameters(build)
 
     def _builder(self) -> Callable[..., nn.Module] | None:
         """The function; None where the model is an object."""
@@ -144,8 +164,41 @@ class FromPython:
         from .content import of_state
 
         build = self._builder()
-        found = of_function(build) if build is not None else [of_model(self.model), of_state(self.model)]
-        return digest(found)[:SHORT]
+        if build is not None:
+            return digest(of_function(build))[:SHORT]
+        return digest([of_model(self.model), of_state(self.model)])[:SHORT]
+
+
+def _title(model: Any) -> str:
+    """The name of a class or function, as models are named."""
+    if isinstance(model, functools.partial):
+        return _title(model.func)
+    plain = unicodedata.normalize("NFKD", getattr(model, "__name__", type(model).__name__))
+    return re.sub(r"[^A-Za-z0-9_]", "", plain).strip("_") or "model"
+
+
+def _check_there(model: nn.Module, title: str) -> None:
+    """Whether all weights have values.
+
+    Raises:
+        UserError: naming one that has none.
+    """
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_meta:
+            raise UserError(f"{title} has no values for {name}, which is on the device meta", where=WHERE)
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    """Raises:
+    UserError: when it is none that reads text as models of transformers do.
+    """
+    if tokenizer is None:
+        return
+    from transformers import PreTrainedTokenizerBase
+
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        hint = "PreTrainedTokenizerFast(tokenizer_object=...) makes one of a tokenizer of `tokenizers`"
+        raise UserError(f"{type(tokenizer).__name__} is no tokenizer of transformers", where="tokenizer", hint=hint)
 
 
 def _check_tensors(model: nn.Module, title: str) -> None:
@@ -160,6 +213,7 @@ def _check_tensors(model: nn.Module, title: str) -> None:
     def refused(what: str, hint: str) -> UserError:
         return UserError(f"{title} {what}", where=WHERE, hint=hint)
 
+    _check_there(model, title)
     for name, value in (*model.named_parameters(), *model.named_buffers()):
         if is_lazy(value):
             raise refused(f"has no {name} before it is called", "call it once on token ids, or name its size")
@@ -213,8 +267,11 @@ def _arguments(build: Callable[..., Any], offered: Mapping[str, Any]) -> tuple[l
     Raises:
         UserError: when it asks for more.
     """
-    parameters = inspect.signature(build).parameters
-    named = {key: value for key, value in offered.items() if key in parameters}
+    parameters = _parameters(build)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        named = {key: value for key, value in offered.items() if key not in SHAPE or key in parameters}
+    else:
+        named = {key: value for key, value in offered.items() if key in parameters}
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     left = [p for p in parameters.values() if p.kind in kinds and p.default is p.empty and p.name not in named]
     given = []
@@ -228,6 +285,18 @@ def _arguments(build: Callable[..., Any], offered: Mapping[str, Any]) -> tuple[l
             hint="give that a default, or bind it with functools.partial",
         )
     return given, named
+
+
+def _parameters(build: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """Raises:
+    UserError: when Python cannot tell what a function takes.
+    """
+    try:
+        return inspect.signature(build).parameters
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{_title(build)} does not say what it takes", where=WHERE, hint="wrap it: lambda vocab_size: ..."
+        ) from None
 
 
 def _again(build: Callable[..., nn.Module], request: ModelRequest, words: int) -> Callable[[int], nn.Module]:

@@ -36,13 +36,16 @@ def copied(model: Any) -> Any:
         raise UserError(f"{_name(model)} cannot be copied: {reason_of(error, 200)}", where=WHERE) from error
 
 
-def check_kept(model: Any, ids: Tensor) -> None:
+def check_kept(model: Any, ids: Tensor) -> list[str]:
     """Whether a few steps of training leave a model that its state, in a fresh copy of it, gives again.
 
     The model is left as it was.
 
     Args:
         ids: (batch, length) of its kind.
+
+    Returns:
+        The parameters that could be trained and on which no logit depends.
 
     Raises:
         UserError: when it cannot be copied, fails in such a step, or keeps something else that its answers follow.
@@ -54,13 +57,18 @@ def check_kept(model: Any, ids: Tensor) -> None:
         try:
             for loss in descent(trained.train(), ids, torch.optim.SGD(_learning(trained), lr=RATE), STEPS):
                 if not bool(loss.isfinite()):
-                    return  # training says so by itself
+                    return []  # training says so by itself
         except Exception as error:  # whatever a stranger's code raises
             reason = reason_of(error, 200)
             raise UserError(f"{_name(model)} fails in a step of training: {reason}", where=WHERE) from error
+    sparse = next((n for n, p in trained.named_parameters() if p.grad is not None and p.grad.is_sparse), None)
+    if sparse is not None:
+        hint = "nn.Embedding(..., sparse=False)"
+        raise UserError(f"{_name(model)} has sparse gradients: {_plainly(sparse)}", where=WHERE, hint=hint)
     fault = left_out(trained, fresh, ids)
     if fault is not None:
         raise UserError(fault, where=WHERE, hint=KEEP)
+    return [_plainly(n) for n, p in trained.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def descent(model: Any, ids: Tensor, optimizer: torch.optim.Optimizer, steps: int) -> Iterator[Tensor]:
@@ -89,7 +97,10 @@ def left_out(model: Any, fresh: Any, ids: Tensor) -> str | None:
         ids: (batch, length) of the questions asked of both.
     """
     changed = list(_changed(model, fresh))
-    fresh.load_state_dict(model.state_dict())
+    try:
+        fresh.load_state_dict(model.state_dict())
+    except RuntimeError as error:  # a buffer that grows with the longest question
+        return f"{_name(model)} has another state than before, which no snapshot of it takes: {reason_of(error, 200)}"
     if _alike(model.eval(), fresh.eval(), ids):
         return None
     kept = f" ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
@@ -111,6 +122,11 @@ def _learning(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
+def _plainly(name: str) -> str:
+    """A name without what wraps its model."""
+    return name.removeprefix("inner.")
+
+
 def _name(model: Any) -> str:
     return type(getattr(model, "inner", model)).__name__
 
@@ -125,7 +141,7 @@ def _changed(model: nn.Module, before: nn.Module) -> Iterator[str]:
         outside = {k: module._buffers[k] for k in module._non_persistent_buffers_set if k in module._buffers}
         for name, value in {**own, **outside}.items():
             if _differs(value, old["_buffers"].get(name) if name in outside else old.get(name)):
-                yield f"{path}.{name}".removeprefix("inner.").lstrip(".")
+                yield _plainly(f"{path}.{name}").lstrip(".")
 
 
 def _differs(value: object, other: object) -> bool:

@@ -63,7 +63,14 @@ class Wrapped(nn.Module):
         super().__init__()
         self.inner = inner
         self.again = again
-        self._by_name = "input_ids" in inspect.signature(inner.forward).parameters
+        try:
+            self._by_name = "input_ids" in inspect.signature(inner.forward).parameters
+        except (TypeError, ValueError):
+            raise UserError(
+                f"{type(inner).__name__} does not say what its forward takes",
+                where=WHERE,
+                hint="give the module itself",
+            ) from None
         self._embedding, self._unembedding, vocab_size = _ends(self)
         self.config = Config(name, inner, vocab_size, _settings(inner))
 
@@ -151,12 +158,21 @@ def check_asked(model: Any, ids: Tensor, words: int) -> None:
         words: how many tokens there are, one more than the largest id.
 
     Raises:
-        UserError: when its vocabulary is smaller, it cannot read as much, or it mixes the rows of a batch.
+        UserError: when its vocabulary is smaller, it cannot read as much, it mixes the rows of a batch, or reading
+            changes the shapes of its state.
     """
     name = model.config.model_type
     check_words(model, words)
     check_rows(model)
+    before = {key: value.shape for key, value in model.state_dict().items()}
     logits = _tried(model, ids).logits
+    grown = next((key for key, value in model.state_dict().items() if before.get(key) != value.shape), None)
+    if grown is not None:
+        raise UserError(
+            f"{name} changes the shape of {grown.removeprefix('inner.')} as it reads, so that no snapshot of it opens",
+            where=WHERE,
+            hint="make it as long as max_length says, or register_buffer(..., persistent=False)",
+        )
     if logits.shape[-1] < words:
         raise UserError(f"{name} gives {logits.shape[-1]} logits and the task takes {words}", where=WHERE)
 

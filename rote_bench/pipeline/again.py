@@ -101,6 +101,7 @@ def _trained(cell: Cell, made: Made, twin: record.Report | None) -> tuple[record
     if not old.kept:
         raise _refused(path, record.NOT_KEPT, "let the model keep all state in parameters and buffers")
     _as_trained(made, old, path, twin)
+    check_signature(made, old, path)
     if _nothing_new(made.facts.identity, old):
         cell.progress.say(f"already done: {path}")
         return old, None
@@ -108,6 +109,22 @@ def _trained(cell: Cell, made: Made, twin: record.Report | None) -> tuple[record
     if curve:
         _check_snapshots(cell.folder, old)
     return old, curve
+
+
+def check_signature(made: Made, old: record.Report, path: Path) -> None:
+    """Whether the model answers, before training, as that of a report did.
+
+    Raises:
+        UserError: when it does not, although its code and weights have the same hashes.
+    """
+    from ..models.signature import alike
+
+    if not alike(made.facts.model.signature, old.model.signature, dtype=old.environment.dtype):
+        raise UserError(
+            f"{old.model.name} answers otherwise than the model of that report, by code or values that no hash sees",
+            where=str(path),
+            hint="give it another name or the cell another place; --overwrite (in Python overwrite=True) replaces it",
+        )
 
 
 def _refused(path: Path, why: str, hint: str = "--overwrite trains the cell anew") -> UserError:

@@ -191,6 +191,7 @@ def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any,
         UserError: when it cannot.
     """
     from ..models.outside import check_kept
+    from ..models.signature import signature
     from ..models.wrapped import check_asked
 
     model = loaded.model
@@ -199,5 +200,8 @@ def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any,
     words = max(int(max(each.input_ids.max(), each.targets.max())) for each in every) + 1
     ids = longest.input_ids[:2].to(next(model.parameters()).device)
     check_asked(model, ids, words)
-    if cell.settings.train and loaded.trainable:
-        check_kept(model, ids)
+    trains = cell.settings.train and loaded.trainable
+    if trains and (idle := check_kept(model, ids)):
+        named = f"{', '.join(idle[:3])}{', ...' if len(idle) > 3 else ''}"
+        cell.warn(f"no logit depends on {len(idle)} parameters of {cell.model_name} ({named}), which are never trained")
+    loaded.signature = signature(model, longest.max_length, trained=trains)

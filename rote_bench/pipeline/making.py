@@ -51,7 +51,9 @@ class Made:
     @property
     def decides_training(self) -> str:
         """What everything that decides the training hashes to."""
-        return digest({k: v for k, v in self.facts.identity.parts.items() if k != "diagnostics"})
+        parts = {k: v for k, v in self.facts.identity.parts.items() if k != "diagnostics"}
+        signature = self.facts.model.signature  # of the same machine, as states of training seldom move
+        return digest(parts if signature is None else {**parts, "signature": [f"{n:.3g}" for n in signature]})
 
     def subject(self, cell: Cell, like: Anatomy | None = None) -> Subject:
         """The model as diagnoses look at it, whose structure is entered among the facts.

@@ -84,7 +84,7 @@ def _run_cell(
     with alone(cell.folder) if cell.processes.first else nullcontext():
         if settings.rediagnose:
             return again.rediagnose(cell, made, twin)
-        done = finished(cell, made.facts.identity, twin)
+        done = finished(cell, made, twin)
         if done is not None:
             return done
         if cell.processes.first:
@@ -157,7 +157,7 @@ def foresee(
     require_finished(folder, settings)
     waiting = twin is None and waits(spec, rate, settings)
     made = make(cell, settings.device, EVENT if waiting else schedule_of(spec, rate, settings, twin))
-    done = again.is_done(cell, made, twin) if settings.rediagnose else finished(cell, made.facts.identity, twin)
+    done = again.is_done(cell, made, twin) if settings.rediagnose else finished(cell, made, twin)
     if done is not None:
         return done
     subject = made.subject(cell)
@@ -172,14 +172,15 @@ def foresee(
     )
 
 
-def finished(cell: Cell, identity: record.Identity, twin: record.Report | None = None) -> record.Report | None:
+def finished(cell: Cell, made: Made, twin: record.Report | None = None) -> record.Report | None:
     """The complete report of this very cell when it is there; a report of another cell is an error.
 
     One that was trained by its own event is this very cell where that fell on the twin's step.
 
     Raises:
-        UserError: naming the fields in which the report there differs.
+        UserError: naming the fields in which the report there differs, or where its model answered otherwise.
     """
+    identity = made.facts.identity
     path = cell.folder / write.FILE
     if not path.is_file() or cell.settings.overwrite:
         return None
@@ -197,6 +198,7 @@ def finished(cell: Cell, identity: record.Identity, twin: record.Report | None =
             where=str(path),
             hint=remedy(fields, twin),
         )
+    again.check_signature(made, report, path)
     cell.progress.say(f"already done: {path}")
     changed = other_code(identity.code, report.identity.code)
     if changed:

@@ -80,7 +80,7 @@ def run_stack(wanted: Sequence[Wanted], registry: Registry, *, share: float = 1.
                 if each.settings.rediagnose:
                     outcomes[i] = again.rediagnose(cell, made, each.twin)
                     continue
-                done = finished(cell, made.facts.identity, each.twin)
+                done = finished(cell, made, each.twin)
             except Exception as error:  # of this cell alone
                 outcomes[i] = error
                 continue

@@ -120,6 +120,7 @@ def model_entry(name: str, loaded: LoadedModel, *, remote_code: bool) -> record.
         base=loaded.base,
         builder=loaded.builder,
         remote_code=remote_code,
+        signature=loaded.signature,
     )
 
 

@@ -131,6 +131,7 @@ class Model:
         base: hash of the weights under an adapter.
         builder: what made a model that has no name: hash of its source.
         remote_code: whether code that came with the weights was allowed to run.
+        signature: how a model that is none of transformers' own answers before training, in a few numbers.
     """
 
     name: str
@@ -145,6 +146,7 @@ class Model:
     base: str | None
     builder: str | None
     remote_code: bool
+    signature: tuple[float, ...] | None = field(default=None, metadata={OPTIONAL: True})
 
 
 @dataclass(frozen=True)

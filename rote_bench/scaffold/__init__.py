@@ -9,6 +9,7 @@ from pathlib import Path
 from string import Template
 
 from ..errors import UserError
+from ..models.names import is_sized
 
 TEMPLATES = Path(__file__).parent / "templates"
 KINDS = ("task", "noise", "diagnostic", "model")
@@ -25,7 +26,10 @@ def create(kind: str, name: str, folder: Path) -> Path:
     """
     if kind not in KINDS:
         raise UserError(f"cannot make a new {kind!r}", where="new", hint=", ".join(KINDS))
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name == "rote_bench":
+    if name == "rote_bench" or (kind == "model" and is_sized(name.replace("_", "-"))):
+        hint = "choose another name: the models of transformers and this package have theirs"
+        raise UserError(f"{name!r} is taken", where="NAME", hint=hint)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UserError(
             f"{name!r} cannot name a package", where="NAME", hint="use lower-case letters, digits and underscores"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ import rote_bench
 from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.models.content import of_state
+from rote_bench.models.names import NAME
 from rote_bench.report.write import faults
 from tests.models.loose import Ahead, Looped, Plain, Skipping
 from tests.pipeline.test_runner import tiny
@@ -342,6 +344,122 @@ def test_it_trains_where_gradients_are_off(tmp_path: Path) -> None:
     with torch.inference_mode():
         assert run(tmp_path, Plain, model_name="n").record.status == "success"
         assert torch.is_inference_mode_enabled()
+
+
+class Scaled(nn.Module):
+    """What it multiplies by stands where no hash looks: in an object of a class of its own."""
+
+    def __init__(self, held: Any) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.embed, self.head, self.held = nn.Embedding(WORDS, 16), nn.Linear(16, WORDS), held
+        for p in self.parameters():
+            p.data = torch.randn(p.shape, generator=generator)
+
+    def forward(self, ids: Any) -> Any:
+        return self.head(self.embed(ids) * self.held.factor)
+
+
+class Held:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+
+def test_a_model_that_answers_otherwise_is_not_taken_for_done(tmp_path: Path) -> None:
+    one, other = Scaled(Held(1.0)), Scaled(Held(1.5))
+    report = run(tmp_path, one, model_name="m")
+    before = (report.folder / "report.json").read_bytes()
+    for more in ({}, {"rediagnose": True}):
+        with pytest.raises(UserError, match="m answers otherwise than the model of that report"):
+            run(tmp_path, other, LOOKS if more else "diagnostics: [learning_dynamics]\n", model_name="m", **more)
+    with pytest.raises(UserError, match="it answers otherwise than m did"):
+        report.load("post", model=other)
+    assert (report.folder / "report.json").read_bytes() == before
+    assert run(tmp_path, Scaled(Held(1.0)), model_name="m").record.identity == report.record.identity
+    assert report.load("post", model=one).step == report.record.training.steps
+
+
+class Short(Plain):
+    def forward(self, tokens: Any) -> Any:
+        if tokens.shape[1] > 7:
+            raise IndexError("out of places")
+        return super().forward(tokens)
+
+
+class Detached(Plain):
+    @torch.no_grad()
+    def forward(self, tokens: Any) -> Any:
+        return super().forward(tokens)
+
+
+class Growing(Plain):
+    places: torch.Tensor
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.register_buffer("places", torch.zeros(6))
+
+    def forward(self, tokens: Any) -> Any:
+        self.places = torch.zeros(len(self.places) + 1)
+        return super().forward(tokens)
+
+
+class Sparse(Plain):
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.embed = nn.Embedding(vocab_size, 32, sparse=True)
+
+
+def by_chance(vocab_size: int) -> nn.Module:
+    model = Plain(vocab_size)
+    model.head.weight.data[0, 0] = np.random.default_rng().normal()
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "said"),
+    [
+        (Short, {}, "the model fails for 8 tokens: IndexError: out of places"),
+        (Detached, {}, "Detached fails in a step of training: .*does not require grad"),
+        (Growing, {}, "changes the shape of places as it reads"),
+        (Sparse, {}, r"Sparse has sparse gradients: embed.weight \(nn.Embedding"),
+        (by_chance, {}, "builds another module when it is asked again with the same seed"),
+        (Plain(WORDS).to("meta"), {}, "Plain has no values for embed.weight, which is on the device meta"),
+        (dict, {}, "dict does not say what it takes"),
+        (Plain, {"tokenizer": "gpt2"}, "tokenizer: str is no tokenizer of transformers"),
+        (Plain, {"model_name": "../x"}, "model_name: no model can be called '../x'"),
+        (Plain, {"model_name": "x" * 300}, "model_name: no model can be called"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_a_line(
+    model: Any, options: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=said):
+        run(tmp_path, model, **options)
+    assert not list(tmp_path.rglob("report.json"))
+
+
+def _of_any(**sizes: int) -> nn.Module:
+    return Plain(sizes["vocab_size"])
+
+
+def test_names_of_classes_and_functions_are_names_of_models(tmp_path: Path) -> None:
+    for model, name in ((_of_any, "of_any"), (functools.partial(Plain, width=16), "Plain")):
+        found = run(tmp_path, model).record.model.name
+        assert found.rpartition("-")[0] == name and NAME.fullmatch(found)
+
+
+class Aside(Plain):
+    """The states first, which are taken for the logits."""
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.states(self.embed(tokens))
+        return x, self.head(self.norm(x))
+
+
+def test_parameters_that_no_logit_depends_on_are_said(tmp_path: Path) -> None:
+    (said,) = [w for w in run(tmp_path, Aside(WORDS, width=64)).record.warnings if "never trained" in w]
+    assert "no logit depends on 3 parameters" in said and "(norm.weight, norm.bias, head.weight)" in said
 
 
 class Overflowing(Plain):
