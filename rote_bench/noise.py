@@ -7,6 +7,7 @@ exception to the last is ``given``, which draws nothing.
 
 from __future__ import annotations
 
+import math
 import random
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -148,14 +149,29 @@ class ClassConditional(NoiseKind):
     description = "a transition matrix from true to wrong answers"
     Options: ClassVar[type] = ClassConditionalOptions
 
+    def __init__(self, options: Any) -> None:
+        super().__init__(options)
+        for truth, row in (options.matrix or {}).items():
+            total = sum(row.values())
+            if truth in row:
+                hint = "leave it out: the noise rate says how many labels stay true"
+                raise _of_matrix(f"{truth!r} is among the wrong answers of {truth!r}", hint)
+            if not (math.isfinite(total) and total > 0 and min(row.values()) >= 0):
+                hint = "give numbers from 0 on, some of them above"
+                raise _of_matrix(f"the weights of {truth!r} are no probabilities", hint)
+
     def draw(self, task: Task, examples: Sequence[Example], rng: random.Random) -> list[str]:
+        if self.options.matrix and examples:
+            known = task.answers(examples[0])
+            said = {text for truth, row in self.options.matrix.items() for text in (truth, *row)}
+            strange = next((text for text in sorted(said) if text not in known), None)
+            if strange is not None:
+                raise _of_matrix(f"{strange!r} is no answer of the task", "write answers as the task does")
         return [self._draw_one(task, example, rng) for example in examples]
 
     def _draw_one(self, task: Task, example: Example, rng: random.Random) -> str:
         if self.options.matrix:
-            row = {
-                k: w for k, w in self.options.matrix.get(example.answer, {}).items() if k != example.answer and w > 0
-            }
+            row = {k: w for k, w in self.options.matrix.get(example.answer, {}).items() if w > 0}
             if not row:
                 raise UserError(f"the matrix has no wrong answer for {example.answer!r}", where="noise.options.matrix")
             return str(rng.choices(list(row), weights=list(row.values()))[0])
@@ -163,6 +179,10 @@ class ClassConditional(NoiseKind):
         answers = task.answers(example)
         confused = [_other(answers, example.answer, of_class, self.name, example) for _ in range(self.options.spread)]
         return rng.choice(confused)
+
+
+def _of_matrix(what: str, hint: str) -> UserError:
+    return UserError(what, where="noise.options.matrix", hint=hint)
 
 
 @dataclass(frozen=True)

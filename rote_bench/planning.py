@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,9 +77,30 @@ def examine(
 
 def _as_texts(overrides: Overrides) -> list[str]:
     """Overrides as the command line has them."""
-    if not isinstance(overrides, Mapping):
-        return list(overrides)
-    return [f"{path}={json.dumps(value)}" for path, value in overrides.items()]
+    if isinstance(overrides, str):
+        return [overrides]
+    if isinstance(overrides, Mapping):
+        return [f"{path}={_as_json(path, value)}" for path, value in overrides.items()]
+    if not isinstance(overrides, Sequence) or not all(isinstance(each, str) for each in overrides):
+        hint = '["training.max_steps=60"] or {"training.max_steps": 60}'
+        raise UserError("neither texts nor a mapping", where="overrides", hint=hint)
+    return list(overrides)
+
+
+def _as_json(path: str, value: Any) -> str:
+    """A value as JSON has it; numbers of numpy and paths as the plain ones that they are."""
+    try:
+        return json.dumps(value, default=_plainer)
+    except (TypeError, ValueError):
+        raise UserError(f"a {type(value).__name__} is no value of a task file", where=f"overrides: {path}") from None
+
+
+def _plainer(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if callable(getattr(value, "tolist", None)):  # numbers and arrays of numpy and torch
+        return value.tolist()
+    raise TypeError
 
 
 def name_of(model: Any, registry: Registry, *, tokenizer: Any = None, model_name: str | None = None) -> str:

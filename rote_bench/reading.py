@@ -62,18 +62,23 @@ class Report:
         return {finding.id: finding.verdict for finding in self.record.findings}
 
     @property
-    def twin(self) -> Record | None:
+    def twin(self) -> Report | None:
         """The report of the same cell without wrong labels, where it lies beside this one."""
-        from .report.twin import beside
+        from .report.twin import beside, place_of
 
-        return beside(self.record, self.folder)
+        found = beside(self.record, self.folder)
+        return None if found is None else Report(found, place_of(self.folder))
+
+    @property
+    def _twin(self) -> Record | None:
+        return None if self.twin is None else self.twin.record
 
     @property
     def noise_transfer(self) -> Estimate:
         """What a wrong label costs of a held-out answer against the twin beside this cell; one seed decides nothing."""
         from .report.twin import cost
 
-        return cost(self.record, self.twin)
+        return cost(self.record, self._twin)
 
     def value(self, metric: str) -> float | None:
         """The value of a metric.
@@ -174,12 +179,12 @@ class Report:
         entry = self.record.diagnostics.get(name)
         shown = {name: entry} if entry is not None and entry.status == "success" else {}
         curve = _pictures(self, registry, Progress(quiet=True), shown).get(name)
-        return inline.html(self.record, registry.measures(), twin=self.twin, curve=curve)
+        return inline.html(self.record, registry.measures(), twin=self._twin, curve=curve)
 
     def __str__(self) -> str:
         from .report.view import render
 
-        return render(self.record, load_plugins().measures(), twin=self.twin)
+        return render(self.record, load_plugins().measures(), twin=self._twin)
 
 
 def load_report(path: str | Path) -> Report:
@@ -230,7 +235,7 @@ def show(path: str | Path, *, style: str = "simple", color: bool = False, width:
     registry = load_plugins()
     if not is_folder_of_reports(path):
         report = load_report(path)
-        return view.render(report.record, registry.measures(), width=width, color=color, twin=report.twin)
+        return view.render(report.record, registry.measures(), width=width, color=color, twin=report._twin)
     reports, unread = load_reports(path)
     return table.render({name: each.record for name, each in reports.items()}, registry, style, width, unread) + "\n"
 
@@ -279,7 +284,7 @@ def show_html(path: str | Path, *, plugins: Sequence[str | Path] = (), progress:
     return page.render(
         report.record,
         registry,
-        twin=report.twin,
+        twin=report._twin,
         pictures=_pictures(report, registry, progress, report.record.diagnostics),
         asked=page.examples(samples) if known else (),
     )

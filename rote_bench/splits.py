@@ -14,7 +14,7 @@ from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .paths import exists, of_user
 from .spec.options import build
-from .tasks.example import EXTRA, SPLITS, Example, Span, Task, reserved
+from .tasks.example import EXTRA, SPLITS, Example, Span, Task, reserved, rows_of
 from .tasks.repeats import composed
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ def check_clean(train: Labelled, rate: float) -> None:
         raise UserError(
             f"a rate of {rate:g} leaves none of {len(train)} training examples its true label",
             where="noise.rates",
-            hint="lower the rate or enlarge splits.train",
+            hint="lower the rate or enlarge splits.train; given labels must be written as the answers are",
         )
 
 
@@ -268,7 +268,7 @@ def check_memory(task: Task, spec: TaskSpec) -> None:
         UserError: saying how many would fit.
     """
     free = memory_at_hand()
-    sizes = (size if isinstance(size, int) else int(size * len(task)) for size in spec.splits.values())
+    sizes = (rows_of(size, len(task)) for size in spec.splits.values())
     wanted = sum(sizes)
     if free is not None and wanted * BYTES_PER_EXAMPLE > 0.8 * free:
         fit = int(0.8 * free) // BYTES_PER_EXAMPLE

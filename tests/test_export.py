@@ -86,3 +86,37 @@ def test_a_question_that_the_noise_leaves_alone_has_no_phantom_label() -> None:
     part = Labelled(examples, ("b", "a"), (0, 1))
     assert to_dataset(part, held_out=True)["phantom"] == ["b", None]
     assert to_dataset(part)["phantom"] == [None, None] and to_dataset(part)["noisy"] == [True, False]
+
+
+def test_labels_that_the_data_brought_along_go_with_it(tmp_path: Path) -> None:
+    """Those taught, and the phantoms of held-out questions; the folder as a task has the same."""
+    rows = [f"q{i % 20} r{i // 20},{'abc'[i % 3]},{'abc'[(i + (i % 7 == 0)) % 3]}" for i in range(200)]
+    (tmp_path / "rows.csv").write_text("\n".join(["prompt,answer,by", *rows]))
+    (tmp_path / "task.yaml").write_text(
+        "name: own\ngenerator: dataset\nparameters: {path: rows.csv, noisy: by}\n"
+        "splits: {train: 120, selection: 30, validation: 50}\nnoise: {kind: given}\n"
+        "training: {max_steps: 400}\ndiagnostics: [learning_dynamics]\n"
+    )
+    assert main(["data", str(tmp_path / "task.yaml"), "--export", str(tmp_path / "out")]) == 0
+
+    def labels(place: Path) -> set[tuple[str, str, str | None]]:
+        made = rote_bench.dataset(place)
+        taught = {(r["prompt"], r["label"], None) for r in made["train"].to_list() if r["noisy"]}
+        return taught | {(r["prompt"], r["answer"], r["phantom"]) for r in made["validation"].to_list() if r["phantom"]}
+
+    assert labels(tmp_path / "out") == labels(tmp_path / "task.yaml") and len(labels(tmp_path / "out")) > 10
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "Exported by rote-bench" in card and "synthetic" not in card
+
+
+def test_a_column_of_labels_that_is_not_taught_is_remarked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"q{i % 20} r{i // 20},{'abc'[i % 3]},{'abc'[(i + (i % 7 == 0)) % 3]}" for i in range(200)]
+    (tmp_path / "rows.csv").write_text("\n".join(["prompt,answer,by", *rows]))
+    for kind, said in (("uniform, rates: [0.1]", True), ("given", False)):
+        (tmp_path / "task.yaml").write_text(
+            "name: own\ngenerator: dataset\nparameters: {path: rows.csv, noisy: by}\n"
+            f"splits: {{train: 120, selection: 30, validation: 50}}\nnoise: {{kind: {kind}}}\n"
+        )
+        assert main(["validate", str(tmp_path / "task.yaml")]) == 0
+        found = capsys.readouterr()
+        assert ("'by' are taught by noise of the kind given alone" in found.out + found.err) is said

@@ -192,6 +192,27 @@ def test_class_conditional_follows_its_matrix() -> None:
     assert max(map(len, confused.values())) <= 2
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"own": 1.0, "other": 1.0}, "is among the wrong answers of"),
+        ({"other": -1.0}, "are no probabilities"),
+        ({"other": 0.0}, "are no probabilities"),
+        ({"other": 1e308, "third": 1e308}, "are no probabilities"),
+        ({"other ": 1.0}, "is no answer of the task"),
+    ],
+)
+def test_a_matrix_that_is_none_is_refused(row: dict[str, float], said: str) -> None:
+    task = TASKS[0]
+    rows, examples = pool(task, 40)
+    own, other, third, *_ = sorted({e.answer for e in examples})
+    names = {"own": own, "other": other, "third": third, "other ": f"{other} "}
+    matrix = {own: {names[key]: weight for key, weight in row.items()}}
+    with pytest.raises(UserError, match=said) as error:
+        label_train(task, ClassConditional(ClassConditionalOptions(matrix=matrix)), examples, rows, 0.5, 0)
+    assert error.value.where == "noise.options.matrix"
+
+
 def test_uniform_reaches_every_other_answer_about_equally() -> None:
     task = TASKS[0]
     example = task.example(0)

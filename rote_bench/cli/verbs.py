@@ -56,7 +56,15 @@ def _run(options: argparse.Namespace) -> int:
         for number, report in enumerate(reports):
             if number:
                 say("")
-            say(render(report.record, measures, color=colored(), twin=report.twin, brief=True))
+            say(
+                render(
+                    report.record,
+                    measures,
+                    color=colored(),
+                    twin=None if (twin := report.twin) is None else twin.record,
+                    brief=True,
+                )
+            )
             if any(finding.reason for finding in report.record.findings):
                 say(f"reasons  rote-bench show {near(report.folder)}")
             say(f"report   {near(report.folder / 'report.json')}")

@@ -125,9 +125,15 @@ def noise_transfer(reports: Sequence[Report], twins: Sequence[Report]) -> Estima
     as it would cost a nearest-neighbour model. A model that never solved the task, or ignored the noise, says nothing.
     """
     if not _all_reach(reports, "counterfactual_memorization", MEMORISED):
-        return Estimate.missing("the noise was not memorised, so it cannot be told what memorising it costs")
+        least = min(r.value("counterfactual_memorization") or 0.0 for r in reports)
+        return Estimate.missing(
+            f"too little was memorised to tell (counterfactual memorization {least:.3f}, below {MEMORISED:g})"
+        )
     if not _all_reach(twins, "validation_accuracy", SOLVED):
-        return Estimate.missing("the task was not solved at noise rate 0")
+        least = min((t.value("validation_accuracy") or 0.0 for t in twins), default=0.0)
+        return Estimate.missing(
+            f"the task was not solved at noise rate 0 (held-out accuracy {least:.3f}, below {SOLVED:g})"
+        )
     if len({r.data.noise_rate for r in reports}) > 1:
         raise ValueError("reports of one noise rate are compared at a time")
     pairs = with_twins(reports, twins)

@@ -26,6 +26,7 @@ STYLE: Any = {
     "axes.edgecolor": "#888888",
     "lines.linewidth": 2.0,
     "figure.dpi": 150,
+    "text.parse_math": False,  # a name with a dollar sign is no formula
 }
 SNAPSHOT_NAMES = {"pre_memorization": "before memorization", "post_memorization": "after memorization"}
 TITLE, ABOUT = 11.5, 9.0  # sizes in points

@@ -19,7 +19,7 @@ def beside(report: Report, folder: Path) -> Report | None:
     """The finished cell at noise rate 0 of the same seeds, where the folders of cells are as a run lays them out."""
     if report.data.noise_rate == 0:
         return None
-    place = folder.resolve().parent.parent / "noise-0" / folder.resolve().name
+    place = place_of(folder)
     try:
         twin = load_report(place) if (place / FILE).is_file() else None
     except UserError:  # damaged, or of another version
@@ -30,6 +30,12 @@ def beside(report: Report, folder: Path) -> Report | None:
         {name: value for name, value in conditions(each).items() if name not in MAY_DIFFER} for each in (report, twin)
     )
     return twin if mine == other and twin.seeds == report.seeds else None
+
+
+def place_of(folder: Path) -> Path:
+    """Where the twin of a cell lies."""
+    here = folder.resolve()
+    return here.parent.parent / "noise-0" / here.name
 
 
 def cost(report: Report, twin: Report | None) -> Estimate:

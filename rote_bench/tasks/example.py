@@ -68,6 +68,11 @@ def reserved(what: str, name: str) -> str | None:
     return next((means for form, means in RESERVED[what].items() if re.fullmatch(form, name, re.ASCII)), None)
 
 
+def rows_of(size: int | float, total: int) -> int:
+    """The rows of a split: a count, or the share of all that a float is, down to whole rows (.57 of 100 are 57)."""
+    return size if isinstance(size, int) else int(size * total + 1e-9)
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One question of a task with everything that is known about it.
@@ -266,7 +271,7 @@ class Task(ABC):
             UserError: when the pool is too small.
         """
         total = len(self)
-        counts = {name: size if isinstance(size, int) else int(size * total) for name, size in sizes.items()}
+        counts = {name: rows_of(size, total) for name, size in sizes.items()}
         for name in SPLITS:
             if counts[name] < 1:
                 raise UserError(

@@ -45,9 +45,9 @@ def test_shipped_tasks_can_be_drawn_with_every_profile(registry: Registry, name:
         (SMALL.replace("0.8", "0.001"), 4, "splits.train: the split 'train' would be empty"),
         (SMALL + "noise:\n  kind: bridge_swap\n  options: {intermediate: nope}\n", 7, "no intermediate result 'nope'"),
         (SMALL + "noise:\n  kind: structured\n  rates: [0.05, 0.001]\n", 5, "covers as little as 0.001"),
-        (SMALL + "noise:\n  options: {matrix: {x: {y: 1}}}\n  kind: class_conditional\n", 6, "no wrong answer for"),
+        (SMALL + "noise:\n  options: {matrix: {x: {y: 1}}}\n  kind: class_conditional\n", 6, "'x' is no answer of"),
         (SMALL + "noise:\n  kind: class_conditional\n  options: {spread: 0}\n", 7, "0 is less than 1"),
-        (SMALL + "noise:\n  options: {matrix: MATRIX}\n  kind: class_conditional\n", 6, "not know the word 'unheard'"),
+        (SMALL + "noise:\n  options: {matrix: MATRIX}\n  kind: class_conditional\n", 6, "is no answer of the task"),
         (SMALL + "noise:\n  rates: [0.05, 0.9999]\n", 6, "noise.rates: a rate of 0.9999 leaves none of 160"),
         (
             SMALL.replace("symbols", "symbols, facts: prompt, chains: 1, reading: 9").replace("0.8", "900"),
