@@ -46,7 +46,7 @@ CLAIMS: Mapping[str, Ground] = {
     **_all(RECOMPUTED, "what the report says elsewhere; versions of rooms by the repeated run", "identity.parts"),
     **_all(TRUST, "a digest of source that is not here", "identity.code.*"),
     **_all(TRUST, "a digest of what the command asked for", "identity.request"),
-    **_all(REPEATED, "numbers of the model before training", "model.signature", "model.signature.*"),
+    **_all(REPEATED, "numbers of the model before training", "model.signature"),
     **_all(TRUST, "names are free; a board takes those of shipped tasks from their files", "task.name", "task.version"),
     **_all(RECOMPUTED, "the digest of the specification", "task.content_hash"),
     **_all(TRUST, "as the name and the version above, with which they must agree", "task.spec.name"),

@@ -42,7 +42,7 @@ TYPES = {
     "falcon_h1": {"parts_sum", "heads"},  # attention and state space side by side
     "deepseek_v4": {"parts_sum", "mlp", "heads", "units"},  # several residual streams, after the positions
     "gemma3n_text": {"parts_sum", "mlp", "heads", "units"},  # several residual streams, before the examples
-    "granitemoeshared": {"units"},  # experts beside an MLP that all share
+    "granitemoeshared": {"mlp", "units"},  # experts beside an MLP that all share: two MLPs
     "zaya": {"units"},  # a scale and a bias for each channel
     "hrm_text": {"prefix"},  # two stacks that run several times in turns
 }

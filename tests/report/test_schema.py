@@ -54,7 +54,7 @@ def test_the_schema_is_valid_and_says_what_every_field_is() -> None:
         for field in part["properties"]
         if field not in part["required"]
     }
-    assert lacking == {"DiagnosticEntry.cpu_seconds", "Timings.cpu_by_stage", "Training.stacked"}
+    assert lacking == {"DiagnosticEntry.cpu_seconds", "Timings.cpu_by_stage", "Training.stacked", "Model.signature"}
 
 
 def test_a_report_from_before_processor_time_was_kept_is_read(thr_report: dict[str, Any]) -> None:
