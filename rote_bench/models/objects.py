@@ -268,10 +268,9 @@ def _arguments(build: Callable[..., Any], offered: Mapping[str, Any]) -> tuple[l
         UserError: when it asks for more.
     """
     parameters = _parameters(build)
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        named = {key: value for key, value in offered.items() if key not in SHAPE or key in parameters}
-    else:
-        named = {key: value for key, value in offered.items() if key in parameters}
+    named = {key: value for key, value in offered.items() if key in parameters}
+    if {p.kind for p in parameters.values()} == {inspect.Parameter.VAR_KEYWORD}:  # it takes what comes
+        named = {key: value for key, value in offered.items() if key not in SHAPE}
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     left = [p for p in parameters.values() if p.kind in kinds and p.default is p.empty and p.name not in named]
     given = []

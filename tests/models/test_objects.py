@@ -330,3 +330,102 @@ class Keeping(nn.Embedding):
 
     def set_extra_state(self, state: Any) -> None:
         pass
+
+
+def test_what_a_function_passes_on_is_its_own() -> None:
+    """Names that it has are given; with nothing but ``**sizes``, all are; what it passes on beside them is not."""
+    given: list[dict[str, Any]] = []
+
+    def open_ended(vocab_size: int, **more: Any) -> Plain:
+        given.append(more)
+        return Plain(vocab_size, **more)
+
+    def taking(**sizes: Any) -> Plain:
+        given.append(sizes)
+        return Plain(sizes["vocab_size"])
+
+    for build in (open_ended, taking):
+        FromPython("m", build).load(ModelRequest("m", vocab_size=20, max_length=16, pad_token_id=0))
+    assert given[0] == {} and {"vocab_size", "max_length", "seed"} <= given[-1].keys()
+
+
+SCALES = {"by": 1.0}
+
+
+class Reading(Plain):
+    def states(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = super().states(x) * SCALES["by"]
+        return found
+
+
+class Acting(Plain):
+    def __init__(self, vocab_size: int, act: Any) -> None:
+        super().__init__(vocab_size)
+        self.act = act
+
+
+class Builder:
+    def __init__(self, width: int) -> None:
+        self.width = width
+
+    def build(self, vocab_size: int) -> nn.Module:
+        return Plain(vocab_size, self.width)
+
+
+def times(by: float) -> Any:
+    return lambda x: x * by
+
+
+def closing(by: float) -> type[Plain]:
+    class Closing(Plain):
+        def states(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = super().states(x) * by
+            return found
+
+    return Closing
+
+
+def typed(by: float, source: str) -> type[Plain]:
+    """A class as a notebook's cell makes it, without a file."""
+    space: dict[str, Any] = {"Plain": Plain, "by": by, "__name__": "__main__"}
+    exec(source, space)  # the test's own text
+    kind: type[Plain] = space["Typed"]
+    return kind
+
+
+ATTRIBUTE = "class Typed(Plain):\n    SCALE = {by}\n    def states(self, x): return super().states(x) * self.SCALE\n"
+STATIC = "class Typed(Plain):\n    @staticmethod\n    def act(x): return x * {by}\n"
+PROPERTY = "class Typed(Plain):\n    @property\n    def scale(self): return {by}\n"
+
+
+def hooked(by: float) -> nn.Module:
+    model = Plain(20)
+    model.head.register_forward_hook(lambda module, given, output: output * by)
+    return model
+
+
+def holding(inverse: bool) -> nn.Module:
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=20, scale_attn_by_inverse_layer_idx=inverse)
+    return Acting(20, GPT2LMHeadModel(config))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda by: of_model(hooked(by)),
+        lambda by: of_model(holding(by > 1)),
+        lambda by: of_model(Acting(20, times(by))),
+        lambda by: of_model(closing(by)(20)),
+        lambda by: of_function(Builder(int(by)).build),
+        *(lambda by, text=text: of_model(typed(by, text.format(by=by))(20)) for text in (ATTRIBUTE, STATIC, PROPERTY)),
+    ],
+    ids=["hook", "config", "closure", "class in a function", "method", "attribute", "static method", "property"],
+)
+def test_what_decides_what_is_computed_counts_wherever_it_stands(make: Any) -> None:
+    assert make(2.0) == make(2.0) != make(1.0)
+
+
+def test_containers_that_are_named_as_constants_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = of_model(Reading(20))
+    monkeypatch.setitem(SCALES, "by", 9.0)
+    assert of_model(Reading(20)) != before
