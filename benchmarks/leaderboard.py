@@ -18,6 +18,7 @@ import tempfile
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pyarrow
 import pyarrow.parquet
@@ -25,6 +26,7 @@ import pyarrow.parquet
 from benchmarks.timing import Table, arguments, finish
 from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
+from rote_bench.measures import OF_NOISE
 from rote_bench.report import schema
 from rote_bench.report.record import DiagnosticEntry
 from rote_bench.spec.model import Seeds
@@ -48,18 +50,32 @@ class Cells:
         self.samples = pyarrow.parquet.read_table(folder / SAMPLES)
         self.scratch = scratch
         self.answers = cache(self._answers)
+        none: Any = dict.fromkeys(("value", "ci_low", "ci_high", "ci_method", "reason_if_no_interval"))
+        self.without_noise = {
+            name: replace(self.report.metrics[name], n=0, reason_if_null="no noisy labels at this noise rate", **none)
+            for name in OF_NOISE
+        }
 
-    def _answers(self, wrong: int) -> Path:
-        """The answers of the cell with so many of its right held-out ones made wrong, of those without a phantom."""
+    def _answers(self, wrong: int, noisy: bool) -> Path:
+        """The answers of the cell with so many of its right held-out ones made wrong, of those without a phantom.
+
+        Args:
+            noisy: whether some labels were wrong; where none was, there are no phantoms.
+        """
         columns = self.samples.to_pydict()
+        if not noisy:
+            kept = [row for row, split in enumerate(columns["split"]) if split != "train_noisy"]
+            columns = {name: [values[row] for row in kept] for name, values in columns.items()}
+            columns["label"], columns["is_label"] = list(columns["answer"]), list(columns["is_answer"])
         at = [
             row
             for row, split in enumerate(columns["split"])
-            if split == "validation" and columns["is_answer"][row] and not columns["is_label"][row]
+            if split == "validation" and columns["is_answer"][row] and (not noisy or not columns["is_label"][row])
         ]
         for row in at[:wrong]:
             columns["is_answer"][row], columns["prediction"][row] = False, ELSE
-        path = self.scratch / f"{wrong}-{SAMPLES}"
+            columns["is_label"][row] = columns["is_label"][row] and noisy
+        path = self.scratch / f"{wrong}-{noisy:d}-{SAMPLES}"
         pyarrow.parquet.write_table(pyarrow.table(columns, schema=self.samples.schema), path)
         return path
 
@@ -80,7 +96,7 @@ class Cells:
         parts = {**old, "model": named, "noise_rate": rate, "seeds": asdict(seeds)}
         given = report.metrics["validation_accuracy"]
         wrong = random.Random(f"{model}-{rate}-{seed}").randint(0, given.n // 200) + (given.n // 200 if rate else 0)
-        answers = self.answers(wrong)
+        answers = self.answers(wrong, rate > 0)
         right = round((given.value or 0.0) * given.n) - wrong
         e = wilson(right, given.n)
         accuracy = replace(given, value=e.value, ci_low=e.ci_low, ci_high=e.ci_high, ci_method=e.ci_method)
@@ -94,10 +110,10 @@ class Cells:
             report,
             seeds=seeds,
             model=replace(report.model, name=model),
-            data=replace(report.data, noise_rate=rate),
+            data=replace(report.data, noise_rate=rate, n_noisy=report.data.n_noisy if rate else 0),
             task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
             identity=replace(report.identity, hash=digest(parts), parts=parts),
-            metrics={**report.metrics, "validation_accuracy": accuracy},
+            metrics={**report.metrics, "validation_accuracy": accuracy, **({} if rate else self.without_noise)},
             diagnostics=self._with_losses(random.Random(f"{model}-{rate}-{seed}").uniform(0.9, 1.1)),
             artifacts=(*kept, replace(samples, sha256=sha256(answers), bytes=answers.stat().st_size)),
         )

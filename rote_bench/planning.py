@@ -81,7 +81,7 @@ def _as_texts(overrides: Overrides) -> list[str]:
         return [overrides]
     if isinstance(overrides, Mapping):
         return [f"{path}={_as_json(path, value)}" for path, value in overrides.items()]
-    if not isinstance(overrides, Sequence) or not all(isinstance(each, str) for each in overrides):
+    if not isinstance(overrides, Sequence) or any(isinstance(each, Mapping) for each in overrides):
         hint = '["training.max_steps=60"] or {"training.max_steps": 60}'
         raise UserError("neither texts nor a mapping", where="overrides", hint=hint)
     return list(overrides)

@@ -123,7 +123,7 @@ def reported(
     return replace(
         made,
         task=replace(made.task, spec=resolved),
-        data=replace(made.data, counts={"validation": 10_000, "selection": ASKED}),
+        data=replace(made.data, counts={**made.data.counts, "validation": 10_000, "selection": ASKED}),
         model=replace(made.model, parameters=parameters, source="plugin"),
         seeds=spec.seeds,
     )
