@@ -111,8 +111,17 @@ def rates_of(
 
 
 def chosen(task: Task, spec: TaskSpec, limit: int | None) -> dict[str, list[int]]:
-    """Split -> pool indices of its examples, cut to a limit but for the training questions that the task needs."""
+    """Split -> pool indices of its examples, cut to a limit but for the training questions that the task needs.
+
+    Raises:
+        UserError: when the task, a plugin's, draws others than it was asked for.
+    """
     rows = task.split(spec.splits, spec.seeds.data)
+    for name, size in spec.splits.items():
+        found = len(rows.get(name, ()))
+        if found != size and (isinstance(size, int) or name not in rows):
+            what = f"{type(task).__name__}.split gives {found} of {size} examples of {name}"
+            raise UserError(what, where=f"splits.{name}", hint="mend the task")
     if limit is None:
         return rows
     return {name: part[: max(limit, task.least_train() if name == "train" else 0)] for name, part in rows.items()}

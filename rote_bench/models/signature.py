@@ -36,7 +36,7 @@ def signature(model: Any, length: int, *, trained: bool) -> tuple[float, ...]:
     found = [norm, *(along @ logits).tolist()]
     if trained:
         found += _gradient(model, ids)
-    return tuple(float(f"{number:.9g}") for number in found)
+    return tuple(float(f"{number:.6g}") for number in found)
 
 
 def _gradient(model: Any, ids: torch.Tensor) -> Iterator[float]:

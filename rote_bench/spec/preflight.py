@@ -51,7 +51,7 @@ def examine_file(reference: str | Path, registry: Registry, say: Callable[[str],
                 early = "cells that end before their schedule does are compared with no twin"
                 remarks[f"{spec.place('training.stop_at')}: {early}"] = None
             own = spec.parameters.get("noisy") if spec.generator == "dataset" else None
-            if own is not None and spec.noise.kind != "given":
+            if own and spec.noise.kind != "given":
                 idle = f"the labels of the column {own!r} are taught by noise of the kind given alone"
                 remarks[f"{spec.place('noise.kind')}: {idle}"] = None
             content = f"{data_of(spec)} {spec.noise.rates}"

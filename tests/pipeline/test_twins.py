@@ -82,7 +82,7 @@ def test_a_cell_takes_over_the_schedule_of_its_twin(
     assert run(task, output, "--noise-rate", "0.6", "--noise-rate", "0") == 0
     assert capsys.readouterr().err.count("already done") == 2 and reports(output) == before
     found = rote_bench.run(task, model="gpt2-nano", twin=True, output_path=output, quiet=True)
-    assert found.twin is not None and found.twin.curve()
+    assert found.twin is not None and len(found.twin.curve())
     assert found.record == cell and found.twin.record == twin and found.noise_transfer.value is None
 
 
