@@ -203,5 +203,6 @@ def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any,
     trains = cell.settings.train and loaded.trainable
     if trains and (idle := check_kept(model, ids)):
         named = f"{', '.join(idle[:3])}{', ...' if len(idle) > 3 else ''}"
-        cell.warn(f"no logit depends on {len(idle)} parameters of {cell.model_name} ({named}), which are never trained")
+        what = f"{len(idle)} parameters of {cell.model_name} ({named}) took no part in the logits of two questions"
+        cell.warn(f"{what}: is the first thing that it returns the logits?")
     loaded.signature = signature(model, longest.max_length, trained=trains)
