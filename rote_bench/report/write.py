@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..paths import of_user
 from ..writing import whole
 from . import escape, record
+from .conditions import at
 from .schema import read as from_json
 from .schema import schema
 from .schema import write as to_json
@@ -92,6 +93,21 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
         pyarrow.parquet.write_table(pyarrow.table(dict(columns)), file, compression="zstd", compression_level=9)
 
 
+def _check_curve(data: object, file: Path) -> None:
+    """Whether the learning curve in the details, which much that is shown follows, is made of numbers.
+
+    Raises:
+        UserError: when it is not.
+    """
+    curve = at(data, "diagnostics", "learning_dynamics", "details", "curve")
+    for number, point in enumerate(curve if isinstance(curve, list) else ()):
+        values = point.values() if isinstance(point, dict) else [point]
+        if not all(value is None or (isinstance(value, int | float) and value is not True) for value in values):
+            raise UserError(
+                f"is not a valid report: evaluation {number} of its curve holds no numbers", where=str(file)
+            )
+
+
 def load_report(path: str | Path) -> record.Report:
     """Read and validate a report.
 
@@ -125,6 +141,7 @@ def load_report(path: str | Path) -> record.Report:
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise UserError(f"is not a valid report: {found[0]}{more}", where=str(file))
+    _check_curve(data, file)
     return from_json(data)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rote_bench.cli import main
 from rote_bench.errors import UserError
 from rote_bench.hashing import canonical
 from rote_bench.models.sizing import config_for
@@ -166,3 +167,16 @@ def test_configurations_with_numbers_without_end_can_be_written(model_type: str)
     assert list(not_finite(plain)) == [] and canonical(plain)
     if hasattr(config, "time_step_limit"):
         assert plain["time_step_limit"] == [0.0, "Infinity"]
+
+
+@pytest.mark.parametrize(("key", "value"), [("validation_accuracy", "x"), ("lr", "fast"), ("step", [1])])
+def test_a_curve_that_is_none_is_refused_where_it_is_read(
+    key: str, value: object, thr_report: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = copy.deepcopy(thr_report)
+    made["diagnostics"]["learning_dynamics"]["details"]["curve"][1][key] = value
+    (tmp_path / "report.json").write_text(json.dumps(made))
+    with pytest.raises(UserError, match="is not a valid report: evaluation 1 of its curve"):
+        load_report(tmp_path)
+    for command in (["show", str(tmp_path)], ["compare", str(tmp_path), str(tmp_path)]):
+        assert main(command) == 2 and "evaluation 1 of its curve" in capsys.readouterr().err
