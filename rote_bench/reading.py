@@ -64,14 +64,16 @@ class Report:
     @property
     def twin(self) -> Report | None:
         """The report of the same cell without wrong labels, where it lies beside this one."""
-        from .report.twin import beside, place_of
+        from .report.twin import place_of
 
-        found = beside(self.record, self.folder)
+        found = self._twin
         return None if found is None else Report(found, place_of(self.folder))
 
     @property
     def _twin(self) -> Record | None:
-        return None if self.twin is None else self.twin.record
+        from .report.twin import beside
+
+        return beside(self.record, self.folder)
 
     @property
     def noise_transfer(self) -> Estimate:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from ..plugins import Registry
     from ..report.record import Report
 
+ROUNDING = 1e-6
+
 
 def faults(report: Report, registry: Registry) -> Iterator[str]:
     """Everything in which they differ, as far as it can be told without the examples."""
@@ -36,5 +38,6 @@ def _apart(report: Report, registry: Registry) -> float | None:
     kind = registry.table("noise").get(str(at(report.task.spec, "noise", "kind")))
     if kind is None:
         return None
-    drawn = kind.mark is NoiseKind.mark or not kind.rated
-    return 1e-6 + (0.5 if drawn else 1.5) if drawn or issubclass(kind, Pairs) else None
+    if kind.mark is NoiseKind.mark or not kind.rated:
+        return 0.5 + ROUNDING
+    return 1.5 + ROUNDING if issubclass(kind, Pairs) else None  # of an odd number one stays clean

@@ -7,8 +7,7 @@ import functools
 import inspect
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -16,6 +15,7 @@ from ..hashing import digest
 from ..strangers import reason_of
 from .load import QUANTIZED, LoadedModel, ModelRequest
 from .names import NAME, Source
+from .outside import copied, drawing
 from .tokenizer import check_pad
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class FromPython:
         build, tokenizer = self._builder(), copy.deepcopy(self.tokenizer)
         words = request.vocab_size if tokenizer is None else len(tokenizer)
         if build is None:
-            made, again = self._copied(), None
+            made, again = copied(self.model, hint="give a function that builds it"), None
             _check_tensors(made, self.title)
             weights = of_state(made)
         else:
@@ -147,16 +147,6 @@ class FromPython:
 
         build: Callable[..., nn.Module] = self.model
         return None if isinstance(self.model, nn.Module) else build
-
-    def _copied(self) -> nn.Module:
-        try:
-            copied: nn.Module = copy.deepcopy(self.model)
-        except Exception as error:  # tensors of a graph, open files: whatever a module holds
-            reason = reason_of(error, 200)
-            raise UserError(
-                f"{self.title} cannot be copied: {reason}", where=WHERE, hint="give a function that builds it"
-            ) from error
-        return copied
 
     def _content(self) -> str:
         """The beginning of what it hashes to."""
@@ -249,7 +239,7 @@ def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, wo
     }
     given, named = _arguments(build, offered)
     try:
-        with _drawing(seed):
+        with drawing(seed):
             model = build(*given, **named)
     except UserError:
         raise
@@ -303,26 +293,6 @@ def _again(build: Callable[..., nn.Module], request: ModelRequest, words: int) -
         return _built(build, request, seed, words)
 
     return again
-
-
-@contextmanager
-def _drawing(seed: int) -> Iterator[None]:
-    """Begin the generators that code of the process shares with a seed, and put them back as they were."""
-    import random
-
-    import numpy as np
-    import torch
-
-    plain, array = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            np.random.seed(seed % 2**32)
-            yield
-    finally:
-        random.setstate(plain)
-        np.random.set_state(array)
 
 
 def _common(model: nn.Module, other: nn.Module) -> str:

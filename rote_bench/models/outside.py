@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,7 +25,26 @@ AGAIN = (
 PLAIN = (bool, int, float, str, list, dict, tuple, type(None))
 
 
-def copied(model: Any) -> Any:
+@contextmanager
+def drawing(seed: int) -> Iterator[None]:
+    """Begin the generators that code of the process shares with a seed, and put them back as they were."""
+    import random
+
+    import numpy as np
+
+    plain, array = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(array)
+
+
+def copied(model: Any, hint: str | None = None) -> Any:
     """A copy of a model.
 
     Raises:
@@ -33,7 +53,7 @@ def copied(model: Any) -> Any:
     try:
         return copy.deepcopy(model)
     except Exception as error:  # open files, locks, generators: whatever a module holds
-        raise UserError(f"{_name(model)} cannot be copied: {reason_of(error, 200)}", where=WHERE) from error
+        raise UserError(f"{_name(model)} cannot be copied: {reason_of(error, 200)}", where=WHERE, hint=hint) from error
 
 
 def check_kept(model: Any, ids: Tensor) -> list[str]:
@@ -53,7 +73,7 @@ def check_kept(model: Any, ids: Tensor) -> list[str]:
     trained, fresh = copied(model), copied(model)
     if not _alike(model, model, ids):
         raise UserError(f"{_name(model)} {AGAIN[0]}", where=WHERE, hint=AGAIN[1])
-    with torch.random.fork_rng():
+    with drawing(0):
         try:
             for loss in descent(trained.train(), ids, torch.optim.SGD(_learning(trained), lr=RATE), STEPS):
                 if not bool(loss.isfinite()):

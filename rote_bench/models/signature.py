@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .outside import copied, loss_of
+from .outside import copied, drawing, loss_of
 from .wrapped import words_of
 
 ROWS, DIRECTIONS = 2, 6
@@ -42,8 +42,7 @@ def signature(model: Any, length: int, *, trained: bool) -> tuple[float, ...]:
 def _gradient(model: Any, ids: torch.Tensor) -> Iterator[float]:
     """Norm and sum of sizes of the gradient of a step in training mode, whose draws begin with a fixed seed."""
     own = copied(model).train()
-    with torch.random.fork_rng(), torch.enable_grad():
-        torch.manual_seed(0)
+    with drawing(0), torch.enable_grad():
         loss_of(own, ids).backward()  # type: ignore[no-untyped-call]
     gradients = [p.grad.double() for p in own.parameters() if p.grad is not None]
     yield float(sum(float(g.square().sum()) for g in gradients) ** 0.5)

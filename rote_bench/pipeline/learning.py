@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,10 +27,12 @@ ASKED = 8  # held-out questions that a model and its snapshot are both asked
 
 def learn_alone(cell: Cell, made: Made) -> record.Report | None:
     """Train a cell by itself, where it is trained, and bring it to its end; None in a process that only helps."""
+    from ..models.outside import copied
+
     with reported(cell, made.facts):
         subject, trained = made.subject(cell), None
         if made.way is not None:
-            fresh = copy.deepcopy(made.loaded.model) if made.loaded.foreign else None
+            fresh = copied(made.loaded.model) if made.loaded.foreign else None
             precision = made.facts.environment.precision
             step = made.schedule.step
             trained = lessons.learn(cell, subject, made.loaded, precision, made.decides_training, settle=step)

@@ -337,6 +337,12 @@ def test_what_a_modules_own_code_draws_follows_the_seed(tmp_path: Path) -> None:
         found.append({name: report.value(name) for name in report.metrics})
         assert report.record.training.snapshots
     assert found[0] == found[1]
+    for seed in range(3, 9):  # whatever was drawn before, it is the same model, and nothing is drawn from the caller's
+        random.seed(seed)
+        np.random.seed(seed)
+        before = random.getstate()
+        assert run(tmp_path / "1", Dropping, model_name="m").record.identity == report.record.identity
+        assert random.getstate() == before
 
 
 def test_it_trains_where_gradients_are_off(tmp_path: Path) -> None:
