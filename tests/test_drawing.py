@@ -15,6 +15,7 @@ from PIL import Image
 from rote_bench import drawing
 from rote_bench.cli import main
 from rote_bench.diagnostics.learning_dynamics import LearningDynamics
+from rote_bench.report import figures
 from rote_bench.report.record import Report
 from rote_bench.report.write import save_report
 
@@ -189,3 +190,15 @@ def test_curves_of_seeds_that_end_apart_are_drawn_to_the_end_of_the_shortest(tmp
     assert said["Title"].startswith("60 % of mislabelled questions are answered right at the peak")  # of 50, 60 and 70
     assert "10 % of wrong labels" in said["Title"]  # of 0, 10 and 20
     assert said["Description"].endswith("means, 95 % intervals over seeds")
+
+
+@pytest.mark.parametrize("name", ["price ($) $x^{", "$a$"])
+def test_names_with_dollar_signs_are_text(name: str, tmp_path: Path) -> None:
+    """As titles, ticks and labels; what matplotlib would read as a formula shows every sign."""
+    with figures.drawing(tmp_path / "f.png", 1, 4, 3) as (figure, (axes,)):
+        figures.title(figure, f"at {name}, and at {name}")
+        axes.set_xlabel(name)
+        axes.set_xticks([0], [name])
+        texts = [figure._suptitle, axes.xaxis.label, *axes.get_xticklabels()]  # type: ignore[attr-defined]
+        assert not any(text.get_parse_math() for text in texts)
+    assert written(tmp_path / "f.png")["Title"] == f"at {name}, and at {name}"
