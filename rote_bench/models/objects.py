@@ -15,7 +15,6 @@ from ..hashing import digest
 from ..strangers import reason_of
 from .load import QUANTIZED, LoadedModel, ModelRequest
 from .names import NAME, Source
-from .outside import copied, drawing
 from .tokenizer import check_pad
 
 if TYPE_CHECKING:
@@ -85,6 +84,7 @@ class FromPython:
 
         from .code import of_model
         from .content import of_state
+        from .outside import copied
         from .wrapped import causal, check_words
 
         if request.dtype in QUANTIZED:
@@ -228,6 +228,8 @@ def _built(build: Callable[..., nn.Module], request: ModelRequest, seed: int, wo
         UserError: when it fails, or builds no module.
     """
     from torch import nn
+
+    from .outside import drawing
 
     offered = {
         "vocab_size": words,
