@@ -32,7 +32,7 @@ def build_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerBase:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    known = list(words)
+    known = sorted(words) if isinstance(words, (set, frozenset)) else list(words)  # sets: the same in each process
     pad, unknown, end = (_unlike(known, name) for name in (PAD, UNKNOWN, END))
     vocabulary: dict[str, int] = {}
     for word in (pad, unknown, end, *known):

@@ -14,6 +14,7 @@ from .machine import memory_at_hand
 from .noise import Labelled, NoiseKind, label_held_out, label_train
 from .paths import exists, of_user
 from .spec.options import build
+from .tasks import hooks
 from .tasks.example import EXTRA, SPLITS, Example, Span, Task, reserved, rows_of
 from .tasks.repeats import composed
 
@@ -124,7 +125,7 @@ def chosen(task: Task, spec: TaskSpec, limit: int | None) -> dict[str, list[int]
             raise UserError(what, where=f"splits.{name}", hint="mend the task")
     if limit is None:
         return rows
-    return {name: part[: max(limit, task.least_train() if name == "train" else 0)] for name, part in rows.items()}
+    return {name: part[: max(limit, hooks.least_train(task) if name == "train" else 0)] for name, part in rows.items()}
 
 
 def make_data(task: Task, spec: TaskSpec, kind: NoiseKind, rate: float, *, limit: int | None = None) -> Data:
@@ -186,6 +187,7 @@ def check_questions(
                 _check_positions(prompt, named, positions, task.place(index))
     facts = tuple(facts)
     forms = {composed(prompt): index for prompt, index in seen.items()} if facts else {}
+    hooks.check_facts(task, facts)
     for number, fact in enumerate(facts):
         if composed(fact.prompt) in forms:
             index = forms[composed(fact.prompt)]
@@ -247,6 +249,7 @@ def check_examples(task: Task, rows: Mapping[str, Sequence[int]], examples: Mapp
             if first is None:
                 first = example
                 _check_free(task, "intermediates", example.intermediates)
+                hooks.check_ordered(task, example)
             if example.intermediates.keys() != first.intermediates.keys():
                 raise _unlike("intermediates", example.intermediates, first.intermediates, task.place(index))
             if example.features.keys() != first.features.keys():

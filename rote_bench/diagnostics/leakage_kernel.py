@@ -23,6 +23,7 @@ import numpy as np
 from ..measures import Measure
 from ..statistics import Estimate, cluster_codes, mean, minus, proportion, with_draws
 from ..statistics import mean as mean_of
+from ..tasks.hooks import distances
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class LeakageKernel(Diagnostic[LeakageKernelOptions]):
         drawn = [rng.choice(len(train), len(train.noisy), replace=False) for _ in range(self.options.permutations)]
         sets = [list(train.noisy), *(each.tolist() for each in drawn)]
         asked = subject.data.validation.indices[:n]
-        found = subject.task.distances(train.indices, [e.answer for e in train.examples], asked, sets, DEPTH)
+        found = distances(subject.task, train.indices, [e.answer for e in train.examples], asked, sets, DEPTH)
         return "the task has no distance between its questions, or too many of them" if found is None else iter(found)
 
     def _by_states(self, subject: Subject, anatomy: Anatomy | None, n: int) -> Iterator[NDArray[np.float64]] | str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..measures import SHARE, Measure
 from ..statistics import Estimate, cluster_codes, proportion
+from ..tasks.hooks import nearest
 from . import Details, Diagnostic, NotApplicable, Records, Result
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Nearest(Diagnostic[NearestOptions]):
     def run(self, subject: Subject) -> Result:
         train, held = subject.data.train, subject.data.validation
         held = held.take(range(min(self.options.examples, len(held))))
-        found = subject.task.nearest(train.indices, train.labels, held.indices, max(NEIGHBOURS))
+        found = nearest(subject.task, train.indices, train.labels, held.indices, max(NEIGHBOURS))
         if found is None:
             raise NotApplicable("the task has no distance between its questions, or too many of them to compare")
         near = [[train.labels[i] for i in row if i >= 0] for row in found.tolist()]

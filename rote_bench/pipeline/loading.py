@@ -21,6 +21,7 @@ PROBE_LENGTH = 16  # positions that proofs of the anatomy need, however short th
 def make_examples(cell: Cell) -> tuple[Any, Data]:
     """The task and its labelled splits, checked against the memory at hand before they are made."""
     from ..splits import check_memory, make_data, make_noise, make_task
+    from ..tasks.hooks import least_train
 
     spec = cell.spec
     task = make_task(spec, cell.registry)
@@ -35,7 +36,7 @@ def make_examples(cell: Cell) -> tuple[Any, Data]:
             " label costs is counted by those that there are"
         )
     if cell.settings.limit is not None and cell.settings.train:
-        for text in few(len(data.train), len(task.split(spec.splits, spec.seeds.data)["train"]), task.least_train()):
+        for text in few(len(data.train), len(task.split(spec.splits, spec.seeds.data)["train"]), least_train(task)):
             cell.warn(text)
     return task, data
 

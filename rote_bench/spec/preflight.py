@@ -11,6 +11,7 @@ from ..errors import Faults, UserError, clipped
 from ..noise import label_held_out, label_train
 from ..splits import check_clean, check_examples, check_memory, check_questions, make_noise, make_task, rates_of
 from ..tasks.example import WORD
+from ..tasks.hooks import least_train
 from .loader import inherit, load_task, locate
 from .model import TaskSpec
 
@@ -131,6 +132,7 @@ def _drawn(
         kind = make_noise(spec, registry)
         rates = rates_of(spec, registry) if rates is None else rates
         check_memory(task, spec)
+        least_train(task)
         rows = task.split(spec.splits, spec.seeds.data)
         facts = task.facts()
         check_questions(task, rows, {name: map(task.question, part) for name, part in rows.items()}, facts)

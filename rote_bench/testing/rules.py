@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+from ..errors import UserError
 from ..spec.options import OptionFaults, build
 from ..strangers import reason_of
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 NOISE_RATE = 0.1
+T = TypeVar("T")
 
 
 class RuleBroken(AssertionError):
@@ -36,6 +38,14 @@ class Findings:
             function(self, *given)
         except Exception as error:  # whatever a stranger's code raises is what its author must see
             self.rule(False, what, reason_of(error), "let it work for every example")
+
+    def held(self, rule: str, function: Callable[..., T], *given: Any) -> T | None:
+        """What a hook gives, where that is what it was asked for."""
+        try:
+            return function(*given)
+        except UserError as error:
+            self.rule(False, rule, error.what, error.hint or "mend it")
+            return None
 
     def raise_all(self) -> None:
         if self.lines:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import UserError
+from ..tasks import hooks
 from ..tasks.example import SPLITS, WORD, Example, Task, reserved
 from .rules import NOISE_RATE, Findings, built, class_rules
 
@@ -64,6 +65,7 @@ def check_task(
         found.attempt("example", _example_rules, task, example, next(iter(made.values())))
         if rule is not None and (right := rule(example.prompt)) != example.answer:
             found.rule(False, "answer", f"{example.text!r} should end with {right!r}", "mend `answer` or the rule")
+    found.held("least_train", hooks.least_train, task)
     clusters = {e.group for e in made.values()}
     found.rule(
         len(clusters) > 1,
@@ -161,11 +163,8 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
             f"it shows {text!r}, but {name} is {meant!r} in {example.prompt!r}",
             "move the span, or rename the feature",
         )
-    answers = task.answers(example)
-    ordered = hasattr(answers, "__getitem__") and hasattr(answers, "__len__")
-    if not found.rule(
-        ordered, "answers in order", f"answers({shown}) is a {type(answers).__name__}", "give a sequence"
-    ):
+    answers = found.held("answers in order", hooks.answers, task, example)
+    if answers is None:
         return
     found.rule(
         _among(answers, example.answer),
@@ -178,6 +177,7 @@ def _example_rules(found: Findings, task: Task, example: Example, first: Example
         found.rule(
             label != example.answer, "near misses are wrong", f"{label!r} is true for {shown}", "leave the answer out"
         )
+    found.held("lists in order", hooks.check_ordered, task, example)
     _foil_rules(found, task, example)
     for name, value in example.intermediates.items():
         _intermediate_rules(found, task, example, name, value)
@@ -272,6 +272,7 @@ def _word_rules(found: Findings, task: Task, examples: Sequence[Example]) -> Non
     from ..encoding import build_tokenizer, encode
 
     facts = list(task.facts())
+    found.held("facts", hooks.check_facts, task, facts)
     known = set(task.words())
     for example in (*examples, *facts[:200]):
         missing = [word for word in WORD.findall(example.text) if word not in known]
@@ -338,18 +339,13 @@ def _neighbour_rules(found: Findings, task: Task, made: Mapping[int, Example]) -
 
 def _nearest_rules(found: Findings, task: Task, examples: Sequence[Example], rows: Sequence[int]) -> None:
     half = len(rows) // 2
-    near = task.nearest(rows[:half], [e.answer for e in examples[:half]], rows[half:], 3)
+    asked = (task, rows[:half], [e.answer for e in examples[:half]], rows[half:])
+    found.held("distances", hooks.distances, *asked, [range(half), []], 3)
+    near = found.held("nearest questions", hooks.nearest, *asked, 3)
     if near is None:
         return
-    listed = [list(row) for row in near]
     found.rule(
-        all(len(row) == 3 and all(-1 <= i < half for i in row) for row in listed) and len(listed) == len(rows) - half,
-        "nearest questions",
-        f"of {half} training questions it gives {listed[:2]}",
-        "give k positions in `train` for each question asked, -1 where there are no more",
-    )
-    found.rule(
-        all(len(set(known)) == len(known) for known in ([i for i in row if i >= 0] for row in listed)),
+        all(len(set(known)) == len(known) for known in ([i for i in row if i >= 0] for row in near.tolist())),
         "nearest questions once",
         "one stands twice beside the same question",
         "let each position stand once",

@@ -8,6 +8,7 @@ import random
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -20,6 +21,7 @@ from rote_bench.models.pretrained import BUILT_IN
 from rote_bench.noise import Uniform
 from rote_bench.statistics import Estimate, wilson
 from rote_bench.tasks.addition import Addition
+from rote_bench.tasks.example import Example
 from rote_bench.tasks.two_hop import TwoHop
 from rote_bench.testing import RuleBroken, check_diagnostic, check_model, check_noise, check_task
 
@@ -147,7 +149,10 @@ class Loose:
     [
         ({"name": "My Task"}, "name: it is 'My Task'; set"),
         ({"description": ""}, "description: there is none; say"),
-        ({"answers": lambda self, example: {"1 2", example.answer}}, "answers in order: .* is a set; give a sequence"),
+        (
+            {"answers": lambda self, example: {"1 2", example.answer}},
+            "answers in order: .* a set; give a sequence",
+        ),
         ({"values": lambda self, name: ["0", "1", "1"]}, "values of '.*' once: one stands twice; let `values` name"),
         ({"Parameters": dict}, "Parameters: it is .*; set `Parameters` to a frozen dataclass"),
         ({"Parameters": Loose}, "Parameters frozen: its fields can be changed; write"),
@@ -184,7 +189,11 @@ def test_parameters_that_do_not_fit_are_named() -> None:
         ({"answers": lambda self, example: [example.answer] * 2}, "wrong labels can be drawn: .*; let `answers`"),
         ({"answers": lambda self, example: [example.answer, "x"]}, "answers in words: .*; add them"),
         ({"split": lambda self, sizes, seed: {}}, "KeyError"),
-        ({"nearest": lambda self, *given: [[10**9] * 3] * 100}, "nearest questions: .*; give k positions"),
+        ({"nearest": lambda self, *given: [[0, 1]] * 100}, "nearest questions: .*; give whole numbers"),
+        ({"nearest": lambda self, *given: [[10**9] * 3] * 100}, "nearest questions: .* none in `train`; give -1 to 99"),
+        ({"distances": lambda self, *given: np.full((2, 100, 3), np.nan)}, "distances: .* no distance, .*; give"),
+        ({"least_train": lambda self: "200"}, "least_train: .* gives '200'; give a count"),
+        ({"facts": lambda self: [Example("9 9", "1"), Example("9 9", "2")]}, "facts: .* '1' and '2'; keep one"),
         ({"nearest": lambda self, *given: [[7, 7, -1]] * 100}, "nearest questions once: .*; let each"),
     ],
 )
