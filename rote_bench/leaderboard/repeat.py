@@ -57,6 +57,10 @@ def again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome]
     if repeated.status != "success":
         yield Outcome("rerun", DIFFERS, note=f"the repeated run did not succeed: {repeated.error}")
         return
+    theirs, mine = report.model.builder, repeated.model.builder
+    if theirs != mine:
+        note = "the code that makes the model is another than the report's: what follows compares two models"
+        yield Outcome("rerun: builder", DIFFERS, str(theirs)[:12], str(mine)[:12], note)
     changed = _elsewhere(report, repeated)
     if changed == ["precision"]:  # which machine, versions and recipe decide
         mine, theirs = repeated.environment.precision, report.environment.precision

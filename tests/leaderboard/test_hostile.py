@@ -323,6 +323,7 @@ def another_machine(report: dict[str, Any]) -> None:
         ("rerun: model", lambda r: r["model"]["anatomy"]["causal"].update(ok=False)),
         ("rerun: model", lambda r: r["model"].update(model_type="mamba")),
         ("rerun: model", lambda r: r["model"]["config"].update(n_layer=90)),
+        ("rerun: builder", lambda r: r["model"].update(builder="0" * 64)),
         ("rerun: data", lambda r: r["data"].update(n_noisy=1)),
         ("rerun: data", lambda r: r["data"].update(fingerprint="0" * 64)),
         ("rerun: identity", lambda r: r["task"]["spec"]["training"].update(learning_rate=1.0)),
