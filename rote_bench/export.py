@@ -49,7 +49,8 @@ def to_dataset(part: Labelled, *, held_out: bool = False) -> datasets.Dataset:
         rows["intermediates"].append(dict(example.intermediates) or None)
         rows["features"].append(dict(example.features) or None)
         rows["group"].append(example.group)
-    return datasets.Dataset.from_dict(rows).cast_column("phantom", datasets.Value("string"))
+    with without_bars():
+        return datasets.Dataset.from_dict(rows).cast_column("phantom", datasets.Value("string"))
 
 
 def to_datasets(data: Data) -> datasets.DatasetDict:

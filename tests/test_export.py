@@ -24,8 +24,9 @@ def small(tmp_path: Path) -> Path:
     return file
 
 
-def test_splits_are_datasets(small: Path) -> None:
+def test_splits_are_datasets(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = rote_bench.dataset(small, noise_rate=0.1)
+    assert "examples/s" not in capsys.readouterr().err and not datasets.are_progress_bars_disabled()
     assert isinstance(made, datasets.DatasetDict)
     assert set(made) == {"train", "selection", "validation", "facts"}
     assert made["train"].column_names == list(COLUMNS)
