@@ -369,20 +369,29 @@ def build_leaderboard(
 
 
 def check_report(
-    path: str | Path, *, rerun: bool = False, plugins: Sequence[str | Path] = (), progress: Progress | None = None
+    path: str | Path,
+    *,
+    rerun: bool = False,
+    task: str | Path | None = None,
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | None = None,
 ) -> Check:
     """Compute a report's numbers again from the files beside it, and its examples from its task and seeds.
 
     Args:
         path: the file, or the folder that holds ``report.json``.
         rerun: train and diagnose the cell again too, in a temporary folder, and compare every metric.
+        task: your own file of the report's task, where its questions stand in files, which do not come with a report.
 
     Raises:
-        UserError: when there is no report to check.
+        UserError: when there is no report to check, or no such task.
     """
     from .leaderboard.check import check
+    from .spec.loader import load_task
 
     registry = load_plugins(plugins)
+    if task is not None:
+        load_task(task, registry)
     progress = progress or Progress()
 
     def run_again(spec: TaskSpec, model: str, rate: float, settings: Settings) -> record.Report:
@@ -394,4 +403,4 @@ def check_report(
         assert report is not None  # one process trains here
         return report
 
-    return check(Path(path), registry, run_again if rerun else None)
+    return check(Path(path), registry, run_again if rerun else None, task)

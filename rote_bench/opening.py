@@ -75,12 +75,13 @@ def open_snapshot(
         UserError: when there is no such snapshot, its files are not those that the report names, its examples cannot be
             made again, or the model is another one.
     """
+    from .leaderboard.regenerate import spec_of
     from .pipeline.process import undisturbed
 
     name = _named(report, folder, snapshot)
     registry = load_plugins(plugins)
     with undisturbed():
-        spec = _spec(report, registry, task)
+        spec = spec_of(report, registry, task)
         make = partial(_made, report, spec, registry, model)
         read, tokenizer, place = _weights(report, folder, name, spec, make, device)
         noisy, clean, validation = _views(report, spec, registry, read, tokenizer, device)
@@ -100,23 +101,6 @@ def _named(report: Report, folder: Path, snapshot: str) -> str:
     if name in SNAPSHOTS.values():
         hint = f"there is {' and '.join(kept)}"
     raise UserError(f"no snapshot {snapshot!r}", where=str(folder), hint=hint)
-
-
-def _spec(report: Report, registry: Registry, task: str | Path | None) -> TaskSpec:
-    """The task, of the report itself or of a file that must be the same."""
-    from .leaderboard.regenerate import spec_of
-    from .spec.loader import load_task
-
-    if task is None:
-        try:
-            return spec_of(report, registry)
-        except UserError as error:
-            raise UserError(error.what, where=error.where, hint=error.hint or "name the file: task=...") from None
-    spec = load_task(task, registry, profile=report.task.profile)
-    spec = spec.replace(seeds=report.seeds, model=report.task.spec.get("model") or {})
-    if spec.content_hash() != report.task.content_hash:
-        raise UserError("it is not the task of the report", where=str(task))
-    return spec
 
 
 def _weights(

@@ -89,9 +89,14 @@ def test_questions_in_files_need_their_task(tmp_path: Path) -> None:
     assert main(["run", task, "--model", "gpt2-nano", "--noise-rate", "0.1", "-o", output, "--quiet"]) == 0
     (file,) = (tmp_path / "runs").rglob("report.json")
     report = rote_bench.load_report(file)
-    with pytest.raises(UserError, match=r"files that do not come with a report \(name the file: task=\.\.\.\)"):
+    with pytest.raises(UserError, match=r"files that do not come with a report \(name your own.*task=\.\.\.\)"):
         report.load()
     assert len(report.load(task=task).noisy) == report.record.data.n_noisy == 6
+    assert main(["leaderboard", "check", output, "--quiet"]) == 3
+    assert main(["leaderboard", "check", output, "--task", task, "--rerun", "--quiet"]) == 0
+    assert main(["leaderboard", "check", output, "--task", "thr", "--quiet"]) == 3, "another task"
+    (tmp_path / "rows.csv").write_text((tmp_path / "rows.csv").read_text().replace("9 plus 9 is,18", "9 plus 9 is,17"))
+    assert main(["leaderboard", "check", output, "--task", task, "--quiet"]) == 1
     (tmp_path / "own.yaml").write_text(OWN.replace("train: 60", "train: 59"))
     with pytest.raises(UserError, match=r"own\.yaml: it is not the task of the report"):
         report.load(task=task)

@@ -284,6 +284,9 @@ def make_parser(actions: Mapping[str, Action]) -> argparse.ArgumentParser:
         help="build: a published comparison, the sweep file that planned it; its models are one table",
     )
     board.add_argument("--rerun", action="store_true", help="check: train and diagnose the cell again and compare")
+    board.add_argument(
+        "--task", metavar="FILE", help="check: your own file of the task, where questions stand in files beside it"
+    )
     board.add_argument("--quiet", action="store_true", help="print nothing but warnings")
     board.add_argument("--json", action="store_true", help="print as JSON")
 

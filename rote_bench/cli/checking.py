@@ -21,12 +21,16 @@ def check_reports(options: argparse.Namespace) -> int:
     from ..progress import Progress
 
     progress = Progress(quiet=options.quiet or options.json, debug=options.debug)
+    if options.task is not None:
+        api.load_task(options.task, plugins=options.plugin)
     codes, checks = {DONE}, []
     for found in _reports(options.reports):
         try:
             if isinstance(found, UserError):
                 raise found
-            checked = api.check_report(found, rerun=options.rerun, plugins=options.plugin, progress=progress)
+            checked = api.check_report(
+                found, rerun=options.rerun, task=options.task, plugins=options.plugin, progress=progress
+            )
         except UserError as error:
             if options.debug:
                 raise

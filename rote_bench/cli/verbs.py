@@ -287,7 +287,7 @@ def _schema(options: argparse.Namespace) -> int:
 def _leaderboard(options: argparse.Namespace) -> int:
     building = options.action == "build"
     for_building = {"-o": options.output_path, "--export": options.export, "--comparison": options.comparison}
-    foreign = {"--rerun": options.rerun} if building else for_building
+    foreign = {"--rerun": options.rerun, "--task": options.task} if building else for_building
     for flag in (flag for flag, given in foreign.items() if given):
         raise UserError(f"does not go with `leaderboard {options.action}`", where=flag)
     if building and options.output_path is None:

@@ -45,12 +45,13 @@ def reports_of(place: str | Path) -> list[Path]:
     return [file.parent for file in found]
 
 
-def check(path: Path, registry: Registry, rerun: Rerun | None = None) -> Check:
+def check(path: Path, registry: Registry, rerun: Rerun | None = None, task: str | Path | None = None) -> Check:
     """Compute a report again.
 
     Args:
         path: a ``report.json`` or its folder.
         rerun: trains and diagnoses a cell; given, the whole cell is repeated.
+        task: the reader's own task file, for questions that stand in files.
 
     Raises:
         UserError: when there is no report that could be checked.
@@ -71,11 +72,13 @@ def check(path: Path, registry: Registry, rerun: Rerun | None = None) -> Check:
     except verify.Refused as error:  # with such numbers nothing else can be computed
         done.outcomes.append(Outcome("numbers", DIFFERS, note=str(error)))
         return done
-    again = repeat.again(report, registry, rerun) if rerun else [Outcome("only repeated", TRUST, note=ONLY_REPEATED)]
+    again: Iterable[Outcome] = [Outcome("only repeated", TRUST, note=ONLY_REPEATED)]
+    if rerun is not None:
+        again = repeat.again(report, registry, rerun, task)
     for what, outcomes in (
         ("report", _itself(report, file.parent, registry)),
         ("training", _training(report, file.parent)),
-        ("examples", _examples(report, file.parent, registry)),
+        ("examples", _examples(report, file.parent, registry, task)),
         ("metrics", _metrics(report, file.parent, registry)),
         ("rerun", again),
         ("word", [Outcome("environment, timings", TRUST, note=WORD)]),
@@ -150,11 +153,11 @@ def _training(report: Report, folder: Path) -> Iterator[Outcome]:
         yield Outcome("training", CONFIRMED, note="steps, snapshots and rates follow from the recipe and the curve")
 
 
-def _examples(report: Report, folder: Path, registry: Registry) -> Iterator[Outcome]:
+def _examples(report: Report, folder: Path, registry: Registry, task: str | Path | None) -> Iterator[Outcome]:
     """The examples made again, and compared with those that were asked."""
     data = spec = None
     try:
-        spec = regenerate.spec_of(report, registry)
+        spec = regenerate.spec_of(report, registry, task)
         data = regenerate.data_of(report, spec, registry)
     except (UserError, ValueError, MemoryError) as error:
         yield Outcome("data", UNKNOWN, note=str(error) or type(error).__name__)

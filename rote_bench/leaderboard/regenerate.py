@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from .answers import Answers
 
 
-def spec_of(report: Report, registry: Registry) -> TaskSpec:
+def spec_of(report: Report, registry: Registry, task: str | Path | None = None) -> TaskSpec:
     """The task of a report, validated as any task file is; it causes no code to be loaded and no other file to be read.
 
+    Args:
+        task: the reader's own file of the same task, whose files are read where its questions stand in some.
+
     Raises:
-        UserError: when the task needs a plugin that is not here, is not valid, or is no resolved one.
+        UserError: when the task needs a plugin that is not here, is not valid, is no resolved one, or not the reader's.
     """
     import yaml
 
@@ -39,7 +42,13 @@ def spec_of(report: Report, registry: Registry) -> TaskSpec:
     stated = report.task.spec
     if any(key in stated for key in ONLY_IN_FILES):
         raise UserError("a report's task extends no file and has no profiles", where=report.task.name)
-    _refuse_files(stated, registry)
+    own = None
+    if task is None:
+        _refuse_files(stated, registry)
+    else:
+        own = load_task(task, registry, profile=report.task.profile)
+        if own.content_hash() != report.task.content_hash:
+            raise UserError("it is not the task of the report", where=str(task))
     content = {key: value for key, value in stated.items() if key != "profile"}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "task.yaml"
@@ -48,7 +57,8 @@ def spec_of(report: Report, registry: Registry) -> TaskSpec:
             spec = load_task(file, registry)
         except UserError as error:
             raise UserError(str(error).replace(f"{file}:", "line ").replace(str(file), "the task")) from None
-    spec = dataclasses.replace(spec, profile=report.task.profile, source=None, places={})
+    source = None if own is None else own.source
+    spec = dataclasses.replace(spec, profile=report.task.profile, source=source, places={})
     if spec.content_hash() != report.task.content_hash:
         raise UserError("the task read back is another one", where=report.task.name)
     return spec
@@ -65,7 +75,8 @@ def _refuse_files(stated: Mapping[str, Any], registry: Registry) -> None:
         return  # which loading it says better
     for field in dataclasses.fields(generator.Parameters):
         if field.metadata.get("path") and parameters.get(field.name) is not None:
-            raise UserError("its questions stand in files that do not come with a report", where=f"{field.name}")
+            what = "its questions stand in files that do not come with a report"
+            raise UserError(what, where=field.name, hint="name your own task file: --task, or task=...")
 
 
 def data_of(report: Report, spec: TaskSpec, registry: Registry) -> Data:

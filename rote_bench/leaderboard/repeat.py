@@ -43,14 +43,14 @@ BROUGHT = ("object", "plugin")  # sources of models whose code a user brings
 SHOWN = 3  # names in a list
 
 
-def again(report: Report, registry: Registry, rerun: Rerun) -> Iterator[Outcome]:
-    """Every claim of a report against those of its cell repeated."""
+def again(report: Report, registry: Registry, rerun: Rerun, task: str | Path | None = None) -> Iterator[Outcome]:
+    """Every claim of a report against those of its cell repeated, with the reader's own task file if given."""
     why = _not_here(report, registry)
     if why is not None:
         yield Outcome("rerun", UNKNOWN, note=why)
         return
     try:
-        repeated = _repeated(report, registry, rerun)
+        repeated = _repeated(report, registry, rerun, task)
     except (UserError, MemoryError, FloatingPointError) as error:
         yield Outcome("rerun", UNKNOWN, note=f"it cannot be repeated here: {str(error) or type(error).__name__}")
         return
@@ -96,14 +96,14 @@ def _not_here(report: Report, registry: Registry) -> str | None:
     return None
 
 
-def _repeated(report: Report, registry: Registry, rerun: Rerun) -> Report:
+def _repeated(report: Report, registry: Registry, rerun: Rerun, task: str | Path | None) -> Report:
     """The same cell once more.
 
     Raises:
         UserError: when it cannot be run here.
     """
     environment = report.environment
-    spec = regenerate.spec_of(report, registry)
+    spec = regenerate.spec_of(report, registry, task)
     step = report.training.schedule.step
     if step is not None:  # its twin's, which is not trained again
         schedule = replace(spec.training.schedule, settle=step)

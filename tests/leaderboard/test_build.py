@@ -674,6 +674,8 @@ def test_without_its_files_a_report_is_not_recomputed_and_says_why(
         (["check", ".", "-o", "x"], "-o: does not go with"),
         (["build", ".", "-o", "x", "--export", "csv"], "cannot export 'csv'"),
         (["check", "nowhere"], "no report here"),
+        (["check", "nowhere", "--task", "none.yaml"], "none.yaml: no such file"),
+        (["build", ".", "-o", "x", "--task", "thr"], "--task: does not go with"),
         (["check", "."], "holds no reports"),
     ],
 )
