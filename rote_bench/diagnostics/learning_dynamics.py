@@ -19,9 +19,11 @@ from ..training.curve import CurveName, Evaluation
 from . import Details, Diagnostic, NotApplicable, Records, Result, too_low
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
-    from ..subject import Subject, View
+    from ..subject import Subject
 
 
 @dataclass(frozen=True)
@@ -149,24 +151,24 @@ class LearningDynamics(Diagnostic[LearningDynamicsOptions]):
             raise NotApplicable("the model was not trained here, so there are no curves")
         views = {"noisy": subject.noisy, "validation": subject.validation, "clean": subject.clean}
         cap = subject.spec.training.evaluation_examples
-        sizes = {name: min(cap, len(view)) for name, view in views.items()}
-        n_noisy = sizes["noisy"]
-        effects = {name: design_effect(view.clusters[:cap]) for name, view in views.items()}
+        asked = {name: ([e.answer for e in view.labelled.examples], view.clusters) for name, view in views.items()}
+        questions, commonest = asked_of(asked, cap)
+        effects = questions["design_effects"]
+        on = {name: Measured(questions[f"n_{name}"], effects[name]) for name in views}
         details: dict[str, Any] = {
             "curve": [point.plain() for point in subject.curve],
             "n_train": len(subject.data.train) + len(subject.data.facts),
-            **{f"n_{name}": size for name, size in sizes.items()},
-            "design_effects": effects,
-            "levels": _levels(subject.curve, {name: Measured(sizes[name], effects[name]) for name in views}),
+            **questions,
+            "levels": _levels(subject.curve, on),
         }
         if subject.snapshots:
             details["snapshots"] = dict(subject.snapshots)
-        if n_noisy:
+        if on["noisy"].n:
             peak = _peak(subject.curve)
             details["early_clean_peak"] = {
                 "step": peak.step,
                 "phantom_rate": peak.phantom_rate,
-                "commonest_answer": _commonest(subject.clean, subject.noisy, cap),
+                "commonest_answer": commonest,
             }
         return Result(self.implied(details, {}), details)
 
@@ -280,12 +282,27 @@ def _levels(curve: Sequence[Evaluation], on: Mapping[str, Measured]) -> dict[str
     return out
 
 
-def _commonest(clean: View, noisy: View, cap: int) -> dict[str, float | None]:
-    """The share of mislabelled questions that whoever always gave the commonest answer would answer right."""
-    answers = Counter(example.answer for example in clean.labelled.examples)
-    guess = max(answers, key=lambda answer: answers[answer], default=None)
-    found = proportion([e.answer == guess for e in noisy.labelled.examples[:cap]], noisy.clusters[:cap])
-    return {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high}
+def asked_of(
+    questions: Mapping[str, tuple[Sequence[str], NDArray[np.int64]]], cap: int
+) -> tuple[dict[str, Any], dict[str, float | None]]:
+    """What the details say of the questions that were asked at each evaluation.
+
+    Args:
+        questions: ``noisy``, ``validation`` and ``clean`` -> true answers and clusters of those asked at the end.
+        cap: how many of each were asked on the way.
+
+    Returns:
+        Their numbers and design effects, and the share of mislabelled questions that whoever always gave the commonest
+        answer would answer right.
+    """
+    counts = Counter(questions["clean"][0])
+    guess = max(counts, key=lambda answer: counts[answer], default=None)
+    answers, clusters = questions["noisy"]
+    found = proportion([answer == guess for answer in answers[:cap]], clusters[:cap])
+    return {
+        **{f"n_{name}": min(cap, len(texts)) for name, (texts, _) in questions.items()},
+        "design_effects": {name: design_effect(codes[:cap]) for name, (_, codes) in questions.items()},
+    }, {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high}
 
 
 def _peak(curve: Sequence[Evaluation]) -> Evaluation:

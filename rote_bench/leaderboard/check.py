@@ -12,7 +12,7 @@ from ..report.conditions import at
 from ..report.record import Report
 from ..report.write import FILE, find_reports
 from ..statistics import Estimate
-from . import course, regenerate, repeat, verify
+from . import counted, course, regenerate, repeat, verify
 from .answers import Answers
 from .implied import Differs, agree, implied, listed, records, shown, wants_records
 from .outcome import CONFIRMED, DIFFERS, TRUST, UNKNOWN, Check, Outcome
@@ -178,6 +178,8 @@ def _examples(report: Report, folder: Path, registry: Registry, task: str | Path
         yield Outcome("samples", UNKNOWN, note=why)
         return
     wrong = [*([] if data is None else regenerate.mismatches(asked, data)), *asked.contradictions()]
+    unlike = counted.unlike_answers(report, asked)
+    wrong += [] if unlike is None else [unlike]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         yield Outcome("samples", DIFFERS, note=f"{wrong[0]}{more}")

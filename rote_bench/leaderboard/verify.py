@@ -383,13 +383,16 @@ def check_answers(report: Report, folder: Path) -> None:
     if not (folder / "samples.parquet").is_file() or not listed(report, "samples.parquet"):
         return
     try:
-        found = Answers.load(folder / "samples.parquet").values()
+        answers = Answers.load(folder / "samples.parquet")
     except Unreadable as error:
         raise Refused(f"samples.parquet {error}") from None
-    for name, value in found.items():
+    for name, value in answers.values().items():
         claimed = report.value(name)
         if claimed is None or not math.isclose(claimed, value, abs_tol=1e-9):
             raise Refused(f"{name} is {shown(claimed)}, but samples.parquet gives {value:.6g}")
+    fault = counted.unlike_answers(report, answers)
+    if fault is not None:
+        raise Refused(fault)
 
 
 def check_findings(report: Report) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rote_bench.cli import main
+from rote_bench.diagnostics.learning_dynamics import LearningDynamics, asked_of
 from rote_bench.findings import decide
 from rote_bench.hashing import digest, sha256
+from rote_bench.leaderboard.answers import Answers
 from rote_bench.measures import OF_NOISE
 from rote_bench.plugins import built_in
 from rote_bench.report.schema import read, write
@@ -153,4 +155,23 @@ def answers(folder: Path, report: dict[str, Any], rng: random.Random | None = No
     for artifact in report["artifacts"]:
         if artifact["path"] == file.name:
             artifact.update(sha256=sha256(file), bytes=file.stat().st_size)
+    _on_those_answers(report, file)
     return put(folder, report)
+
+
+def _on_those_answers(report: dict[str, Any], file: Path) -> None:
+    """Let the curve be one of the questions that were asked in the end."""
+    answers, details = Answers.load(file), report["diagnostics"]["learning_dynamics"]["details"]
+    asked: dict[str, Any] = {}
+    for name, split in (("noisy", "train_noisy"), ("validation", "validation"), ("clean", "train_clean")):
+        there = split in answers.splits
+        asked[name] = (answers.splits[split]["answer"] if there else [], answers.clusters(split) if there else [])
+    found, commonest = asked_of(asked, report["task"]["spec"]["training"]["evaluation_examples"])
+    details.update(found)
+    if asked["noisy"][0]:
+        details["early_clean_peak"]["commonest_answer"] = commonest
+    for name, e in LearningDynamics(LearningDynamics.Options()).implied(details, {}).items():
+        if name in report["metrics"]:
+            drawn = ("value", "ci_low", "ci_high", "ci_method", "n", "reason_if_null", "reason_if_no_interval")
+            report["metrics"][name].update({key: getattr(e, key) for key in drawn})
+    judge(report)

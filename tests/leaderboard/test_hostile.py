@@ -16,6 +16,7 @@ import pytest
 
 import rote_bench
 from rote_bench.cli import main
+from rote_bench.diagnostics.learning_dynamics import LearningDynamics
 from rote_bench.leaderboard import intervals, regenerate, verify
 from rote_bench.leaderboard.check import check
 from rote_bench.leaderboard.collect import Refusal, admit
@@ -138,6 +139,20 @@ def huge_count(report: dict[str, Any], folder: Path) -> None:
     report["metrics"]["validation_accuracy"]["n"] = 10**200
 
 
+def less_by_guessing(report: dict[str, Any], folder: Path) -> None:
+    """What the commonest answer gets right, by which a verdict is decided."""
+    report["diagnostics"]["learning_dynamics"]["details"]["early_clean_peak"]["commonest_answer"]["ci_high"] /= 2
+
+
+def more_questions_on_the_way(report: dict[str, Any], folder: Path) -> None:
+    """The intervals of what the curve gives are narrower, and metrics and details agree."""
+    entry = report["diagnostics"]["learning_dynamics"]
+    entry["details"]["design_effects"]["noisy"] /= 2
+    curve = LearningDynamics(LearningDynamics.Options()).implied(entry["details"], {})
+    for name, found in curve.items():
+        report["metrics"][name].update(value=found.value, ci_low=found.ci_low, ci_high=found.ci_high, n=found.n)
+
+
 LIES: list[tuple[Lie, str]] = [
     (noise_of_another_rate, "data"),
     (seed_of_another_run, "data"),
@@ -161,6 +176,8 @@ LIES: list[tuple[Lie, str]] = [
     (nested_curve, "curve"),
     (endless_curve, "curve"),
     (huge_count, "numbers"),
+    (less_by_guessing, "samples"),
+    (more_questions_on_the_way, "samples"),
 ]
 # What only the files and the examples tell, which a board does not make again; the rest it refuses too.
 ONLY_CHECKED: set[Lie] = {noise_of_another_rate, seed_of_another_run, many_parameters, another_architecture}
