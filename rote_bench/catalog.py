@@ -280,11 +280,14 @@ def check_model(
         ``checks``.
     """
     from .models.survey import check
+    from .pipeline.process import undisturbed
     from .planning import name_of
+    from .strangers import contained
 
     registry = load_plugins(plugins)
-    name = name_of(model, registry)
-    return check(name, registry.table("models").values(), device=device, trust_remote_code=trust_remote_code)
+    with undisturbed(), contained():
+        name = name_of(model, registry)
+        return check(name, registry.table("models").values(), device=device, trust_remote_code=trust_remote_code)
 
 
 def check_models(
@@ -297,7 +300,9 @@ def check_models(
     """
     from .models.names import SIZES
     from .models.survey import survey
+    from .pipeline.process import undisturbed
 
     if size not in SIZES:
         raise UserError(f"unknown size {size!r}", where="--size", hint=f"sizes: {', '.join(SIZES)}")
-    return survey(size, list(load_plugins(plugins).table("models").values()), progress=progress)
+    with undisturbed():
+        return survey(size, list(load_plugins(plugins).table("models").values()), progress=progress)

@@ -117,7 +117,7 @@ def _weights(
 
     from .machine import choose_device
     from .models.folder import is_adapter
-    from .models.keeping import opened
+    from .models.keeping import of_module, opened
     from .models.weights import read
     from .report import beside, card
 
@@ -133,7 +133,7 @@ def _weights(
         tokenizer = AutoTokenizer.from_pretrained(place, **local)
         if is_adapter(place):
             model = _adapted(report, place, spec)
-        elif report.model.source == "object" or card.OF_MODULE in report.model.config:
+        elif report.model.source == "object" or of_module(place) is not None:
             model = opened(place, make(tokenizer), name=str(place), where="load")
         else:
             model = read(
@@ -203,6 +203,8 @@ def _made(report: Report, spec: TaskSpec, registry: Registry, given: Any, tokeni
     loaded = FromPython(name, given, source="object").load(request)
     if loaded.builder != report.model.builder:
         raise UserError(f"it is made by other code than {name} was", where="load")
+    if report.model.source == "object" and loaded.weights != report.model.weights:
+        raise UserError(f"it begins with other weights than {name} did", where="load")
     found = signature(loaded.model, longest, trained=report.training.steps > 0)
     if not alike(found, report.model.signature, dtype=report.environment.dtype):
         raise UserError(f"it answers otherwise than {name} did, by code or values that no hash sees", where="load")

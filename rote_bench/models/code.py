@@ -32,7 +32,7 @@ def of_model(model: nn.Module, built_by: Callable[..., Any] | None = None, *, ar
 
     That is the source of its classes, with those that they inherit from and with the functions and constants of their
     own files that they use; how its modules are set: their plain attributes, and how torch's own describe themselves;
-    and buffers that are not kept with the weights.
+    buffers that are not kept with the weights; and which parameters are not to be trained.
 
     Args:
         built_by: the function that made it, which counts too.
@@ -46,7 +46,9 @@ def of_model(model: nn.Module, built_by: Callable[..., Any] | None = None, *, ar
     layout = [(path, type(module).__qualname__, _settings(module, arrays)) for path, module in model.named_modules()]
     kept = model.state_dict().keys()
     apart = [(name, _plain(buffer) if arrays else None) for name, buffer in model.named_buffers() if name not in kept]
-    return f"sha256:{digest([sources, layout, apart, None if built_by is None else of_function(built_by)])}"
+    parts = [sources, layout, apart, None if built_by is None else of_function(built_by)]
+    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+    return f"sha256:{digest([*parts, frozen] if frozen else parts)}"
 
 
 def of_function(function: Callable[..., Any]) -> str:

@@ -57,17 +57,21 @@ class FromPython:
                 where=WHERE,
                 hint="give a name, a module, or a function of vocab_size that builds one",
             )
-        model = getattr(model, "_orig_mod", model)  # a compiled one would be compiled again for each shape of a proof
-        self.model, self.tokenizer, self.source = model, tokenizer, source
-        self.title = _title(model)
         from torch import nn
 
+        from .wrapped import Wrapped
+
+        model = getattr(model, "_orig_mod", model)  # a compiled one would be compiled again for each shape of a proof
+        model = model.inner if isinstance(model, Wrapped) else model  # a snapshot's, which was opened
+        self.model, self.tokenizer, self.source = model, tokenizer, source
+        self.title = _title(model)
         if isinstance(model, nn.Module):
-            _check_there(model, self.title)
+            _check_tensors(model, self.title)
         else:
             _parameters(model)
         _check_tokenizer(tokenizer)
-        if name is not None and not NAME.fullmatch(name):
+        parts = [] if name is None else name.split("/")
+        if name is not None and not (NAME.fullmatch(name) and all(part.strip(". ") for part in parts)):
             hint = "letters and digits, and . - _ / among them, 200 characters at most"
             raise UserError(f"no model can be called {name[:60]!r}", where="model_name", hint=hint)
         self.name = name if name is not None else f"{self.title}-{self._content()}"
@@ -116,6 +120,7 @@ class FromPython:
         if build is not None and of_model(other, build) != builder:
             builder = of_model(made, build, arrays=False)
         model = causal(made, type(made).__name__, again).to(device=request.device, dtype=getattr(torch, request.dtype))
+        self._check_own(model)
         set_attention = getattr(model, "set_attn_implementation", None)
         if set_attention is not None:
             set_attention(request.overrides.get("attention", "eager"))
@@ -133,6 +138,28 @@ class FromPython:
             weights=weights,
             builder=builder,
         )
+
+    def _check_own(self, model: Any) -> None:
+        """Whether a copy of a model answers by its own weights, as snapshots and twins of it must.
+
+        Raises:
+            UserError: when it answers by those that it was copied from.
+        """
+        import torch
+
+        from .outside import borrowed, copied
+
+        ids = torch.tensor([[0, 1, 0, 1, 1]], device=next(model.parameters()).device)
+        theirs = {id(p): name.removeprefix("inner.") for name, p in model.named_parameters()}
+        if self._builder() is None:
+            theirs |= {id(p): name for name, p in self.model.named_parameters()}
+        name = next((theirs[id(each)] for each in borrowed(copied(model), ids) if id(each) in theirs), None)
+        if name is not None:
+            raise UserError(
+                f"a copy of {self.title} answers by {name} of the module that it was copied from",
+                where=WHERE,
+                hint="a function that it holds keeps that module: make it a method of its class",
+            )
 
     def reads(self, setting: str) -> bool:
         """Whether a setting of the task's ``model`` reaches the function."""
@@ -167,17 +194,6 @@ def _title(model: Any) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "", plain).strip("_") or "model"
 
 
-def _check_there(model: nn.Module, title: str) -> None:
-    """Whether all weights have values.
-
-    Raises:
-        UserError: naming one that has none.
-    """
-    for name, value in (*model.named_parameters(), *model.named_buffers()):
-        if value.is_meta:
-            raise UserError(f"{title} has no values for {name}, which is on the device meta", where=WHERE)
-
-
 def _check_tokenizer(tokenizer: Any) -> None:
     """Raises:
     UserError: when it is none that reads text as models of transformers do.
@@ -197,16 +213,20 @@ def _check_tensors(model: nn.Module, title: str) -> None:
     Raises:
         UserError: naming one that is not.
     """
+    import torch
     from torch import Tensor
     from torch.nn.parameter import is_lazy
 
     def refused(what: str, hint: str) -> UserError:
         return UserError(f"{title} {what}", where=WHERE, hint=hint)
 
-    _check_there(model, title)
     for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_meta:
+            raise UserError(f"{title} has no values for {name}, which is on the device meta", where=WHERE)
         if is_lazy(value):
             raise refused(f"has no {name} before it is called", "call it once on token ids, or name its size")
+        if value.layout != torch.strided:
+            raise refused(f"holds {name} in the layout {str(value.layout)[6:]}", "keep it dense: .to_dense()")
         if value.is_complex():
             hint = "keep them as pairs of real ones (torch.view_as_real), or make them in forward"
             raise refused(f"holds complex numbers: {name}", hint)

@@ -45,15 +45,52 @@ def drawing(seed: int) -> Iterator[None]:
 
 
 def copied(model: Any, hint: str | None = None) -> Any:
-    """A copy of a model.
+    """A copy of a model, which shares no weight with it.
 
     Raises:
-        UserError: when its code holds what cannot be copied, as snapshots must be.
+        UserError: when its code holds what cannot be copied, as snapshots must be, or copies itself in a way of its own
+            that shares some.
     """
     try:
-        return copy.deepcopy(model)
+        made = copy.deepcopy(model)
     except Exception as error:  # open files, locks, generators: whatever a module holds
         raise UserError(f"{_name(model)} cannot be copied: {reason_of(error, 200)}", where=WHERE, hint=hint) from error
+    own = {value.untyped_storage().data_ptr() for _, value in _held(model) if value.numel() and not value.is_meta}
+    for name, value in _held(made):
+        if value.numel() and not value.is_meta and value.untyped_storage().data_ptr() in own:
+            what = f"{_name(model)} shares {_plainly(name)} with its copy, which is trained in its place"
+            raise UserError(what, where=WHERE, hint="let its __deepcopy__ copy all of it, or leave that out")
+    return made
+
+
+def _held(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers that are there."""
+    from torch.nn.parameter import is_lazy
+
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if not is_lazy(value) and value.layout == torch.strided:
+            yield name, value
+
+
+def borrowed(model: Any, ids: Tensor) -> list[Tensor]:
+    """The weights that a model answers by and that are none of its own, as far as gradients reach them."""
+    with torch.enable_grad():
+        try:
+            last = model(input_ids=ids).logits.grad_fn
+        except Exception:  # what fails there fails elsewhere too, where it is told
+            return []
+    own, seen, todo = {id(p) for p in model.parameters()}, set(), [last]
+    found: dict[int, Tensor] = {}
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in own:
+            found[id(leaf)] = leaf
+        todo += [each for each, _ in node.next_functions]
+    return list(found.values())
 
 
 def check_kept(model: Any, ids: Tensor) -> list[str]:
@@ -71,7 +108,7 @@ def check_kept(model: Any, ids: Tensor) -> list[str]:
         UserError: when it cannot be copied, fails in such a step, or keeps something else that its answers follow.
     """
     trained, fresh = copied(model), copied(model)
-    if not _alike(model, model, ids):
+    if not alike(model, model, ids):
         raise UserError(f"{_name(model)} {AGAIN[0]}", where=WHERE, hint=AGAIN[1])
     with drawing(0):
         try:
@@ -121,13 +158,13 @@ def left_out(model: Any, fresh: Any, ids: Tensor) -> str | None:
         fresh.load_state_dict(model.state_dict())
     except RuntimeError as error:  # a buffer that grows with the longest question
         return f"{_name(model)} has another state than before, which no snapshot of it takes: {reason_of(error, 200)}"
-    if _alike(model.eval(), fresh.eval(), ids):
+    if alike(model.eval(), fresh.eval(), ids):
         return None
     kept = f" ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})" if changed else ""
     return f"{_name(model)} answers by something{kept} that training changes and its weights and buffers do not hold"
 
 
-def _alike(model: Any, other: Any, ids: Tensor) -> bool:
+def alike(model: Any, other: Any, ids: Tensor) -> bool:
     """Whether two models give the same logits; a model that gives none that are finite is told elsewhere."""
     with torch.no_grad():
         ours, theirs = (each(input_ids=ids).logits.float() for each in (model, other))

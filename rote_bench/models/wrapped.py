@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
@@ -64,13 +65,14 @@ class Wrapped(nn.Module):
         self.inner = inner
         self.again = again
         try:
-            self._by_name = "input_ids" in inspect.signature(inner.forward).parameters
+            named = inspect.signature(inner.forward).parameters.get("input_ids")
         except (TypeError, ValueError):
             raise UserError(
                 f"{type(inner).__name__} does not say what its forward takes",
                 where=WHERE,
                 hint="give the module itself",
             ) from None
+        self._by_name = named is not None and named.kind is not inspect.Parameter.POSITIONAL_ONLY
         self._embedding, self._unembedding, vocab_size = _ends(self)
         self.config = Config(name, inner, vocab_size, _settings(inner))
 
@@ -107,12 +109,17 @@ def causal(model: nn.Module, name: str, again: Callable[[int], nn.Module] | None
         return model
     if next(model.parameters(), None) is None:
         raise UserError(f"{name} has no parameters", where=WHERE, hint="give it one, if only to say where it lives")
-    if isinstance(model, PreTrainedModel) and _is_whole(model):
-        model.config.use_cache = False
-        return model
+    if isinstance(model, PreTrainedModel):
+        cached, model.config.use_cache = getattr(model.config, "use_cache", False), False
+        if _is_whole(model):
+            if again is not None:
+                model.again = again
+            return model
+        model.config.use_cache = cached
     was_training = model.training
     try:
-        return Wrapped(model.eval(), name, again).train(was_training)
+        model.eval()
+        return Wrapped(model, name, again).train(was_training)
     finally:
         model.train(was_training)
 
@@ -227,7 +234,9 @@ def _tried(model: nn.Module, ids: Tensor) -> Any:
         raise UserError(
             f"{name} fails for ids of shape {tuple(ids.shape)}: {reason}", where=WHERE, hint=FORM
         ) from error
-    shape = tuple(output.logits.shape)
+    shape, dtype = tuple(output.logits.shape), output.logits.dtype
+    if not dtype.is_floating_point:
+        raise UserError(f"{name} gives logits of {dtype}, which are no real numbers", where=WHERE, hint=FORM)
     if len(shape) != 3 or shape[:2] != tuple(ids.shape):
         batch, length = ids.shape
         hint = FORM
@@ -277,15 +286,19 @@ def _ends(model: Wrapped) -> tuple[str | None, str | None, int]:
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     """The plain entries of a configuration of any kind that a module has."""
-    config = getattr(module, "config", None)
     found: Any = {}
-    if callable(getattr(config, "to_dict", None)):
-        found = config.to_dict()  # type: ignore[union-attr]
-    elif is_dataclass(config) and not isinstance(config, type):
-        found = asdict(config)
-    elif isinstance(config, Mapping):
-        found = config
-    elif hasattr(config, "__dict__"):
-        found = vars(config)
+    try:
+        config = getattr(module, "config", None)
+        if callable(getattr(config, "to_dict", None)):
+            found = config.to_dict()  # type: ignore[union-attr]
+        elif is_dataclass(config) and not isinstance(config, type):
+            found = asdict(config)
+        elif isinstance(config, Mapping):
+            found = config
+        elif hasattr(config, "__dict__"):
+            found = vars(config)
+    except Exception:  # whatever is called config there is for reading along, and nothing hangs on it
+        return {}
     plain = bool | int | float | str | None
-    return {str(k): v for k, v in found.items() if isinstance(v, plain)} if isinstance(found, Mapping) else {}
+    kept = {str(k): v for k, v in found.items() if isinstance(v, plain)} if isinstance(found, Mapping) else {}
+    return {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in kept.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
@@ -84,13 +85,19 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         ending = settle(tokenizer, task, data, where="parameters", taught=cell.settings.train)
     except UserError as error:  # matters unless the model brings a tokenizer of its own
         alike = error
-    longest = max(encoded.max_length for _, encoded in encodings(tokenizer))
+    reader = tokenizer  # of the questions, whose lengths and tokens a function builds its model for
+    if getattr(provider, "tokenizer", None) is not None:
+        reader = deepcopy(provider.tokenizer)
+        reader.padding_side = "right"
+        reader.pad_token = reader.eos_token if reader.pad_token is None else reader.pad_token
+        settle(reader, task, data, where="--model", taught=cell.settings.train)
+    longest = max(encoded.max_length for _, encoded in encodings(reader))
     request = ModelRequest(
         name=cell.model_name,
         vocab_size=len(tokenizer),
         max_length=max(longest + 1, PROBE_LENGTH),
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=reader.pad_token_id,
+        eos_token_id=reader.eos_token_id,
         seed=cell.spec.seeds.init,
         device=device,
         dtype=cell.settings.dtype,
@@ -191,7 +198,8 @@ def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any,
     Raises:
         UserError: when it cannot.
     """
-    from ..models.outside import check_kept
+    from ..models.keeping import check_saved
+    from ..models.outside import borrowed, check_kept
     from ..models.signature import signature
     from ..models.wrapped import check_asked
 
@@ -206,4 +214,11 @@ def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any,
         named = f"{', '.join(idle[:3])}{', ...' if len(idle) > 3 else ''}"
         what = f"{len(idle)} parameters of {cell.model_name} ({named}) took no part in the logits of two questions"
         cell.warn(f"{what}: is the first thing that it returns the logits?")
+    if trains and (hidden := borrowed(model, ids)):
+        shapes = ", ".join(str(tuple(each.shape)) for each in hidden[:3])
+        what = f"{len(hidden)} weights that are none of its parameters ({shapes}), so that nothing trains them"
+        hint = "does a plain list hold modules? nn.ModuleList registers them"
+        cell.warn(f"{cell.model_name} answers by {what}: {hint}")
+    if trains:
+        check_saved(model, ids, loaded.builder)
     loaded.signature = signature(model, longest.max_length, trained=trains)

@@ -12,7 +12,6 @@ from ..training.curve import Evaluation
 from . import escape, record, write
 
 FILE = "README.md"
-OF_MODULE = "module_class"  # in the configuration of a model that is none of transformers
 Metrics = Mapping[str, record.Metric]
 
 
@@ -29,13 +28,14 @@ def at_step(curve: Sequence[Evaluation], step: int) -> Metrics:
     return found
 
 
-def render(report: record.Report, snapshot: str, metrics: Metrics) -> str:
+def render(report: record.Report, snapshot: str, metrics: Metrics, of_module: str | None = None) -> str:
     """The card of one snapshot.
 
     Args:
         report: of the cell; only what was known before diagnosis is read.
         snapshot: a name under ``training.snapshots``.
         metrics: what was measured of this snapshot, as the report's ``metrics``.
+        of_module: the class of which it is the weights, where transformers cannot read it by itself.
     """
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -61,7 +61,7 @@ def render(report: record.Report, snapshot: str, metrics: Metrics) -> str:
         for metric, entry in known.items()
     ]
     head = ModelCardData(
-        library_name="pytorch" if OF_MODULE in report.model.config else "transformers",
+        library_name="transformers" if of_module is None else "pytorch",
         pipeline_tag="text-generation",
         base_model=base(report.model),
         tags=["rote-bench", "memorization", "label-noise"],
@@ -90,16 +90,16 @@ def render(report: record.Report, snapshot: str, metrics: Metrics) -> str:
         "The report of the whole run, with every diagnostic, stands two folders above in `report.json`.",
         "",
         "```python",
-        *_loading(report.model),
+        *_loading(report.model, of_module),
         'tokenizer = AutoTokenizer.from_pretrained("this folder")',
         "```",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _loading(model: record.Model) -> list[str]:
+def _loading(model: record.Model, of_module: str | None) -> list[str]:
     """The lines of Python that load a snapshot."""
-    if OF_MODULE not in model.config:
+    if of_module is None:
         known = model.builder is None or model.model_type in known_types()
         return [
             *([] if known else ["# first import what registers this type with AutoConfig and AutoModelForCausalLM"]),
@@ -111,7 +111,7 @@ def _loading(model: record.Model) -> list[str]:
         "from safetensors.torch import load_model",
         "from transformers import AutoTokenizer",
         "",
-        f"model = ...  # a {plain(model.config[OF_MODULE])}, made as before training",
+        f"model = ...  # a {plain(of_module)}, made as before training",
         'load_model(model, "this folder/model.safetensors")',
     ]
 
@@ -137,9 +137,11 @@ def write_cards(folder: Path, report: record.Report, curve: Sequence[Evaluation]
         folder: of the snapshots.
         curve: training's evaluations; the last snapshot has the report's own metrics.
     """
+    from ..models.keeping import of_module
+
     for snapshot, step in report.training.snapshots.items():
         metrics = report.metrics if snapshot == record.POST else at_step(curve, step)
-        write.write_text(folder / snapshot / FILE, render(report, snapshot, metrics))
+        write.write_text(folder / snapshot / FILE, render(report, snapshot, metrics, of_module(folder / snapshot)))
 
 
 def plain(text: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
 import functools
@@ -300,6 +301,11 @@ def test_complex_numbers_are_refused_and_not_cut() -> None:
             FromPython("m", give).load(request())
 
 
+def scattered() -> Any:
+    at = torch.tensor([[0], [1]])
+    return torch.sparse_coo_tensor(at, torch.ones(1), (3, 3), check_invariants=True)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -309,6 +315,7 @@ def test_complex_numbers_are_refused_and_not_cut() -> None:
             "has extra and embed.weight in one piece of memory",
         ),
         (lambda m: setattr(m, "embed", Keeping(WORDS, 32)), "keeps embed._extra_state among its weights"),
+        (lambda m: m.register_buffer("links", scattered()), "holds links in the layout sparse_coo"),
     ],
 )
 def test_weights_that_no_snapshot_can_hold_are_refused_before_training(change: Any, says: str) -> None:
@@ -319,9 +326,93 @@ def test_weights_that_no_snapshot_can_hold_are_refused_before_training(change: A
 
     with pytest.raises(UserError, match=re.escape(f"build {says}")):
         FromPython("m", build).load(request())
+    module = Plain(WORDS)
+    change(module)
+    with pytest.raises(UserError, match=re.escape(f"Plain {says}")):
+        FromPython(None, module)
     tied = Plain(WORDS)
     tied.head.weight = tied.embed.weight
     assert FromPython("m", tied).load(request()).weights
+
+
+class Bound(Plain):
+    """Holds a function that keeps the module that made it."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.out: Any = lambda x: self.head(self.norm(x))
+
+    def forward(self, ids: Any) -> Any:
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x)
+        return self.out(x)
+
+
+@pytest.mark.parametrize("give", [Bound, Bound(WORDS)])
+def test_a_copy_that_answers_by_the_weights_of_another_is_refused(give: Any) -> None:
+    said = r"a copy of Bound answers by (head|norm)\.weight of the module that it was copied from .*make it a method"
+    with pytest.raises(UserError, match=said):
+        FromPython("m", give).load(request())
+    if isinstance(give, nn.Module):
+        assert all(p.grad is None for p in give.parameters())
+
+
+class Shared(Plain):
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class PartlyShared(Plain):
+    def __deepcopy__(self, memo: Any) -> Any:
+        new = copy.copy(self)
+        new._modules = {**self._modules, "head": copy.deepcopy(self.head, memo)}
+        return new
+
+
+@pytest.mark.parametrize("kind", [Shared, PartlyShared])
+def test_a_copy_that_shares_weights_is_refused(kind: type[nn.Module]) -> None:
+    module = kind(WORDS)
+    before = of_state(module)
+    with pytest.raises(UserError, match=rf"{kind.__name__} shares embed.weight with its copy"):
+        FromPython("m", module).load(request())
+    assert of_state(module) == before
+
+
+def test_what_is_frozen_counts_and_nothing_else_does_where_all_is_trained() -> None:
+    module = Plain(WORDS)
+    whole = of_model(module)
+    module.embed.requires_grad_(False)
+    frozen = of_model(module)
+    module.embed.requires_grad_(True)
+    assert whole == of_model(module) != frozen
+    module.head.requires_grad_(False)
+    assert of_model(module) not in (whole, frozen)
+
+
+@pytest.mark.parametrize("name", ["a/../b", "a//b", "a/./b", "../b", "a/.. /b"])
+def test_names_that_are_no_folders_below_are_refused(name: str) -> None:
+    with pytest.raises(UserError, match="no model can be called"):
+        FromPython(name, Plain)
+
+
+def test_forms_of_forward_and_train_that_work_elsewhere_work() -> None:
+    class Positional(Plain):
+        def forward(self, input_ids: Any, /) -> Any:
+            return super().forward(input_ids)
+
+        def train(self, mode: bool = True) -> Any:  # gives nothing back
+            super().train(mode)
+
+    for give in (Positional, Positional(WORDS)):
+        model = FromPython("m", give).load(request()).model
+        assert model(input_ids=torch.zeros(1, 3, dtype=torch.long)).logits.shape == (1, 3, WORDS)
+
+
+def test_a_snapshot_that_was_opened_is_the_module_that_it_holds() -> None:
+    module = Plain(WORDS)
+    opened_before = FromPython("m", module).load(request()).model
+    assert FromPython(None, opened_before).name == FromPython(None, module).name
 
 
 class Keeping(nn.Embedding):

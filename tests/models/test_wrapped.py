@@ -208,6 +208,16 @@ class Nothing(nn.Module):
         return None
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
+def test_logits_that_are_no_real_numbers_are_refused(dtype: torch.dtype) -> None:
+    class Other(Plain):
+        def forward(self, ids: torch.Tensor) -> Any:
+            return {"logits": super().forward(ids).to(dtype)}
+
+    with pytest.raises(UserError, match=f"Other gives logits of {dtype}, which are no real numbers"):
+        causal(Other(40), "other")
+
+
 def test_a_small_vocabulary_or_a_short_reach_is_told_before_anything_is_trained() -> None:
     with pytest.raises(UserError, match="Plain has a vocabulary of 40 tokens where 41 are asked for"):
         check_asked(made(Plain), ids(1), 41)

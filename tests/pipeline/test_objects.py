@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import re
+import string
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 import rote_bench
 from rote_bench.cli import main
@@ -21,11 +24,21 @@ from rote_bench.errors import UserError
 from rote_bench.models.content import of_state
 from rote_bench.models.names import NAME
 from rote_bench.report.write import faults
+from rote_bench.strangers import ProcessLeft
 from tests.models.loose import Ahead, Looped, Plain, Skipping
 from tests.pipeline.test_runner import tiny
 
 LOOKS = "diagnostics: [learning_dynamics, logit_lens, probe, circuits, neighbourhood]\n"
 WORDS = 60  # more than the task has
+LONG = """
+name: long
+generator: addition
+parameters: {digits: 4, order: least_first}
+splits: {train: 60, selection: 10, validation: 20}
+noise: {rates: [0.1]}
+training: {max_steps: 8, evaluate_every: 4, schedule: {warmup: 1, anneal: 4}}
+diagnostics: [learning_dynamics]
+"""
 
 
 def run(folder: Path, model: Any, looks: str = "diagnostics: [learning_dynamics]\n", **options: Any) -> Any:
@@ -210,6 +223,89 @@ def test_a_tokenizer_is_used_where_one_is_given(tmp_path: Path) -> None:
     report = run(tmp_path, Plain, tokenizer=tokenizer)
     assert report.record.model.tokenizer is not None
     assert report.record.model.config["vocab_size"] == len(tokenizer)
+
+
+asked_for: list[tuple[int, ...]] = []
+
+
+class Placed(Plain):
+    """Has a place for each token, and notes what it is asked for."""
+
+    def __init__(self, vocab_size: int, max_length: int, pad_token_id: int, eos_token_id: int) -> None:
+        super().__init__(vocab_size)
+        asked_for.append((vocab_size, max_length, pad_token_id, eos_token_id))
+        self.place = nn.Embedding(max_length, 32)
+
+    def forward(self, input_ids: Tensor) -> Any:
+        x = self.embed(input_ids) + self.place(torch.arange(input_ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+def test_a_function_is_asked_for_the_tokens_of_its_own_tokenizer(tmp_path: Path) -> None:
+    vocabulary = {word: number for number, word in enumerate([*string.printable, "<end>", "<pad>", "<unk>"])}
+    core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<end>", unk_token="<unk>")
+    asked_for.clear()
+    (tmp_path / "long.yaml").write_text(LONG)
+    given: dict[str, Any] = {"output_path": tmp_path / "runs", "quiet": True, "tokenizer": tokenizer}
+    report = rote_bench.run(tmp_path / "long.yaml", model=Placed, **given)
+    texts = rote_bench.data(tmp_path / "long.yaml", n=10_000)
+    longest = max(len(f"{each['prompt']} {each['answer']}") for each in texts)
+    assert longest > 16 and len(set(asked_for)) == 1
+    words, length, pad, end = asked_for[0]
+    assert (words, pad, end) == (len(tokenizer), vocabulary["<pad>"], vocabulary["<end>"]) and length >= longest
+    assert report.load("post", model=Placed) and len(set(asked_for)) == 1, "it is asked alike when it is opened"
+
+
+def test_check_model_leaves_its_caller_alone() -> None:
+    before = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    with torch.no_grad():
+        assert rote_bench.check_model(Plain(WORDS))["status"] == "proved"
+    with torch.inference_mode():
+        assert rote_bench.check_model("gpt2-nano")["status"] == "proved"
+    assert (transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()) == before
+
+    class Leaving(Plain):
+        def forward(self, input_ids: Tensor) -> Any:
+            raise SystemExit(3)
+
+    with pytest.raises(ProcessLeft, match="SystemExit: 3"):
+        rote_bench.check_model(Leaving(WORDS))
+
+
+def test_weights_that_are_no_parameters_are_said_and_others_are_another_model(tmp_path: Path) -> None:
+    class Hiding(Plain):
+        def __init__(self, vocab_size: int) -> None:
+            super().__init__(vocab_size)
+            self.hidden = [nn.Linear(32, 32)]
+
+        def forward(self, input_ids: Tensor) -> Any:
+            return self.head(self.norm(self.hidden[0](self.embed(input_ids))))
+
+    report = run(tmp_path, Hiding)
+    assert any("answers by 2 weights that are none of its parameters" in text for text in report.record.warnings)
+
+
+def test_a_snapshot_is_opened_with_the_weights_that_were_run(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    report = run(tmp_path, Plain(WORDS), model_name="mine")
+    with pytest.raises(UserError, match="it begins with other weights than mine did"):
+        report.load("post", model=Plain(WORDS))
+
+
+def test_a_changed_model_of_transformers_is_opened_and_diagnosed_again(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = gpt2()
+    model.transformer.h = model.transformer.h[:1]
+    report = run(tmp_path, model)
+    opened = report.load("post", model=model)
+    assert len(opened.model.transformer.h) == 1
+    assert "load_model(model" in (opened.folder / "README.md").read_text()
+    again = run(tmp_path, model, "diagnostics: [learning_dynamics, probe]\n", rediagnose=True)
+    assert statuses(again)["probe"] == "success"
 
 
 def test_check_model_takes_objects() -> None:
