@@ -34,6 +34,8 @@ from rote_bench.statistics import wilson
 
 RATES = (0.0, 0.05)
 SAMPLES = "samples.parquet"
+CURVE, RELATIVE = "learning_dynamics", "early_clean_peak_relative"
+OF_CURVE = "early_clean_peak", "memorization_lag"  # of wrong labels, by that diagnostic
 ELSE = "something else"  # what a model says that is neither answer nor label
 
 
@@ -53,7 +55,7 @@ class Cells:
         none: Any = dict.fromkeys(("value", "ci_low", "ci_high", "ci_method", "reason_if_no_interval"))
         self.without_noise = {
             name: replace(self.report.metrics[name], n=0, reason_if_null="no noisy labels at this noise rate", **none)
-            for name in OF_NOISE
+            for name in (*OF_NOISE, *OF_CURVE)
         }
 
     def _answers(self, wrong: int, noisy: bool) -> Path:
@@ -79,9 +81,19 @@ class Cells:
         pyarrow.parquet.write_table(pyarrow.table(columns, schema=self.samples.schema), path)
         return path
 
-    def _with_losses(self, factor: float) -> dict[str, DiagnosticEntry]:
-        """The diagnostics, with a curve whose losses no other cell has: no training counts twice."""
+    def _with_losses(self, factor: float, *, noisy: bool) -> dict[str, DiagnosticEntry]:
+        """The diagnostics, with a curve whose losses no other cell has: no training counts twice.
+
+        Args:
+            noisy: whether some labels were wrong; where none was, the curve asked nothing of them.
+        """
         found = dict(self.report.diagnostics)
+        if not noisy:
+            entry = found[CURVE]
+            effects: Any = entry.details["design_effects"]
+            asked = {"n_noisy": 0, "design_effects": {**effects, "noisy": 1.0}}
+            metrics = tuple(name for name in entry.metrics if name != RELATIVE)
+            found[CURVE] = replace(entry, details={**entry.details, **asked}, metrics=metrics)
         for name, entry in found.items():
             if isinstance(curve := entry.details.get("curve"), list):
                 varied = [{**p, "loss": p["loss"] * factor} if p.get("loss") else p for p in curve]
@@ -113,8 +125,12 @@ class Cells:
             data=replace(report.data, noise_rate=rate, n_noisy=report.data.n_noisy if rate else 0),
             task=replace(report.task, spec={**report.task.spec, "seeds": asdict(seeds)}),
             identity=replace(report.identity, hash=digest(parts), parts=parts),
-            metrics={**report.metrics, "validation_accuracy": accuracy, **({} if rate else self.without_noise)},
-            diagnostics=self._with_losses(random.Random(f"{model}-{rate}-{seed}").uniform(0.9, 1.1)),
+            metrics={
+                **{name: metric for name, metric in report.metrics.items() if rate or name != RELATIVE},
+                "validation_accuracy": accuracy,
+                **({} if rate else self.without_noise),
+            },
+            diagnostics=self._with_losses(random.Random(f"{model}-{rate}-{seed}").uniform(0.9, 1.1), noisy=rate > 0),
             artifacts=(*kept, replace(samples, sha256=sha256(answers), bytes=answers.stat().st_size)),
         )
         folder.mkdir(parents=True, exist_ok=True)

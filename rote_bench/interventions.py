@@ -15,7 +15,7 @@ from .encoding import Encoded
 from .evaluation import forward
 from .models.anatomy import Anatomy
 from .models.prefix import Recording
-from .models.probe import Turns, hidden_state, in_rows, with_hidden_state
+from .models.probe import Turns, hidden_state, in_rows, input_of, with_hidden_state, with_input
 
 Edit = Callable[[Tensor], Tensor]
 OUTPUTS = ("block", "mixer", "mlp")
@@ -99,8 +99,9 @@ def _visited(
         return hook
 
     def on_input(edit: Edit) -> Callable[..., Any]:
-        def hook(module: nn.Module, args: Any) -> Any:
-            return (edit(in_rows(args[0], rows)).reshape(args[0].shape), *args[1:])
+        def hook(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            before = input_of(args, kwargs)
+            return with_input(args, kwargs, edit(in_rows(before, rows)).reshape(before.shape))
 
         return hook
 
@@ -116,7 +117,7 @@ def _visited(
             elif after:
                 handles.append(module.register_forward_hook(hook))
             else:
-                handles.append(module.register_forward_pre_hook(hook))
+                handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         if shared:
             handles.append(turns := Turns(anatomy.model))
             for (module, after), hooks in shared.items():

@@ -17,7 +17,9 @@ from rote_bench.cli import main
 from rote_bench.diagnostics.learning_dynamics import LearningDynamics
 from rote_bench.report import figures
 from rote_bench.report.record import Report
+from rote_bench.report.schema import read
 from rote_bench.report.write import save_report
+from rote_bench.spec.model import Seeds
 
 from .reports import report
 
@@ -117,6 +119,20 @@ def test_conditions_that_differ_are_drawn_apart(
     said = [written(file)["Description"] for file in drawn]
     assert "seeds 0, 1, 2 (limit=null): means, 95 % intervals" in said[0]
     assert said[1].endswith("seeds 0, 1 (limit=50): means over seeds")  # two seeds have no interval
+
+
+def test_every_built_in_figure_is_drawn_of_two_seeds(
+    thr_cell: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = read(json.loads((thr_cell / "report.json").read_text()))
+    for seed in (0, 1):
+        put(tmp_path, replace(made, seeds=Seeds.all(seed)))
+    code = main(["plot", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert code == 0 and "warning" not in err, err
+    drawn = {Path(file).stem for file in out.splitlines()}
+    assert drawn == {Path(a.path).stem for a in made.artifacts if a.path.startswith("figures/")}
+    assert {"logit_lens", "circuits", "neurons", "activation_patching"} <= drawn
 
 
 def test_a_single_seed_is_drawn_as_it_is_and_repeats_are_left_out(

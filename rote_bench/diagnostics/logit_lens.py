@@ -50,6 +50,7 @@ class _Reading:
 
     ``rows`` are the examples in the view, ``position`` (n,) the token after which both answers differ, ``tokens``
     (n,) the first that differs of the true answer and of the label, and ``foils`` (n,) the weight of all foils.
+    ``error`` is the largest difference from the model's own logits at the last layer, ``near`` what rounding explains.
     """
 
     true_rank: NDArray[np.int64]
@@ -57,6 +58,7 @@ class _Reading:
     difference: NDArray[np.float32]
     beaten: NDArray[np.float64]
     error: float
+    near: float
     rows: list[int]
     position: NDArray[np.int64]
     tokens: tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -98,6 +100,9 @@ class LogitLens(Diagnostic[LogitLensOptions]):
             part: dict[str, Any] = {"layers": list(range(1, anatomy.n_layers + 1))}
             for view in views:
                 reading = read(anatomy, view, foils[view.name], self.options.examples, subject.batch_size)
+                if reading.error > reading.near:
+                    what = f"the lens gives other logits than the {snapshot} model, by up to {reading.error:.3g}"
+                    raise NotApplicable(f"{what}: what follows its last block changes in training")
                 error = max(error, reading.error)
                 part[view.name] = _summary(reading, view.clusters[reading.rows])
                 if view.name == "validation" and snapshot == POST:
@@ -176,6 +181,7 @@ class LogitLens(Diagnostic[LogitLensOptions]):
 
 
 CHANCE = 0.5
+NEAR = 1e-3  # of the largest logit: two ways to compute the same
 
 
 def _found(part: Mapping[str, Any]) -> str:
@@ -183,6 +189,9 @@ def _found(part: Mapping[str, Any]) -> str:
     from ..report.figures import percent
 
     layers, noisy = len(part["layers"]), part["noisy"]
+    if None in noisy["label_over_true"]["ci_low"]:  # of fewer seeds than make an interval
+        above = percent(noisy["label_over_true"]["value"][-1])
+        return f"In the end the wrong label is above the true answer on {above} of mislabelled questions"
     clean = clean_label_depth(noisy["foils_beaten"], noisy["label_over_true"], noisy["n_with_foils"]).value
     over = override_depth(noisy["label_over_true"], noisy["n"]).value
 
@@ -215,7 +224,7 @@ def read(anatomy: Anatomy, view: View, foils: Foils | None, limit: int, batch_si
     true, taught = view.true.rows(rows), view.taught.rows(rows)
     position, true_token, label_token = first_difference(true, taught)
     sites = [Site(layer, "block") for layer in range(anatomy.n_layers)]
-    true_ranks, label_ranks, differences, beaten, error = [], [], [], [], 0.0
+    true_ranks, label_ranks, differences, beaten, error, largest = [], [], [], [], 0.0, 0.0
     with torch.inference_mode():
         for part in batches(len(rows), batch_size):
             index = torch.arange(part.stop - part.start, device=rows.device)
@@ -223,7 +232,9 @@ def read(anatomy: Anatomy, view: View, foils: Foils | None, limit: int, batch_si
             columns, column = torch.unique(at, return_inverse=True)
             logits, states = capture(anatomy, true.input_ids[part], sites, columns=columns)
             stacked = torch.stack([anatomy.lens(states[s][index, at]).float() for s in sites], 1)
-            error = max(error, float((stacked[:, -1] - logits[index, column].float()).abs().max()))
+            given = logits[index, column]
+            error = max(error, float((stacked[:, -1] - given.float()).abs().max()))
+            largest = max(largest, float(given.abs().max()) * max(NEAR, 64 * torch.finfo(given.dtype).eps))
             y = stacked.gather(2, true_token[part, None, None].expand(-1, len(sites), 1))
             z = stacked.gather(2, label_token[part, None, None].expand(-1, len(sites), 1))
             true_ranks.append((stacked > y).sum(2).cpu().numpy())
@@ -240,6 +251,7 @@ def read(anatomy: Anatomy, view: View, foils: Foils | None, limit: int, batch_si
         np.concatenate(differences),
         np.concatenate(beaten),
         error,
+        largest,
         differing,
         position.cpu().numpy(),
         (true_token.cpu().numpy(), label_token.cpu().numpy()),

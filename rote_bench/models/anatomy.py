@@ -23,7 +23,7 @@ from .outside import AGAIN
 from .parts import BlockParts, count_heads, find_parts
 from .prefix import Recording, check_prefix, recording
 from .probe import Call, Check, Probe, edited, recorded
-from .wrapped import words_of
+from .wrapped import Wrapped, words_of
 
 MIXED = 1e-3  # of the largest logit: more than float32 rounds away with another size of the batch, less than mixing
 
@@ -330,8 +330,13 @@ def _unembedded(head: nn.Module, state: Tensor) -> Tensor:
 
 
 def _tails(model: Any, raw: Tensor, probe: Probe) -> list[tuple[float, float | None]]:
-    """Scalings and soft caps that could follow the unembedding."""
+    """Scalings and soft caps that could follow the unembedding: constants, as a structure serves other weights too.
+
+    A scale that no configuration names may be a weight, so that of modules of any kind none is taken for a constant.
+    """
     config = model.config.get_text_config()
     cap = getattr(config, "final_logit_softcapping", None)
+    if isinstance(model, Wrapped):
+        return [(1.0, None)]
     ratio = float((raw * probe.logits).sum() / (raw * raw).sum().clamp_min(1e-12))
     return [(1.0, None), (1.0, cap), (ratio, None)] if cap else [(1.0, None), (ratio, None)]

@@ -190,7 +190,6 @@ def unlearned(model: Any, seed: int) -> Any:
     like = dict(model.named_parameters())
     for name, parameter in fresh.named_parameters():
         if name in like and like[name].is_floating_point():
-            parameter.data = parameter.data.to(like[name].dtype)
             parameter.requires_grad_(like[name].requires_grad)
     return fresh.eval()
 

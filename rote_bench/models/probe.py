@@ -69,6 +69,18 @@ def with_hidden_state(output: Any, state: Tensor) -> Any:
     return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
 
 
+def input_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
+    """What a module that takes one tensor was called with, by place or by name."""
+    return next(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor) and v.is_floating_point())
+
+
+def with_input(args: tuple[Any, ...], kwargs: dict[str, Any], state: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same arguments with another such tensor."""
+    before = input_of(args, kwargs)
+    new = tuple(state if v is before else v for v in args)
+    return new, {key: state if v is before else v for key, v in kwargs.items()}
+
+
 @dataclass(frozen=True)
 class Check:
     """The outcome of one proof."""
@@ -151,8 +163,8 @@ class Turns:
         self._handles.append(module.register_forward_hook(self._chosen(hooks)))
 
     def on_input(self, module: nn.Module, hooks: Mapping[int, Callable[..., Any]]) -> None:
-        """At each of the turns named, a forward pre-hook."""
-        self._handles.append(module.register_forward_pre_hook(self._chosen(hooks)))
+        """At each of the turns named, a forward pre-hook that gets keywords too."""
+        self._handles.append(module.register_forward_pre_hook(self._chosen(hooks), with_kwargs=True))
 
     def remove(self) -> None:
         """Take all of them away."""

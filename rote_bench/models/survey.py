@@ -32,6 +32,7 @@ def check(
 
     from .anatomy import Anatomy
     from .names import parse
+    from .provided import check_loaded
     from .wrapped import causal, check_rows
 
     transformers_logging.set_verbosity_error()
@@ -65,6 +66,7 @@ def check(
     except Exception as error:  # any architecture's own code may fail on a configuration; that is the answer
         result["reason"] = reason_of(error, 300)
         return result
+    check_loaded(provider, request, loaded)
     result["model_type"] = loaded.model_type
     result["parameters"] = sum(p.numel() for p in loaded.model.parameters())
     own = loaded.source == "pretrained" or not loaded.trainable

@@ -68,6 +68,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
     from ..endings import check_fits, check_prompts, settle
     from ..models.content import of_state, of_tokenizer
     from ..models.load import ModelRequest
+    from ..models.provided import provided
     from ..models.statespace import quicken
     from ..models.wrapped import causal
     from ..splits import chosen
@@ -107,7 +108,7 @@ def load_model(cell: Cell, provider: Any, task: Any, data: Data, device: str) ->
         data=data,
         tokenizer=tokenizer,
     )
-    loaded: LoadedModel = provider.load(request)
+    loaded = provided(provider, request)
     _check_settings(cell, provider, loaded)
     if cell.settings.train and "peft" in cell.spec.model:
         _adapt(cell, loaded)
@@ -213,7 +214,7 @@ def _check_asked(cell: Cell, loaded: LoadedModel, encodings: Iterator[tuple[Any,
     if trains and (idle := check_kept(model, ids)):
         named = f"{', '.join(idle[:3])}{', ...' if len(idle) > 3 else ''}"
         what = f"{len(idle)} parameters of {cell.model_name} ({named}) took no part in the logits of two questions"
-        cell.warn(f"{what}: is the first thing that it returns the logits?")
+        cell.warn(f"{what}: experts that were not asked? Else, is the first thing that it returns the logits?")
     if trains and (hidden := borrowed(model, ids)):
         shapes = ", ".join(str(tuple(each.shape)) for each in hidden[:3])
         what = f"{len(hidden)} weights that are none of its parameters ({shapes}), so that nothing trains them"

@@ -16,10 +16,11 @@ from typing import Any
 def undisturbed() -> Iterator[None]:
     """Leave the process as it was, whatever happens inside.
 
-    Put back are the threads of torch, the random generators of torch, numpy and Python, verbosity and progress bars of
-    transformers, the functions that ``models.statespace.quicken`` replaces, filters of warnings, the environment, the
-    working folder, and the backend of matplotlib where that is imported already. What ``machine.keep_memory`` does
-    lasts; it is for processes that are rote-bench's own.
+    An ``autocast`` and a default device around it do not reach inside. Put back are the threads of torch, the random
+    generators of torch, numpy and Python, verbosity and progress bars of transformers, the functions that
+    ``models.statespace.quicken`` replaces, filters of warnings, the environment, the working folder, and the backend of
+    matplotlib where that is imported already. What ``machine.keep_memory`` does lasts; it is for processes that are
+    rote-bench's own.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")  # by tqdm in a notebook, whose bars are not used
@@ -35,6 +36,11 @@ def undisturbed() -> Iterator[None]:
         stack.enter_context(as_before())
         stack.enter_context(torch.inference_mode(False))  # training needs gradients, wherever it is asked for
         stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":  # what is drawn here is drawn on the processor
+            stack.enter_context(torch.device("cpu"))
         put_back(_go_back, _here())
         put_back(_replace_environment, dict(os.environ))
         put_back(torch.set_num_threads, torch.get_num_threads())

@@ -34,9 +34,9 @@ def merge(several: Sequence[Mapping[str, Any]]) -> Merged:
     """Bring the details of seeds together leaf by leaf.
 
     Numbers become their mean. What holds ``value``, ``ci_low`` and ``ci_high`` gets the mean of its values with
-    Student's t interval over seeds, and no bounds where there are fewer than 3 seeds. Of lists of evaluations only the
-    steps that all seeds have are kept, so that they end with the shortest, and what is no count in them has its levels
-    under ``over_seeds`` too; other lists are merged element by element.
+    Student's t interval over seeds, whose bounds are null where there are fewer than 3 seeds. Of lists of evaluations
+    only the steps that all seeds have are kept, so that they end with the shortest, and what is no count in them has its
+    levels under ``over_seeds`` too; other lists are merged element by element.
     A key that one seed lacks is left out, and what is null in one of them, or no number and not the same in all, is
     null: a single seed's details may look like that too.
 
@@ -84,8 +84,7 @@ class _Merging:
                 found[key] = self.leaf([each[key] for each in several], _at(path, key))
         if with_interval:
             levels = self.levels([each["value"] for each in several], _at(path, "value"))
-            enough = self.seeds >= FEWEST
-            found |= dict(zip(LEVELS, levels, strict=True)) if enough else {"value": levels[0]}
+            found |= dict(zip(LEVELS, levels, strict=True))
         return found
 
     def levels(self, values: Sequence[Any], path: str) -> tuple[Any, Any, Any]:

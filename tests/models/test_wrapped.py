@@ -208,6 +208,60 @@ class Nothing(nn.Module):
         return None
 
 
+class Scaled(Plain):
+    """Multiplies its logits by a weight."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = super().forward(ids) * self.scale.exp()
+        return out
+
+
+def test_the_lens_follows_a_scale_that_is_learned() -> None:
+    model = made(Scaled)
+    anatomy = Anatomy.of(model)
+    assert anatomy.supports("lens").ok
+    other = made(Scaled)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(1.3)
+        site = Site(1, "block")
+        logits, states = capture(anatomy.on(other), ids(2), [site])
+        torch.testing.assert_close(anatomy.on(other).lens(states[site]), logits)
+
+
+class ByName(nn.Module):
+    """A block's MLP whose projections are called by keyword."""
+
+    def __init__(self, mlp: Any) -> None:
+        super().__init__()
+        self.up, self.down = mlp[0], mlp[2]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down(input=torch.relu(self.up(input=x)))
+        return out
+
+
+def test_units_are_edited_where_a_projection_is_called_by_keyword() -> None:
+    torch.manual_seed(0)
+    plain, named = Plain(WORDS), Plain(WORDS)
+    named.load_state_dict(plain.state_dict())
+    for block in named.blocks:
+        block.mlp = ByName(block.mlp)
+    first, second = (Anatomy.of(causal(each, "m")) for each in (plain, named))
+    assert second.supports("units").ok
+    site = Site(0, "units")
+    edits = {site: lambda units: torch.where(torch.arange(units.shape[-1]) < 9, 0.0, units)}
+    with torch.no_grad():
+        edited = run(first, ids(1), edits)
+        assert torch.equal(run(second, ids(1), edits), edited)
+        assert not torch.equal(run(first, ids(1), {}), edited)
+        assert torch.equal(capture(second, ids(1), [site])[1][site], capture(first, ids(1), [site])[1][site])
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.int64])
 def test_logits_that_are_no_real_numbers_are_refused(dtype: torch.dtype) -> None:
     class Other(Plain):

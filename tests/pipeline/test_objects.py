@@ -450,6 +450,18 @@ def test_it_trains_where_gradients_are_off(tmp_path: Path) -> None:
         assert torch.is_inference_mode_enabled()
 
 
+def test_what_surrounds_a_run_does_not_reach_into_it(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = Plain(WORDS)
+    plain = run(tmp_path, model, model_name="plain").record.metrics
+    with torch.autocast("cpu"):
+        assert run(tmp_path, model, model_name="cast").record.metrics == plain
+        assert torch.is_autocast_enabled("cpu")
+    with torch.device("meta"):
+        assert run(tmp_path, model, model_name="placed").record.metrics == plain
+        assert torch.zeros(1).is_meta
+
+
 class Scaled(nn.Module):
     """What it multiplies by stands where no hash looks: in an object of a class of its own."""
 

@@ -53,9 +53,12 @@ def test_a_single_number_with_bounds_and_nested_lists_are_lines_too() -> None:
     assert nested["ci_high"][0][0] == pytest.approx(t_interval(values)[1])
 
 
-def test_with_two_seeds_there_are_no_bounds() -> None:
+def test_the_bounds_of_two_seeds_are_not_known() -> None:
     found = merge([{"line": {"value": [v], "ci_low": [0.0], "ci_high": [1.0]}} for v in (0.2, 0.4)])
-    assert found.details == {"line": {"value": [pytest.approx(0.3)]}} and not found.intervals
+    assert (
+        found.details == {"line": {"value": [pytest.approx(0.3)], "ci_low": [None], "ci_high": [None]}}
+        and not found.intervals
+    )
 
 
 def test_numbers_become_means_and_counts_that_agree_stay_counts() -> None:
