@@ -35,8 +35,8 @@ def merge(several: Sequence[Mapping[str, Any]]) -> Merged:
 
     Numbers become their mean. What holds ``value``, ``ci_low`` and ``ci_high`` gets the mean of its values with
     Student's t interval over seeds, whose bounds are null where there are fewer than 3 seeds. Of lists of evaluations
-    only the steps that all seeds have are kept, so that they end with the shortest, and what is no count in them has its
-    levels under ``over_seeds`` too; other lists are merged element by element.
+    only the steps that all seeds have are kept, so that they end with the shortest, and what is no count in them has
+    its levels under ``over_seeds`` too; other lists are merged element by element.
     A key that one seed lacks is left out, and what is null in one of them, or no number and not the same in all, is
     null: a single seed's details may look like that too.
 
