@@ -54,7 +54,7 @@ def copied(model: Any, hint: str | None = None) -> Any:
     try:
         made = copy.deepcopy(model)
     except Exception as error:  # open files, locks, generators: whatever a module holds
-        if "torch.nn.utils.weight_norm" in str(error):
+        if any("weight_g" in module._parameters for module in model.modules()):
             hint = "use torch.nn.utils.parametrizations.weight_norm"
         raise UserError(f"{_name(model)} cannot be copied: {reason_of(error, 200)}", where=WHERE, hint=hint) from error
     own = {value.untyped_storage().data_ptr() for _, value in _held(model) if value.numel() and not value.is_meta}

@@ -117,6 +117,14 @@ def test_an_object_that_cannot_be_copied_is_refused() -> None:
         FromPython("m", module).load(request())
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_norms_of_weights_that_cannot_be_copied_are_told_what_can() -> None:
+    module = Plain(WORDS)
+    nn.utils.weight_norm(module.head)
+    with pytest.raises(UserError, match=r"Plain cannot be copied: .*use torch\.nn\.utils\.parametrizations"):
+        FromPython("m", module).load(request())
+
+
 def test_code_and_settings_count_apart_from_weights() -> None:
     class Shouting(Plain):
         def states(self, x: torch.Tensor) -> torch.Tensor:
