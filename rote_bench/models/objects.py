@@ -6,6 +6,7 @@ import copy
 import functools
 import inspect
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -57,15 +58,14 @@ class FromPython:
                 where=WHERE,
                 hint="give a name, a module, or a function of vocab_size that builds one",
             )
-        from torch import nn
-
-        from .wrapped import Wrapped
-
         model = getattr(model, "_orig_mod", model)  # a compiled one would be compiled again for each shape of a proof
-        model = model.inner if isinstance(model, Wrapped) else model  # a snapshot's, which was opened
+        if _is_module(model):
+            from .wrapped import Wrapped
+
+            model = model.inner if isinstance(model, Wrapped) else model  # a snapshot's, which was opened
         self.model, self.tokenizer, self.source = model, tokenizer, source
         self.title = _title(model)
-        if isinstance(model, nn.Module):
+        if _is_module(model):
             _check_tensors(model, self.title)
         else:
             _parameters(model)
@@ -170,10 +170,8 @@ class FromPython:
 
     def _builder(self) -> Callable[..., nn.Module] | None:
         """The function; None where the model is an object."""
-        from torch import nn
-
         build: Callable[..., nn.Module] = self.model
-        return None if isinstance(self.model, nn.Module) else build
+        return None if _is_module(self.model) else build
 
     def _content(self) -> str:
         """The beginning of what it hashes to."""
@@ -184,6 +182,12 @@ class FromPython:
         if build is not None:
             return digest(of_function(build))[:SHORT]
         return digest([of_model(self.model), of_state(self.model)])[:SHORT]
+
+
+def _is_module(model: Any) -> bool:
+    """Whether it is a module, told without loading torch: before that is loaded there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(model, torch.nn.Module)
 
 
 def _title(model: Any) -> str:

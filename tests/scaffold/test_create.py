@@ -55,7 +55,12 @@ def test_a_new_package_passes_its_own_tests(kind: str, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_package_loads_fast(kind: str, tmp_path: Path) -> None:
     assert main(["new", kind, "my_thing", "--folder", str(tmp_path)]) == 0
-    code = "import sys, my_thing; sys.exit(bool({'torch', 'transformers', 'matplotlib'} & set(sys.modules)))"
+    code = """
+import sys
+from rote_bench.cli import main
+assert main(["list", "tasks", "--plugin", "my_thing.py"]) == 0
+sys.exit(bool({"torch", "transformers", "matplotlib"} & set(sys.modules)))
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "my_thing", capture_output=True)
     assert done.returncode == 0, "every command loads every installed plugin"
 
