@@ -387,11 +387,8 @@ def check_report(
         UserError: when there is no report to check, or no such task.
     """
     from .leaderboard.check import check
-    from .spec.loader import load_task
 
     registry = load_plugins(plugins)
-    if task is not None:
-        load_task(task, registry)
     progress = progress or Progress()
 
     def run_again(spec: TaskSpec, model: str, rate: float, settings: Settings) -> record.Report:

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..report.conditions import at
 from ..report.record import Report
 from ..report.write import FILE, find_reports
+from ..spec.loader import load_task
 from ..statistics import Estimate
 from . import counted, course, regenerate, repeat, verify
 from .answers import Answers
@@ -54,8 +55,10 @@ def check(path: Path, registry: Registry, rerun: Rerun | None = None, task: str 
         task: the reader's own task file, for questions that stand in files.
 
     Raises:
-        UserError: when there is no report that could be checked.
+        UserError: when there is no report that could be checked, or no such task.
     """
+    if task is not None:
+        load_task(task, registry)
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
         raise UserError("no report here", where=str(path), hint="give a report.json or the folder that holds it")

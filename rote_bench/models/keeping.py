@@ -18,7 +18,7 @@ from ..strangers import reason_of
 from . import lora
 from .lora import is_adapted
 from .outside import KEEP, WHERE, alike, copied
-from .wrapped import Wrapped
+from .wrapped import Wrapped, class_of
 
 WEIGHTS = "model.safetensors"
 OF_MODULE = "module_class"  # in the config.json of a snapshot that is a module's own weights
@@ -51,8 +51,7 @@ def save(model: Any, folder: Path, builder: str | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     inner = _inner(model)
     save_model(inner, str(folder / WEIGHTS), metadata={"format": "pt"})
-    kind = f"{type(inner).__module__}.{type(inner).__qualname__}"
-    said = {**model.config.to_dict(), OF_MODULE: kind, "builder": builder}
+    said = {**model.config.to_dict(), OF_MODULE: class_of(inner), "builder": builder}
     (folder / "config.json").write_text(json.dumps(said, indent=2, allow_nan=False, default=str) + "\n")
 
 

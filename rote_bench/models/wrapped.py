@@ -36,7 +36,7 @@ class Config:
 
     def __init__(self, name: str, module: nn.Module, vocab_size: int, settings: Mapping[str, Any]) -> None:
         self.model_type = name
-        self.module_class = f"{type(module).__module__}.{type(module).__qualname__}"
+        self.module_class = class_of(module)
         self.vocab_size = vocab_size
         self.settings = settings
 
@@ -46,6 +46,11 @@ class Config:
 
     def get_text_config(self) -> Config:
         return self
+
+
+def class_of(module: nn.Module) -> str:
+    """The name of a module's class, with where it stands."""
+    return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
 class Wrapped(nn.Module):
