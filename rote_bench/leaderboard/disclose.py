@@ -11,6 +11,7 @@ from ..report import escape
 from ..report.conditions import flat
 from .causes import causes, mean_of, peak_rate
 from .collect import Diverged
+from .edges import edges
 from .planned import Rows
 from .published import Accepted, Tried
 from .rank import Comparison, Row, rounded
@@ -87,12 +88,15 @@ def _tuning(found: Accepted, called: Mapping[str, str]) -> JsonObject | None:
     tuning = found.comparison.tuning
     if tuning is None:
         return None
+    configurations = {name: _overrides(found, name) for name in tuning.configurations}
+    chosen = [choice.row.configuration for choice in found.choices.values() if choice.row is not None]
     return {
         "seeds": list(tuning.seeds),
         "noise_rate": tuning.noise_rate,
         "memorised": tuning.memorised,
         "margin": tuning.margin,
-        "configurations": {name: _overrides(found, name) for name in tuning.configurations},
+        "configurations": configurations,
+        "edges": edges(configurations, chosen),
         "table": [
             {
                 "model": called.get(model, model),

@@ -145,6 +145,7 @@ def _tuning(comparison: Mapping[str, Any]) -> Section:
         f" and the one that gave {100 * tuning['memorised']:g} % of the wrong labels in the fewest steps was chosen."
         f" All {len(tuning['trials'])} trials are listed in leaderboard.json."
     )
+    note = " ".join([note, *tuning["edges"]])
     return Section("Tuning", note, heads, rows)
 
 

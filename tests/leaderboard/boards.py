@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rote_bench.contrasts import across_seeds, family, permutation, rank_intervals, smallest_p, welch
+from rote_bench.leaderboard.edges import edges
 from rote_bench.leaderboard.sentences import sentences
 
 # Name, type, millions of parameters, what a wrong label costs, spread of a seed, early clean peak.
@@ -351,6 +352,7 @@ def published(
                 for seed in ("100", "101")
             ]
     contrasts = [contrast(rows, name, *one) for one in CONTRASTS]
+    configurations = {key: {"training.learning_rate": rate} for key, rate in CONFIGURATIONS.items()}
     return {
         "name": name,
         "title": title,
@@ -361,7 +363,8 @@ def published(
             "noise_rate": 0.05,
             "memorised": 0.98,
             "margin": 1.25,
-            "configurations": {key: {"training.learning_rate": rate} for key, rate in CONFIGURATIONS.items()},
+            "configurations": configurations,
+            "edges": edges(configurations, [one["configuration"] for one in models if one["configuration"]]),
             "table": table,
             "trials": trials,
         },
