@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from scipy import stats
 
 ROUNDED = 2e-6  # the board rounds to six digits
-MOST = 10_000  # splits that the board tries all of; beyond them its p is that of so many at random
+EVERY, DRAWS = 200_000, 10_000  # splits that the board tries all of; beyond them its p is that of so many at random
 COST = "noise_transfer"
 
 
@@ -113,7 +113,7 @@ def main(board: Path, reports: Path) -> int:
             for part, again in zip(("difference", "ci_low", "ci_high"), difference(first, second), strict=True):
                 say(f"{contrast['name']} {part}", contrast[part], again)
             p, ways = relabeled(first, second), math.comb(len(first) + len(second), len(first))
-            drawn = 5 * math.sqrt(p * (1 - p) / MOST) + 1 / MOST if ways > MOST else ROUNDED
+            drawn = 5 * math.sqrt(p * (1 - p) / DRAWS) + 1 / DRAWS if ways > EVERY else ROUNDED
             say(f"{contrast['name']} p", contrast["p"], p, drawn)
     return int(worst)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from functools import lru_cache
+from itertools import chain, combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 FEWEST = 3  # seeds with which there is an interval, and a verdict
 FEW = f"fewer than {FEWEST} seeds"
 ALPHA, POWER = 0.05, 0.8
-DRAWS = 10_000  # relabelings: all of them where there are no more, so many random ones beyond
+EVERY, DRAWS = (
+    200_000,
+    10_000,
+)  # relabelings: all of them where there are no more (ten seeds and ten), else so many at random
 MOST_PLANNED = 3
 
 
@@ -58,21 +62,29 @@ def permutation(first: Sequence[float], second: Sequence[float], rng: np.random.
     """The two-sided p of two groups of seeds, by relabeling them (Pitman, 1937).
 
     The difference is divided by Welch's standard error, so that the test also holds, for large groups, where the two
-    spread unequally (Janssen, 1997). All splits are tried where there are at most 10,000; beyond, random ones stand for
-    all, the observed one counted among them (Phipson and Smyth, 2010).
+    spread unequally (Janssen, 1997). All splits are tried where there are at most 200,000, as for ten seeds and ten;
+    beyond, 10,000 random ones stand for all, the observed one counted among them (Phipson and Smyth, 2010).
     """
     data, n = np.array([*first, *second], dtype=float), len(first)
     if not n or n == len(data):
         raise ValueError("no seeds on one side")
-    if math.comb(len(data), n) <= DRAWS:
-        inside = np.zeros((math.comb(len(data), n), len(data)), dtype=bool)
-        for row, chosen in zip(inside, combinations(range(len(data)), n), strict=True):
-            row[list(chosen)] = True  # the first of which is the observed one
+    if math.comb(len(data), n) <= EVERY:
+        inside = _every_split(len(data), n)
     else:
         drawn = rng.permuted(np.tile(np.arange(len(data)) < n, (DRAWS - 1, 1)), axis=1)
         inside = np.vstack([np.arange(len(data)) < n, drawn])
     found = _studentised(data, inside)
     return float((found >= found[0] * (1 - NEAR)).mean())
+
+
+@lru_cache(maxsize=2)
+def _every_split(seeds: int, n: int) -> NDArray[np.bool_]:
+    """(splits, seeds) which are of the first group, the observed split first."""
+    splits = math.comb(seeds, n)
+    chosen = np.fromiter(chain.from_iterable(combinations(range(seeds), n)), np.intp, splits * n).reshape(splits, n)
+    inside = np.zeros((splits, seeds), dtype=bool)
+    np.put_along_axis(inside, chosen, True, axis=1)
+    return inside
 
 
 NEAR = 1e-9  # relabelings equal but for rounding count as equal, or p would depend on the order of seeds
@@ -100,7 +112,7 @@ def _quotient(gap: NDArray[np.float64], error: NDArray[np.float64], scale: float
 def smallest_p(n: int, m: int) -> float:
     """The smallest two-sided p that ``permutation`` can give n and m seeds: 0.1 with 3 and 3, 0.029 with 4 and 4."""
     splits = math.comb(n + m, n)
-    return (2 if n == m else 1) / splits if splits <= DRAWS else 1 / DRAWS
+    return (2 if n == m else 1) / splits if splits <= EVERY else 1 / DRAWS
 
 
 def check_contrasts(planned: Mapping[str, tuple[int, int]]) -> None:

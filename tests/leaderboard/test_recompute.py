@@ -84,10 +84,8 @@ def recomputed(folder: Path, board: dict[str, Any]) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("seeds", [5, 9])
+@pytest.mark.parametrize("seeds", [5, 10])
 def test_the_plain_script_gives_what_the_package_gives(tmp_path: Path, seeds: int) -> None:
-    """With 5 seeds all ways to deal them are tried; with 9 the package draws some at random, the script tries all."""
-    assert (math.comb(2 * seeds, seeds) > 10_000) == (seeds == 9)
     found = recomputed(tmp_path, planted(tmp_path, seeds))
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stderr == "" and "DIFFERS" not in found.stdout
