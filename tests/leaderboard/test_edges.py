@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,7 +47,7 @@ def test_a_choice_is_at_the_edge_when_no_tried_value_lies_beyond(values: list[fl
     names = [f"c{i}" for i in range(len(values))]
     chosen = data.draw(st.lists(st.sampled_from(names), max_size=6))
     found = " ".join(edges({n: {"x": f"{v:g}"} for n, v in zip(names, values, strict=True)}, chosen))
-    for (end, best), count in product((("lowest", min(values)), ("highest", max(values))), [len(chosen)]):
+    for end, best in (("lowest", min(values)), ("highest", max(values))):
         n = sum(values[names.index(name)] == best for name in chosen)
-        said = f"{'The one model' if count == 1 else f'{n} of {count} models'} chose the {end} x" in found
+        said = f"{'The one model' if len(chosen) == 1 else f'{n} of {len(chosen)} models'} chose the {end} x" in found
         assert said == (n > 0 and len(set(values)) > 2)
