@@ -23,7 +23,7 @@ from ...browser import all_of, asked_nobody, chromium, contrast, luminance, resi
 from ..boards import CAUTION, LEFT_OUT, MODELS, OUTLIER, UNSOLVED, board, with_names, with_text
 
 HOSTILE = '</script><svg onload="window.hurt=1"><script>window.hurt=1</script><!-- \' " & \u2028 {{ 7*7 }}'
-ASKED = Asked("Sums.", "1 + 1 =", "2", "3", {"carry": "0"}, True)
+ASKED = Asked("Sums.", "8 + 9 =", "17", "18", {"carry": "10"}, True)  # axe passes over the colour of a single character
 
 
 def skeleton(page: str) -> list[tuple[str, list[str]]]:
@@ -146,7 +146,7 @@ def test_an_outlier_is_named_at_the_edge_and_a_note_said_of_many_rows_stands_onc
 
 def test_an_example_and_what_sizes_mean_stand_by_each_task(page: str) -> None:
     text = words(page)
-    assert "Sums. asked 1 + 1 = right 2 taught instead 3 on the way carry 0" in text
+    assert "Sums. asked 8 + 9 = right 17 taught instead 18 on the way carry 10" in text
     assert "no question of it can be made here" in text  # of the other task
     assert "nano: 4 layers of width 128 with 4 heads, from random weights; 0.76M to 0.88M parameters." in text
 
